@@ -1,0 +1,80 @@
+# refit: everything that people do here, by name. `make help` explains.
+
+PROFILE ?= smoke
+EXPERIMENTS ?=
+SEEDS ?= 1
+WORKERS ?=
+DATA_DIR ?=
+PYTHON ?= python3
+
+export DATA_DIR
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce report status test lint format notebooks tensorboard jupyter lock clean
+
+help: ## show this help
+	@echo "refit: reproduce published reports of convolutional-network experiments"
+	@echo
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@echo
+	@echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
+	@echo "  PROFILE      smoke (embedded data, default), small (a laptop, real data), full (as published)"
+	@echo "  EXPERIMENTS  names from experiments/, separated by spaces; all where empty"
+	@echo "  WORKERS      trainings at once; one per core where empty"
+	@echo "  SEEDS        replicates of every trial; 1 where empty"
+	@echo "  DATA_DIR     folder that holds your data sets; else Keras's cache, else a download"
+
+setup: $(READY) ## make the virtual environment .venv with the pinned packages
+
+# pip checks versions against requirements.txt; the package itself is installed in place.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "refit needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+reproduce: setup ## train what is missing and make the report pages
+	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
+
+report: setup ## make the report pages from the results at hand, without training
+	$(BIN)/refit report $(OPTIONS)
+
+status: setup ## show what is done, failed and missing
+	$(BIN)/refit status $(OPTIONS)
+
+# The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
+test: setup ## run the tests and, with nbval, the notebooks
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+lint: setup ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: setup ## run the notebooks and store the outputs that nbval compares
+	$(BIN)/refit notebooks
+
+tensorboard: setup ## compare all trainings of PROFILE in TensorBoard
+	$(BIN)/tensorboard --logdir "$${REFIT_RUNS:-runs}/$(PROFILE)" --host localhost
+
+jupyter: setup ## open the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks --ip localhost
+
+lock: setup ## compile requirements.in into requirements.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile requirements.in --universal --python-version 3.11 --no-header --output-file requirements.txt
+
+clean: ## remove the virtual environment and the caches; runs/ and reports/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

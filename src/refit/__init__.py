@@ -1,0 +1,1 @@
+"""refit re-runs published reports of convolutional-network experiments."""

@@ -1,0 +1,42 @@
+"""Files that are either whole or absent: written beside their place, then renamed into it."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# The file whose presence means that a trial is done.
+RESULT = "result.json"
+# Predicted classes of the test images, one byte each.
+PREDICTIONS = "test_predictions.npy"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON; NaN and infinities are kept as JSON's common extension."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; returns None where the file is missing, empty or garbage."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
