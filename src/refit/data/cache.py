@@ -1,0 +1,142 @@
+"""Data sets are decoded once and then memory-mapped, so that parallel trials share their pages.
+
+A cache folder appears by one rename, whole. One that was damaged later is made again, and writers
+that meet each other both succeed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from refit import storage
+from refit.data.arrays import Dataset, Decoded, Part, resized_blocks
+from refit.data.spec import LIMITS, DataSpec
+from refit.errors import DataError
+
+PARTS = ("train", "validation", "test")
+INDEX = "index.json"
+# Raised when the same declaration would be decoded into other files.
+LAYOUT = 1
+
+
+def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
+    """The folder of a data set: a readable name and a hash of all that decides its content."""
+    content = {"layout": LAYOUT} | spec.model_dump(exclude=set(LIMITS))
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return cache_dir / f"{spec.name}-{spec.image_size}x{spec.image_size}-{digest[:12]}"
+
+
+def read(folder: Path) -> Dataset | None:
+    """Memory-map a cached data set; None where it is missing or a file has not its written size."""
+    index = storage.read_json(folder / INDEX)
+    try:
+        if any((folder / name).stat().st_size != size for name, size in index["bytes"].items()):
+            return None
+        arrays = {
+            name: np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in index["bytes"]
+        }
+        parts = {
+            part: Part(
+                images=arrays[f"{part}_images.npy"],
+                labels=arrays.get(f"{part}_labels.npy"),
+                ids=arrays[f"{part}_ids.npy"],
+            )
+            for part in PARTS
+        }
+        description = index["description"]
+        description["class_names"] = tuple(description["class_names"])
+        return Dataset(**parts, **description)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
+    """Split, resize and store a data set, then memory-map it.
+
+    Raises DataError where the split leaves a part empty or the folder cannot be written.
+    """
+    train, validation = _split(decoded.learning, spec)
+    parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+            fresh = Path(name) / "fresh"
+            fresh.mkdir()
+            for part, content in parts.items():
+                _write_part(fresh, part, content, spec)
+            sizes = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
+            description = asdict(decoded.description)
+            storage.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
+            # Maps outlive a rename and even a removal: a lost race costs work, never the result.
+            dataset = read(fresh)
+            _publish(fresh, folder, aside=Path(name) / "damaged")
+            return read(folder) or dataset
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {folder} cannot be written ({error.strerror or error}): free some "
+            "space there, or set REFIT_RUNS to a folder that can be written."
+        ) from error
+
+
+def _publish(fresh: Path, folder: Path, aside: Path) -> None:
+    if read(folder):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+    # Fails where another writer's folder has appeared since, which serves as well.
+    with contextlib.suppress(OSError):
+        fresh.rename(folder)
+
+
+def _split(learning: Part, spec: DataSpec) -> tuple[Part, Part]:
+    """Split as the reports do: train_test_split on all images, not stratified."""
+    from sklearn.model_selection import train_test_split  # a second to import, seldom needed
+
+    try:
+        train, validation = train_test_split(
+            np.arange(len(learning)),
+            test_size=spec.validation_fraction,
+            random_state=spec.split_seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{spec.name}: {len(learning)} images cannot be split with validation_fraction "
+            f"{spec.validation_fraction}; both parts need at least one image."
+        ) from error
+    return learning.take(train), learning.take(validation)
+
+
+def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
+    shape = (len(part), spec.image_size, spec.image_size, part.images.shape[3])
+    blocks = resized_blocks(part.images, spec.image_size, spec.resampling)
+    _write_array(folder / f"{name}_images.npy", np.dtype(np.uint8), shape, blocks)
+    _write_array(folder / f"{name}_ids.npy", np.dtype(np.int64), part.ids.shape, [part.ids])
+    if part.labels is not None:
+        _write_array(
+            folder / f"{name}_labels.npy", np.dtype(np.int32), part.labels.shape, [part.labels]
+        )
+
+
+def _write_array(
+    path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
+) -> None:
+    """Write NumPy's format block by block: a full disk is an error, where a map would kill us."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype))
+        file.flush()
+        os.fsync(file.fileno())

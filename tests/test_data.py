@@ -1,0 +1,428 @@
+"""Data sets on small files of the real formats: what is read, what is refused, what is cached."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from sklearn.model_selection import train_test_split
+
+from refit import data
+from refit.data import DataSpec, fashion_mnist
+from refit.errors import DataError, DeclarationError
+
+LEARNING, TEST = 50, 20
+IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.CHECKSUMS
+PARTS = ("train", "validation", "test")
+
+
+def arrays() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        IMAGES: random.integers(0, 256, (LEARNING, 28, 28)),
+        LABELS: np.arange(LEARNING) % 10,
+        TEST_IMAGES: random.integers(0, 256, (TEST, 28, 28)),
+        TEST_LABELS: np.arange(TEST) % 10,
+    }
+
+
+def idx(values: np.ndarray) -> bytes:
+    header = np.array([0x800 + values.ndim, *values.shape], ">u4").tobytes()
+    return header + values.astype(np.uint8).tobytes()
+
+
+def pin(folder: Path, monkeypatch) -> None:
+    """Accept the files as they are now, as the published ones are accepted."""
+    checksums = {
+        name: hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
+        for name in fashion_mnist.CHECKSUMS
+    }
+    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", checksums)
+
+
+@pytest.fixture(autouse=True)
+def no_outside(tmp_path, monkeypatch):
+    """No test sees this machine's Keras cache or the network."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(fashion_mnist, "URL", "http://127.0.0.1:9/")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """An empty data folder."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def fashion(folder, monkeypatch) -> Path:
+    """A data folder with small Fashion-MNIST files."""
+    (folder / "fashion-mnist").mkdir()
+    for name, values in arrays().items():
+        (folder / "fashion-mnist" / name).write_bytes(gzip.compress(idx(values), mtime=0))
+    pin(folder / "fashion-mnist", monkeypatch)
+    return folder
+
+
+def course_lines(rows: int, labelled: bool) -> list[str]:
+    """The lines of one of the course's tables; a pixel's value is its row plus its column."""
+    names = ["id", "Label"] if labelled else ["id"]
+    lines = [",".join([*names, *(f"pixel{number}" for number in range(1, 785))])]
+    for row in range(rows):
+        keys = [1000 + row, (row + 4) % 5] if labelled else [1000 + row]
+        lines.append(",".join(map(str, [*keys, *((row + column) % 256 for column in range(784))])))
+    return lines
+
+
+@pytest.fixture
+def course(folder) -> Path:
+    """A data folder with small tables of the course."""
+    (folder / "train.csv").write_text("\n".join(course_lines(25, labelled=True)) + "\n")
+    (folder / "testX.csv").write_text("\n".join(course_lines(8, labelled=False)) + "\n")
+    return folder
+
+
+def load(folder: Path | None, **declared) -> data.Dataset:
+    """Load with a cache that lies beside the data folder."""
+    cache = (folder or Path(os.environ["KERAS_HOME"])).parent / "cache"
+    return data.load(DataSpec(**declared), folder, cache)
+
+
+def test_idx_files_arrive_unchanged_in_the_order_of_train_test_split(fashion):
+    dataset, originals = load(fashion, name="fashion_mnist"), arrays()
+    positions = train_test_split(np.arange(LEARNING), test_size=0.2, random_state=42)
+    for part, expected in zip((dataset.train, dataset.validation), positions, strict=True):
+        np.testing.assert_array_equal(part.ids, expected)
+        np.testing.assert_array_equal(part.images[..., 0], originals[IMAGES][expected])
+        np.testing.assert_array_equal(part.labels, originals[LABELS][expected])
+    np.testing.assert_array_equal(dataset.test.images[..., 0], originals[TEST_IMAGES])
+    assert [len(getattr(dataset, part)) for part in PARTS] == [40, 10, TEST]
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int32
+    assert dataset.train.ids.dtype == np.int64
+    assert not dataset.train.images.flags.writeable
+    assert (len(dataset.class_names), dataset.stand_in, dataset.embedded) == (10, "", False)
+
+
+def test_pairs_are_five_equal_classes_and_call_themselves_a_stand_in(fashion):
+    dataset = load(fashion, name="fashion_mnist_pairs")
+    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    assert np.bincount(labels).tolist() == [LEARNING // 5] * 5
+    assert dataset.class_names[:2] == ("T-shirt/top or Trouser", "Pullover or Dress")
+    assert "not public" in dataset.stand_in
+
+
+def test_another_seed_and_fraction_split_otherwise(fashion):
+    usual = load(fashion, name="fashion_mnist")
+    other = load(fashion, name="fashion_mnist", split_seed=7)
+    half = load(fashion, name="fashion_mnist", validation_fraction=0.5)
+    assert usual.train.ids.tolist() != other.train.ids.tolist()
+    assert len(half.validation) == LEARNING // 2
+
+
+@pytest.mark.parametrize("resampling", ["bicubic", "nearest"])
+def test_resize_is_pillows_on_whole_values(fashion, resampling):
+    dataset = load(fashion, name="fashion_mnist", image_size=48, resampling=resampling)
+    original = Image.fromarray(arrays()[TEST_IMAGES][3].astype(np.uint8))
+    expected = original.resize((48, 48), Image.Resampling[resampling.upper()])
+    assert dataset.train.images.shape == (40, 48, 48, 1)
+    np.testing.assert_array_equal(dataset.test.images[3, :, :, 0], np.asarray(expected))
+
+
+def test_course_tables_are_read_and_preferred_to_the_stand_in(course):
+    spec = data.resolve(DataSpec(name="fashion_mnist_five"), course)
+    dataset = load(course, name="fashion_mnist_five")
+    assert spec.name == "fashion_mnist_course"
+    assert [len(getattr(dataset, part)) for part in PARTS] == [20, 5, 8]
+    row = int(dataset.train.ids[0]) - 1000
+    assert dataset.train.labels[0] == (row + 4) % 5
+    assert dataset.train.images[0].ravel()[:3].tolist() == [row, row + 1, row + 2]
+    assert dataset.test.ids.tolist() == list(range(1000, 1008))
+    assert dataset.test.labels is None
+    assert len(dataset.class_names) == 5
+    assert dataset.stand_in == ""
+
+
+@pytest.mark.parametrize("name", ["ece657a-w20-asg3-part2", "fashion-mnist-course"])
+def test_course_tables_are_found_in_their_folder(course, name):
+    (course / name).mkdir()
+    for table in ("train.csv", "testX.csv"):
+        (course / table).rename(course / name / table)
+    assert data.resolve(DataSpec(name="fashion_mnist_five"), course).name == "fashion_mnist_course"
+
+
+def test_without_course_tables_the_stand_in_is_taken(fashion):
+    for place in (fashion, None):
+        spec = data.resolve(DataSpec(name="fashion_mnist_five"), place)
+        assert spec.name == "fashion_mnist_pairs"
+        assert spec.fingerprint
+
+
+def test_changed_tables_change_the_fingerprint_and_never_pass_for_the_declared_ones(course):
+    before = data.resolve(DataSpec(name="fashion_mnist_course"), course)
+    edit(course / "train.csv", 3, 5, "77")
+    after = data.resolve(before, course)
+    assert after.fingerprint != before.fingerprint
+    with pytest.raises(DataError, match="changed after the declaration"):
+        data.load(before, course, course.parent / "cache")
+
+
+def test_digits_are_embedded_and_split_in_a_fixed_way(tmp_path):
+    ten = data.load(DataSpec(name="digits"), None, tmp_path)
+    five = data.load(DataSpec(name="digits_pairs", image_size=48), None, tmp_path)
+    assert [len(getattr(ten, part)) for part in PARTS] == [1200, 300, 297]
+    assert ten.train.images.shape == (1200, 28, 28, 1)
+    assert (ten.train.images.min(), ten.train.images.max()) == (0, 255)
+    assert ten.test.ids.tolist() == list(range(1500, 1797))
+    assert ten.class_names == tuple("0123456789")
+    assert five.train.images.shape == (1200, 48, 48, 1)
+    assert five.class_names[-1] == "8 or 9"
+    np.testing.assert_array_equal(five.train.labels, ten.train.labels // 2)
+    assert ten.embedded
+    assert "cannot be compared" in ten.stand_in
+
+
+def test_limits_take_the_first_images_from_the_same_cache(tmp_path):
+    whole = data.load(DataSpec(name="digits"), None, tmp_path)
+    limits = {"train_images": 7, "validation_images": 5, "test_images": 297}
+    cut = data.load(DataSpec(name="digits", **limits), None, tmp_path)
+    assert [len(getattr(cut, part)) for part in PARTS] == [7, 5, 297]
+    np.testing.assert_array_equal(cut.train.images, whole.train.images[:7])
+    np.testing.assert_array_equal(cut.validation.ids, whole.validation.ids[:5])
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(DataError, match=r"data\.test_images: 298 .* the test part .* has 297"):
+        data.load(DataSpec(name="digits", test_images=298), None, tmp_path)
+
+
+def test_a_cached_data_set_needs_its_source_no_more(fashion):
+    first = load(fashion, name="fashion_mnist")
+    for file in (fashion / "fashion-mnist").iterdir():
+        file.unlink()
+    second = load(fashion, name="fashion_mnist")
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    assert first.source == second.source
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("damage", [truncate, Path.unlink], ids=["truncated", "missing"])
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy", "index.json"])
+def test_a_damaged_cache_is_made_again(fashion, file, damage):
+    first = load(fashion, name="fashion_mnist")
+    labels = np.array(first.test.labels)
+    (cached,) = (fashion.parent / "cache").iterdir()
+    damage(cached / file)
+    again = load(fashion, name="fashion_mnist")
+    np.testing.assert_array_equal(again.test.labels, labels)
+    assert [entry.name for entry in cached.parent.iterdir()] == [cached.name]
+    (fashion / "fashion-mnist" / IMAGES).unlink()
+    assert len(load(fashion, name="fashion_mnist").train) == 40
+
+
+def test_writers_that_meet_all_succeed(fashion):
+    with ThreadPoolExecutor(8) as pool:
+        datasets = list(pool.map(lambda _: load(fashion, name="fashion_mnist"), range(8)))
+    for dataset in datasets:
+        np.testing.assert_array_equal(dataset.train.images, datasets[0].train.images)
+    assert len(list((fashion.parent / "cache").iterdir())) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_a_data_error(tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"cache.* cannot be written"):
+        data.load(DataSpec(name="digits"), None, tmp_path / "cache")
+
+
+def test_missing_files_come_from_the_keras_cache(fashion, tmp_path):
+    (tmp_path / "keras" / "datasets").mkdir(parents=True)
+    (fashion / "fashion-mnist").rename(tmp_path / "keras" / "datasets" / "fashion-mnist")
+    assert "Keras cache" in load(fashion, name="fashion_mnist").source
+
+
+def test_missing_files_are_downloaded_into_the_keras_cache(fashion, tmp_path, monkeypatch):
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(fashion / "fashion-mnist")
+    )
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{server.server_port}/")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        dataset = data.load(DataSpec(name="fashion_mnist"), None, tmp_path / "cache")
+        server.shutdown()
+    assert len(dataset.train) == 40
+    downloaded = tmp_path / "keras" / "datasets" / "fashion-mnist"
+    assert sorted(file.name for file in downloaded.iterdir()) == sorted(fashion_mnist.CHECKSUMS)
+
+
+def test_without_files_and_network_the_error_says_what_to_do(folder):
+    for place in (folder, None):
+        with pytest.raises(DataError, match=r"could not be downloaded .* set DATA_DIR to a folder"):
+            load(place, name="fashion_mnist")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (IMAGES, gzip.compress(idx(arrays()[IMAGES]))[:-20], "truncated"),
+        (IMAGES, b"no gzip file", "cannot be read as a gzip file"),
+        (IMAGES, gzip.compress(idx(arrays()[LABELS])), "magic number '00000801'"),
+        (LABELS, gzip.compress(b"\x00\x00"), "magic number '0000'"),
+        (TEST_IMAGES, gzip.compress(idx(arrays()[TEST_IMAGES])[:-1]), "20 x 28 x 28 values, but"),
+        (TEST_LABELS, gzip.compress(idx(np.arange(9))), "9 labels for the 20 images"),
+        (LABELS, gzip.compress(idx(np.arange(LEARNING))), "label 10 at position 10 .* 0 to 9"),
+        (IMAGES, gzip.compress(idx(np.zeros((LEARNING, 27, 28)))), "27x28 and should be 28x28"),
+    ],
+)
+def test_damaged_idx_files_are_named(fashion, monkeypatch, file, content, message):
+    (fashion / "fashion-mnist" / file).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{file}: its MD5 checksum is .* and should be"):
+        load(fashion, name="fashion_mnist")
+    pin(fashion / "fashion-mnist", monkeypatch)
+    with pytest.raises(DataError, match=rf"{file}.*{message}"):
+        load(fashion, name="fashion_mnist")
+
+
+def test_an_incomplete_set_of_idx_files_is_named(fashion):
+    (fashion / "fashion-mnist" / LABELS).unlink()
+    with pytest.raises(DataError, match=f"only a part of Fashion-MNIST, {LABELS} missing"):
+        load(fashion, name="fashion_mnist")
+
+
+def edit(path: Path, line: int, column: int, cell: str) -> None:
+    """Replace one cell, counting lines from 1 and columns from 0."""
+    lines = path.read_text().splitlines()
+    cells = lines[line - 1].split(",")
+    cells[column] = cell
+    lines[line - 1] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "column", "cell", "message"),
+    [
+        ("train.csv", 1, 0, "number", r"begins with number, Label; expected the columns id, Label"),
+        ("train.csv", 1, 1, "label", r"begins with id, label; expected the columns id, Label"),
+        ("testX.csv", 1, 0, "Id", r"begins with Id; expected the columns id and 784 pixels"),
+        ("train.csv", 4, 1, "5", r"line 4, column Label: 5 should be a whole number from 0 to 4"),
+        ("train.csv", 4, 1, "-1", r"line 4, column Label: -1 should be"),
+        ("train.csv", 4, 1, "coat", r"line 4, column Label: coat should be"),
+        ("train.csv", 26, 785, "256", r"line 26, column pixel784: 256 should .* from 0 to 255"),
+        ("train.csv", 2, 2, "1.5", r"line 2, column pixel1: 1\.5 should be"),
+        ("train.csv", 2, 2, "True", r"line 2, column pixel1: True should be"),
+        ("train.csv", 2, 2, "inf", r"line 2, column pixel1: inf should be"),
+        ("testX.csv", 9, 3, "", r"line 9, column pixel3: nothing should be"),
+        ("testX.csv", 9, 0, "99999999999999999999", r"line 9, column id: 9+ should be"),
+        ("testX.csv", 9, 0, "1001", r"line 9, column id: 1001 is also the id of line 3"),
+        ("train.csv", 9, 0, "1001", r"line 9, column id: 1001 is also the id of line 3"),
+        ("train.csv", 5, 785, "1,2", r"cannot be read as a table .* line 5"),
+        ("train.csv", 5, 784, '"1', r"cannot be read as a table"),
+    ],
+)
+def test_wrong_cells_are_named(course, file, line, column, cell, message):
+    edit(course / file, line, column, cell)
+    with pytest.raises(DataError, match=f"{file}.*{message}"):
+        load(course, name="fashion_mnist_course")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "has no rows; expected the columns id, Label and 784 pixels"),
+        (course_lines(0, labelled=True), "has no rows"),
+        ([course_lines(5, True)[0], "1,2"], "header has 786 cells and line 2 has 2"),
+        ([*course_lines(5, True)[:1], "", *course_lines(5, True)[1:]], r"train\.csv"),
+        (course_lines(1, labelled=True), "fashion_mnist_course: 1 images cannot be split"),
+        (course_lines(5, labelled=False), "begins with id, pixel1; expected the columns id, Label"),
+        ([line + ",1" for line in course_lines(5, labelled=True)], "has 785 pixel columns"),
+        (["id,Label,a", "1,2,3"], "has 1 pixel columns"),
+        (
+            [course_lines(0, True)[0], *(line + ",1" for line in course_lines(5, True)[1:])],
+            "header has 786 cells and line 2 has 787",
+        ),
+        ([*course_lines(5, labelled=True), "7,1"], "line 7, column pixel1: nothing should be"),
+        ([*course_lines(5, labelled=True), "", "7,1"], "line 7, column id: nothing should be"),
+        (["\udcff\udcfe"], r"train\.csv: cannot be read as a table"),
+    ],
+)
+def test_wrong_tables_are_named(course, lines, message):
+    content = "\n".join(lines).encode(errors="surrogateescape")
+    (course / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(course, name="fashion_mnist_course")
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_five", "fashion_mnist_course"])
+@pytest.mark.parametrize(("kept", "lost"), [("train", "testX"), ("testX", "train")])
+def test_a_single_table_of_the_course_is_refused(course, name, kept, lost):
+    (course / f"{lost}.csv").unlink()
+    with pytest.raises(DataError, match=rf"has {kept}\.csv but not {lost}\.csv"):
+        data.resolve(DataSpec(name=name), course)
+
+
+def test_the_course_tables_that_are_not_there_are_asked_for(folder):
+    for place in (folder, None):
+        with pytest.raises(
+            DataError, match=r"train\.csv and testX\.csv were not found .* DATA_DIR"
+        ):
+            data.resolve(DataSpec(name="fashion_mnist_course"), place)
+
+
+def test_a_data_folder_that_does_not_exist_is_an_error(tmp_path):
+    for name in ("fashion_mnist", "fashion_mnist_five"):
+        with pytest.raises(DataError, match="absent should be a folder that exists"):
+            load(tmp_path / "absent", name=name)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(DeclarationError, match=r"'mnist' .* digits, .* fashion_mnist_five"):
+        data.resolve(DataSpec(name="mnist"), None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_size": 0},
+        {"image_size": 513},
+        {"image_size": 28.5},
+        {"resampling": "cubic"},
+        {"validation_fraction": 0.0},
+        {"validation_fraction": 1.0},
+        {"validation_fraction": float("nan")},
+        {"split_seed": -1},
+        {"train_images": 0},
+        {"test_images": True},
+        {"images": 3},
+    ],
+    ids=str,
+)
+def test_wrong_declarations_are_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        DataSpec(name="digits", **wrong)
+
+
+def test_declarations_are_loaded_without_the_heavy_libraries():
+    heavy = {"pandas", "sklearn", "pooch", "keras", "tensorflow"}
+    check = f"import sys, refit.data.spec; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")
+def test_real_fashion_mnist(tmp_path):
+    dataset = data.load(
+        DataSpec(name="fashion_mnist_pairs"), Path(os.environ["DATA_DIR"]), tmp_path
+    )
+    assert [len(getattr(dataset, part)) for part in PARTS] == [48_000, 12_000, 10_000]
+    assert np.bincount(dataset.test.labels).tolist() == [2_000] * 5
+    assert round(float(dataset.train.images.mean()), 1) == 72.9
