@@ -1,0 +1,66 @@
+"""What the architectures share, and a built model as plain data.
+
+The plain data can be stored as JSON beside a trial's results, so that a page shows the reports'
+layer tables without importing Keras.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+from keras.layers import Dense, Dropout, Flatten, Layer
+
+
+def chain(name: str, input_shape: tuple[int, ...], layers: Iterable[Layer]) -> keras.Model:
+    """Connect layers one after another into a functional model."""
+    inputs = outputs = keras.Input(input_shape, name="images")
+    for layer in layers:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def dense_head(
+    num_classes: int, units: Iterable[int], activation: str = "relu", dropout: float | None = None
+) -> Iterator[Layer]:
+    """Yield flattening, hidden dense layers, each with dropout unless None, and the softmax."""
+    yield Flatten(name="flatten")
+    for number, width in enumerate(units, start=1):
+        yield Dense(width, activation=activation, name=f"dense{number}")
+        if dropout is not None:
+            yield Dropout(dropout, name=f"dense{number}_dropout")
+    yield predictions(num_classes)
+
+
+def predictions(num_classes: int, **options: Any) -> Layer:
+    """Return the layer every network ends with: class probabilities by softmax."""
+    return Dense(num_classes, activation="softmax", name="predictions", **options)
+
+
+def layer_table(model: keras.Model) -> list[dict[str, Any]]:
+    """Describe a model layer by layer, the input left out, in the order of Keras' own summary.
+
+    Each row holds `name`, `type` (Keras class), `output_shape` (list, without the batch) and
+    `parameters` (count, trainable or not).
+    """
+    return [
+        {
+            "name": layer.name,
+            "type": type(layer).__name__,
+            "output_shape": list(layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+        }
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
+
+
+def parameter_counts(model: keras.Model) -> dict[str, int]:
+    """Count a model's weights under the names that the results table uses."""
+    total = model.count_params()
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return {
+        "total_params": total,
+        "trainable_params": trainable,
+        "non_trainable_params": total - trainable,
+    }

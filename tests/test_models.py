@@ -1,0 +1,196 @@
+"""The networks are the published ones: counted layer by layer, and wired as printed."""
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from refit import models
+from refit.errors import DeclarationError
+from refit.models.layers import layer_table, parameter_counts
+
+CLASSES = 5
+SIDES = {"vgg": 48, "alexnet": 48}  # the others take 28x28
+
+# Output shape and parameters of every layer with weights and every pooling, as the report prints
+# them, with its misprints mended: 883072, 28485 and 2359888 stand for 803072, 20485 and 2359808.
+CNN = """
+    28x28x32 832, 28x28x32 25632, 14x14x32 0,
+    14x14x64 18496, 14x14x64 36928, 7x7x64 0, 256 803072, 5 1285"""
+CNN_NORMALIZED = """
+    28x28x32 832, 28x28x32 128, 28x28x32 25632, 28x28x32 128, 14x14x32 0,
+    14x14x64 18496, 14x14x64 256, 14x14x64 36928, 7x7x64 0, 7x7x64 256, 256 803072, 5 1285"""
+VGG = """
+    48x48x64 640, 48x48x64 36928, 24x24x64 0,
+    24x24x128 73856, 24x24x128 147584, 12x12x128 0,
+    12x12x256 295168, 12x12x256 590080, 12x12x256 590080, 6x6x256 0,
+    6x6x512 1180160, 6x6x512 2359808, 6x6x512 2359808, 3x3x512 0,
+    3x3x512 2359808, 3x3x512 2359808, 3x3x512 2359808, 1x1x512 0,
+    4096 2101248, 4096 16781312, 5 20485"""
+ALEXNET = """
+    38x38x96 11712, 18x18x96 0, 18x18x256 614656, 8x8x256 0,
+    8x8x384 885120, 8x8x384 1327488, 8x8x256 884992, 3x3x256 0,
+    4096 9441280, 4096 16781312, 5 20485"""
+LENET = """
+    28x28x6 156, 27x27x6 0, 23x23x16 2416, 11x11x16 0, 120 232440, 84 10164, 5 425"""
+LENET_WIDE = """
+    28x28x32 832, 14x14x32 0, 10x10x48 38448, 5x5x48 0, 256 307456, 84 21588, 5 425"""
+RESNET = """
+    14x14x64 3200, 14x14x64 256,
+    14x14x64 36928, 14x14x64 256, 14x14x64 36928, 14x14x64 256,
+    14x14x64 36928, 14x14x64 256, 14x14x64 36928, 14x14x64 256,
+    7x7x128 73856, 7x7x128 512, 7x7x128 147584, 7x7x128 8320, 7x7x128 512,
+    7x7x128 147584, 7x7x128 512, 7x7x128 147584, 7x7x128 512,
+    4x4x256 295168, 4x4x256 1024, 4x4x256 590080, 4x4x256 33024, 4x4x256 1024,
+    4x4x256 590080, 4x4x256 1024, 4x4x256 590080, 4x4x256 1024,
+    2x2x512 1180160, 2x2x512 2048, 2x2x512 2359808, 2x2x512 131584, 2x2x512 2048,
+    2x2x512 2359808, 2x2x512 2048, 2x2x512 2359808, 2x2x512 2048,
+    1x1x512 0, 5 2565"""
+RESNET_POOLED = """
+    14x14x64 3200, 14x14x64 256, 7x7x64 0,
+    7x7x64 36928, 7x7x64 256, 7x7x64 36928, 7x7x64 256,
+    7x7x64 36928, 7x7x64 256, 7x7x64 36928, 7x7x64 256,
+    4x4x128 73856, 4x4x128 512, 4x4x128 147584, 4x4x128 8320, 4x4x128 512,
+    4x4x128 147584, 4x4x128 512, 4x4x128 147584, 4x4x128 512,
+    2x2x256 295168, 2x2x256 1024, 2x2x256 590080, 2x2x256 33024, 2x2x256 1024,
+    2x2x256 590080, 2x2x256 1024, 2x2x256 590080, 2x2x256 1024,
+    1x1x256 0, 5 1285"""
+
+# name, options, total parameters, trainable parameters, rows
+FACTORIES = [
+    ("cnn", {}, 886_245, 886_245, CNN),
+    ("cnn", {"last_dropout": 0.5}, 886_245, 886_245, CNN),
+    ("cnn", {"leaky_relu": "after_relu"}, 886_245, 886_245, CNN),
+    ("cnn", {"batch_normalization": True}, 887_013, 886_629, CNN_NORMALIZED),
+    ("vgg", {}, 33_616_581, 33_616_581, VGG),
+    ("alexnet", {}, 29_967_045, 29_967_045, ALEXNET),
+    ("lenet", {}, 245_601, 245_601, LENET),
+    ("lenet_wide", {}, 368_749, 368_749, LENET_WIDE),
+    ("resnet", {}, 11_183_621, 11_175_813, RESNET),
+    ("resnet", {"max_pool": True}, 2_782_981, 2_779_269, RESNET_POOLED),
+]
+
+
+@functools.cache
+def _cached(name: str, options: tuple) -> keras.Model:
+    side = SIDES.get(name, 28)
+    return models.build(name, (side, side, 1), CLASSES, **dict(options))
+
+
+def built(name: str, **options) -> keras.Model:
+    return _cached(name, tuple(sorted(options.items())))
+
+
+def printed_rows(table: str) -> list[tuple[list[int], int]]:
+    pairs = (row.split() for row in table.split(","))
+    return [([int(side) for side in shape.split("x")], int(count)) for shape, count in pairs]
+
+
+@pytest.mark.parametrize(("name", "options", "total", "trainable", "rows"), FACTORIES)
+def test_factory_builds_the_published_network(name, options, total, trainable, rows):
+    model = built(name, **options)
+    assert parameter_counts(model) == {
+        "total_params": total,
+        "trainable_params": trainable,
+        "non_trainable_params": total - trainable,
+    }
+    table = layer_table(model)
+    shown = [row for row in table if row["parameters"] or "Pooling" in row["type"]]
+    assert [(row["output_shape"], row["parameters"]) for row in shown] == printed_rows(rows)
+    assert json.loads(json.dumps(table)) == table
+    assert not model.compiled
+    assert model.layers[-1].name == "predictions"
+    assert model.layers[-1].activation is keras.activations.softmax
+
+
+def test_every_registered_name_is_in_the_factory_table():
+    assert set(models.NAMES) == {name for name, *_ in FACTORIES}
+
+
+def source_layers(model: keras.Model, name: str) -> list[str]:
+    inputs = model.get_layer(name).input
+    tensors = inputs if isinstance(inputs, list) else [inputs]
+    return [tensor._keras_history.operation.name for tensor in tensors]
+
+
+def test_resnet_shortcuts_share_the_residual_branch_input():
+    model = built("resnet")
+    # The first shortcut skips the stem's activation, which no dropout follows.
+    assert source_layers(model, "block1_unit1_conv1") == ["stem_relu"]
+    assert source_layers(model, "block1_unit1_add") == ["stem_relu", "block1_unit1_normalization2"]
+    for block in (1, 2, 3, 4):
+        dropout = f"block{block}_unit1_dropout2"
+        normalization = f"block{block}_unit2_normalization2"
+        assert source_layers(model, f"block{block}_unit2_conv1") == [dropout]
+        assert source_layers(model, f"block{block}_unit2_add") == [dropout, normalization]
+    for block in (2, 3, 4):
+        shortcut, dropout = f"block{block}_shortcut", f"block{block - 1}_unit2_dropout2"
+        normalization = f"block{block}_unit1_normalization2"
+        assert source_layers(model, shortcut) == [dropout]
+        assert source_layers(model, f"block{block}_unit1_conv1") == [dropout]
+        # Straight into the addition: no batch normalization on the shortcut.
+        assert source_layers(model, f"block{block}_unit1_add") == [shortcut, normalization]
+
+
+def test_resnet_has_the_printed_number_of_each_layer():
+    types = [row["type"] for row in layer_table(built("resnet"))]
+    printed = {"Conv2D": 20, "BatchNormalization": 17, "Activation": 17, "Dropout": 16, "Add": 8}
+    assert {kind: types.count(kind) for kind in printed} == printed
+
+
+def test_resnet_penalizes_convolution_kernels_only():
+    model = built("resnet", max_pool=True)
+    kernels = [
+        layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+    ]
+    expected = 1e-4 * sum(float(np.square(kernel, dtype=np.float64).sum()) for kernel in kernels)
+    assert sum(float(loss) for loss in model.losses) == pytest.approx(expected, rel=1e-4)
+    assert built("resnet", max_pool=True, weight_decay=0).losses == []
+
+
+def test_batch_normalization_follows_activation_and_the_last_follows_dropout():
+    model = built("cnn", batch_normalization=True)
+    assert source_layers(model, "block1_normalization2") == ["block1_conv2"]
+    assert model.get_layer("block1_conv2").activation is keras.activations.relu
+    assert source_layers(model, "block2_pool") == ["block2_conv2"]
+    assert source_layers(model, "block2_normalization2") == ["block2_dropout"]
+
+
+def test_leaky_relu_after_relu_changes_nothing_and_instead_does():
+    plain, after, instead = (
+        built("cnn", leaky_relu=choice) for choice in (None, "after_relu", "instead")
+    )
+    for model in (after, instead):
+        model.set_weights(plain.get_weights())
+    images = np.random.default_rng(0).random((8, 28, 28, 1), dtype=np.float32)
+    expected = plain.predict_on_batch(images)
+    np.testing.assert_array_equal(after.predict_on_batch(images), expected)
+    assert np.abs(instead.predict_on_batch(images) - expected).max() > 1e-4
+
+
+def test_options_reach_the_layers():
+    assert built("cnn", last_dropout=0.5).get_layer("dense1_dropout").rate == 0.5
+    assert built("cnn", last_dropout=0.5).get_layer("block2_dropout").rate == 0.25
+    assert built("lenet", activation="relu").layers[1].activation is keras.activations.relu
+    small = built("cnn", kernel_sizes=(3, 3), padding="valid")
+    assert small.get_layer("block1_conv1").output.shape == (None, 26, 26, 32)
+    assert models.default_options("alexnet") == {"dropout": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "options", "sentence"),
+    [
+        ("vgg19", 48, {}, r"unknown model 'vgg19'; the models are: cnn, vgg, alexnet"),
+        ("vgg", 48, {"dropout": 0.1}, r"'vgg' has no option 'dropout'; its options are: none"),
+        ("alexnet", 48, {"rate": 0.1}, r"no option 'rate'; its options are: dropout"),
+        ("cnn", 28, {"leaky_relu": "before"}, r"'after_relu' or 'instead', not 'before'"),
+        ("cnn", 28, {"kernel_sizes": 3}, r"kernel_sizes is a list of 2 sizes, not 3"),
+        ("alexnet", 48, {"dropout": 2}, r"between 0 and 1"),
+        ("resnet", 8, {}, r"nothing is left after layer 'pool'; larger images are needed"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(name, side, options, sentence):
+    with pytest.raises(DeclarationError, match=sentence):
+        models.build(name, (side, side, 1), CLASSES, **options)
