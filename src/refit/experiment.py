@@ -1,0 +1,276 @@
+"""Experiments: a declaration loaded, checked, and expanded into trials.
+
+A trial is one training with every setting fixed. Its identity is a hash of what the training
+means, so that a result is found again whatever the trial is called and wherever it stands in a
+list, and is never taken for another after a setting has changed.
+"""
+
+import hashlib
+import json
+import math
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+from pydantic import PositiveInt
+
+from refit import data, paths
+from refit.data import DataSpec
+from refit.declaration import Cut, Declaration, Model, Optimizer, Profile, ReduceOnPlateau, Sweep
+from refit.errors import DeclarationError
+from refit.vocabulary import Name, Strict
+
+# Part of every trial's identity: raise it when the same settings come to mean another training.
+TRAINING_VERSION = 1
+
+
+class Trial(Strict):
+    """One training with everything fixed. Plain data: it travels to other processes as JSON.
+
+    `sweep`, `name`, `title` and `published_epochs` say where it belongs; the rest is what the
+    training means and enters its identity. Settings at their default do not, so that a setting
+    added later leaves old results valid.
+    """
+
+    sweep: Name
+    name: Name
+    title: str
+    published_epochs: PositiveInt
+    data: DataSpec
+    model: Model
+    optimizer: Optimizer
+    callbacks: tuple[ReduceOnPlateau, ...] = ()
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    seed: int
+
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits of the hash of what the training means."""
+        labels = {"sweep", "name", "title", "published_epochs"}
+        meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=labels)
+        text = json.dumps([TRAINING_VERSION, meaning], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, relative to the experiment's folder of one profile."""
+        return Path(self.sweep) / f"{self.name}-seed{self.seed}-{self.digest}"
+
+    def hyper_parameters(self) -> dict[str, bool | int | float | str]:
+        """The settings, flat, for tables and for TensorBoard's HParams tab."""
+        flat: dict[str, Any] = {"trial": self.name, "model": self.model.name}
+        flat |= {f"model.{name}": value for name, value in self.model.options.items()}
+        optimizer = self.optimizer.model_dump(exclude_none=True)
+        flat |= {"optimizer": optimizer.pop("name")}
+        flat |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+        flat |= {"reduce_lr_on_plateau": bool(self.callbacks)}
+        flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
+        return {
+            name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            for name, value in flat.items()
+        }
+
+    @property
+    def epochs_as_published(self) -> bool:
+        """Whether the training is as long as the report's."""
+        return self.epochs == self.published_epochs
+
+
+def names() -> list[str]:
+    """The experiments that have a declaration."""
+    return sorted(path.stem for path in paths.EXPERIMENTS.glob("*.yaml"))
+
+
+def load(experiment: str | Path) -> Declaration:
+    """Load and check a declaration, by the experiment's name or from a file.
+
+    Raises DeclarationError naming the file and every wrong, unknown or missing key.
+    """
+    path = Path(experiment)
+    if path.suffix != ".yaml":
+        path = paths.EXPERIMENTS / f"{experiment}.yaml"
+        if not path.is_file():
+            raise DeclarationError(f"no experiment {experiment!r}; known: {', '.join(names())}")
+    try:
+        content = yaml.load(path.read_text(), _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DeclarationError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise DeclarationError(f"{path}: is not a mapping of keys to values")
+    try:
+        declaration = Declaration.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise DeclarationError(_explain(path, error)) from error
+    if declaration.name != path.stem:
+        raise DeclarationError(f"{path}: name is {declaration.name!r}, expected {path.stem!r}")
+    _check(declaration, path)
+    return declaration
+
+
+def expand(
+    declaration: Declaration, profile: str, seeds: int = 1, data_dir: Path | None = None
+) -> list[Trial]:
+    """All trials of an experiment in one profile, `seeds` replicates of each.
+
+    Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
+    resolved against `data_dir`, because the same name can mean other data there. Raises
+    DeclarationError for an unknown profile or a number of seeds below one.
+    """
+    if profile not in declaration.profiles:
+        known = ", ".join(declaration.profiles)
+        raise DeclarationError(f"{declaration.name} has no profile {profile!r}; known: {known}")
+    if seeds < 1:
+        raise DeclarationError(f"seeds is {seeds}; give a whole number of at least 1")
+    settings = declaration.profiles[profile]
+    trials = []
+    for name, sweep in declaration.sweeps.items():
+        cut = settings.sweeps.get(name, settings.cut)
+        if cut.skip:
+            continue
+        for replicate in range(min(seeds, cut.max_seeds or seeds)):
+            seed = declaration.seed + replicate
+            trials += _expand_sweep(declaration, name, sweep, settings, cut, seed)
+    resolved: dict[DataSpec, DataSpec] = {}
+    for trial in trials:
+        if trial.data not in resolved:
+            resolved[trial.data] = data.resolve(trial.data, data_dir)
+    return [trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials]
+
+
+def _expand_sweep(
+    declaration: Declaration, name: str, sweep: Sweep, profile: Profile, cut: Cut, seed: int
+) -> list[Trial]:
+    trials = []
+    for entry in _entries(name, sweep, cut):
+        settings = _overlay(_overlay({"data": declaration.data}, sweep.base), entry)
+        settings["data"]["name"] = profile.data_sets.get(
+            settings["data"]["name"], settings["data"]["name"]
+        )
+        settings["data"] = _overlay(_overlay(settings["data"], profile.data), cut.data)
+        published = settings.get("epochs")
+        if isinstance(published, int):
+            settings["published_epochs"] = published
+            shortened = math.ceil(published * cut.epoch_fraction)
+            settings["epochs"] = min(shortened, cut.max_epochs or shortened)
+        try:
+            trials.append(Trial.model_validate(settings | {"sweep": name, "seed": seed}))
+        except pydantic.ValidationError as error:
+            where = f"experiment {declaration.name}, sweep {name}, trial {entry.get('name')!r}"
+            raise DeclarationError(_explain(where, error)) from error
+    return trials
+
+
+def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
+    """The entries of a list, or the points of a grid, each with its name."""
+    if not sweep.grid:
+        return sweep.entries
+    for axis, values in cut.grid.items():
+        if strangers := [value for value in values if value not in sweep.grid.get(axis, [])]:
+            raise DeclarationError(
+                f"sweep {name}: the profile's grid has {axis}: {strangers}, which the sweep lacks"
+            )
+    entries = []
+    axes = sweep.grid | cut.grid
+    # In the declared order of the axes, the last one fastest, as the reports number their grids.
+    for point in (dict(zip(axes, values, strict=True)) for values in product(*axes.values())):
+        label = sweep.name.format(**{axis.split(".")[-1]: value for axis, value in point.items()})
+        entry: dict[str, Any] = {"name": label, "title": label}
+        for axis, value in point.items():
+            *parents, leaf = axis.split(".")
+            target = entry
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[leaf] = value
+        entries.append(entry)
+    return entries
+
+
+def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mappings merged key by key.
+
+    A mapping whose `name` changes is replaced whole: the options of one optimizer or network mean
+    nothing to another.
+    """
+    merged = deepcopy(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        renamed = (
+            key != "data"
+            and isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("name", old.get("name")) != old.get("name")
+        )
+        if isinstance(old, dict) and isinstance(value, dict) and not renamed:
+            merged[key] = _overlay(old, value)
+        else:
+            merged[key] = deepcopy(value)
+    return merged
+
+
+def _check(declaration: Declaration, path: Path) -> None:
+    """Check what only the expanded trials show: counts, unique names, trials spoken of."""
+    full = Profile(description="every trial as declared")
+    known = set()
+    for name, sweep in declaration.sweeps.items():
+        trials = _expand_sweep(declaration, name, sweep, full, Cut(), declaration.seed)
+        if len(trials) != sweep.trials:
+            raise DeclarationError(
+                f"{path}: sweep {name} declares trials: {sweep.trials} but has {len(trials)}"
+            )
+        for trial in trials:
+            if trial.name in known:
+                raise DeclarationError(f"{path}: sweep {name}: trial {trial.name!r} stands twice")
+            known.add(trial.name)
+    for settings in declaration.profiles.values():
+        for name, cut in settings.sweeps.items():
+            _expand_sweep(
+                declaration, name, declaration.sweeps[name], settings, cut, declaration.seed
+            )
+    for figure in declaration.published.figures:
+        if isinstance(figure.trial, str) and figure.trial not in known:
+            raise DeclarationError(
+                f"{path}: published, {figure.place}: no trial is called {figure.trial!r}"
+            )
+    for claim in declaration.claims:
+        for predicate in claim.holds:
+            if strangers := predicate.trial_names() - known:
+                raise DeclarationError(
+                    f"{path}: claim {claim.id}: no trial is called {sorted(strangers)[0]!r}"
+                )
+
+
+def _explain(where: Path | str, error: pydantic.ValidationError) -> str:
+    """One line per wrong key, with the path to it."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "the file"
+        message = {
+            "extra_forbidden": "unknown key; check the spelling",
+            "missing": "missing key",
+        }.get(item["type"], item["msg"].removeprefix("Value error, "))
+        lines.append(f"{where}: {key}: {message}")
+    return "\n".join(lines)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, which YAML's own silently lets win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep=deep)

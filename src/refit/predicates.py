@@ -1,0 +1,228 @@
+"""The vocabulary in which a declaration states its claims.
+
+A predicate turns a sentence of a report into something that a measurement can decide. All of them
+reduce, seed by seed, to one number and an interval in which the claim wants that number to lie; see
+`refit.claims` for how they are judged.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from refit.vocabulary import CURVE_METRICS, Metric, Name, Strict
+
+Epochs = tuple[PositiveInt, PositiveInt]
+
+
+class Selection(Strict):
+    """Trials chosen by their hyper-parameters, reduced to one number by `take`.
+
+    `where` maps dotted paths of a trial to the wanted value or list of values, for example
+    `{optimizer.learning_rate: [0.1, 0.2]}`.
+    """
+
+    sweep: Name | None = None
+    where: dict[str, Any] = {}
+    take: Literal["mean", "max", "min"]
+
+
+Trials = Name | Selection
+
+
+class Predicate(Strict):
+    """What all predicates share: the metric, and the epochs over which a curve is read."""
+
+    metric: Metric
+    epochs: Epochs | None = None
+    statistic: Literal["last", "mean", "min", "max"] = "last"
+
+    def trial_names(self) -> set[str]:
+        """The trials that the predicate names; those it selects by settings are not among them."""
+        named: list[Any] = [getattr(self, field, None) for field in ("a", "b", "trial")]
+        named += getattr(self, "trials", []) + getattr(self, "among", [])
+        named += [name for pair in getattr(self, "pairs", []) for name in pair]
+        return {name for name in named if isinstance(name, str)}
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> "Predicate":
+        if self.epochs and self.metric not in CURVE_METRICS:
+            raise ValueError(f"{self.metric} has one value per trial, so epochs cannot be given")
+        return self
+
+
+class Bounded(Predicate):
+    """A predicate with an interval; at least one end is given."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> "Bounded":
+        if self.low is None and self.high is None:
+            raise ValueError("give low, high or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low} lies above high {self.high}")
+        return self
+
+
+class Greater(Predicate):
+    """`a` lies above `b` by more than `by`, paired by seed."""
+
+    kind: Literal["greater"] = Field(alias="is")
+    a: Trials
+    b: Trials
+    by: float = 0.0
+
+
+class Difference(Bounded):
+    """`a` minus `b`, paired by seed, lies in the interval."""
+
+    kind: Literal["difference"] = Field(alias="is")
+    a: Trials
+    b: Trials
+
+
+class Ratio(Bounded):
+    """`a` over `b`, paired by seed, lies in the interval."""
+
+    kind: Literal["ratio"] = Field(alias="is")
+    a: Trials
+    b: Trials
+
+
+class Value(Bounded):
+    """A trial's number lies in the interval."""
+
+    kind: Literal["value"] = Field(alias="is")
+    trial: Trials
+
+
+class Order(Predicate):
+    """The trials stand in this order, each above the next (`descending`) or below it."""
+
+    kind: Literal["order"] = Field(alias="is")
+    trials: list[Trials] = Field(min_length=2)
+    direction: Literal["descending", "ascending"]
+
+
+class Best(Predicate):
+    """The best of several trials is one of `winners`."""
+
+    kind: Literal["best"] = Field(alias="is")
+    among: list[Name] = Field(min_length=2)
+    winners: list[Name] = Field(min_length=1)
+    smallest: bool = False
+
+    @model_validator(mode="after")
+    def _winners_take_part(self) -> "Best":
+        if strangers := set(self.winners) - set(self.among):
+            raise ValueError(f"winners {sorted(strangers)} are not among the trials compared")
+        return self
+
+
+class Growing(Predicate):
+    """The difference of each pair (first minus second) exceeds that of the pair before."""
+
+    kind: Literal["growing"] = Field(alias="is")
+    pairs: list[tuple[Name, Name]] = Field(min_length=2)
+
+
+class Trend(Predicate):
+    """A curve rises or falls by at least `by` from the start to the end of its least-squares line,
+    or is `flat`: changes by at most `by` either way."""
+
+    kind: Literal["trend"] = Field(alias="is")
+    trial: Name
+    direction: Literal["rising", "falling", "flat", "not rising"]
+    by: float = Field(0.0, ge=0)
+
+
+class Minimum(Predicate):
+    """A curve has its minimum within epochs `between` and ends at least `rise` above it."""
+
+    kind: Literal["minimum"] = Field(alias="is")
+    trial: Name
+    between: Epochs
+    rise: float = Field(0.0, ge=0)
+
+
+class Share(Bounded):
+    """At least the fraction `at_least` of a curve's epochs lies in the interval."""
+
+    kind: Literal["share"] = Field(alias="is")
+    trial: Name
+    at_least: PositiveFloat = Field(le=1)
+
+
+class LargestRise(Predicate):
+    """No epoch lifts a curve by more than `at_most` above the epoch before; or one does by
+    `at_least`."""
+
+    kind: Literal["largest_rise"] = Field(alias="is")
+    trial: Name
+    at_most: float | None = Field(None, ge=0)
+    at_least: float | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> "LargestRise":
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give either at_most or at_least")
+        return self
+
+
+class Chance(Predicate):
+    """An accuracy stays within `tolerance` of guessing, one over the number of classes."""
+
+    kind: Literal["chance"] = Field(alias="is")
+    trial: Name
+    tolerance: PositiveFloat
+
+
+class Diverges(Predicate):
+    """A trial's loss becomes infinite or not a number."""
+
+    kind: Literal["diverges"] = Field(alias="is")
+    trial: Name
+    metric: Metric = "train_loss"
+
+
+AnyPredicate = Annotated[
+    Greater
+    | Difference
+    | Ratio
+    | Value
+    | Order
+    | Best
+    | Growing
+    | Trend
+    | Minimum
+    | Share
+    | LargestRise
+    | Chance
+    | Diverges,
+    Field(discriminator="kind"),
+]
+
+
+class Claim(Strict):
+    """A sentence of the report that a measurement can decide, or the reason why none can.
+
+    `by` is `stated` where the text says it and `table` where only the numbers do. `holds` is a list
+    of predicates that must all be true. `contradicted_by_report` marks claims against which the
+    report's own numbers speak; they are judged all the same.
+    """
+
+    id: str
+    by: Literal["stated", "table"]
+    statement: str
+    evidence: str
+    contradicted_by_report: bool = False
+    holds: list[AnyPredicate] = []
+    undecidable: str = ""
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _decidable_or_not(self) -> "Claim":
+        if bool(self.holds) == bool(self.undecidable):
+            raise ValueError("a claim has either predicates (holds) or a reason (undecidable)")
+        return self

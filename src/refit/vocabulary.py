@@ -1,0 +1,65 @@
+"""Words that declarations share: metrics, names, printed numbers, and records that refuse typos."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+# What can be measured of a trial, with the unit in which it is kept.
+# Metrics that have one value per epoch are read at the last epoch unless a figure says otherwise.
+CURVE_METRICS = {
+    "train_accuracy": "fraction",
+    "train_loss": "nats",
+    "val_accuracy": "fraction",
+    "val_loss": "nats",
+    "seconds_per_epoch": "s",
+}
+TRIAL_METRICS = {
+    "best_val_accuracy": "fraction",
+    "min_val_loss": "nats",
+    "min_val_loss_epoch": "epoch",
+    "test_accuracy": "fraction",
+    "seconds": "s",
+    "microseconds_per_sample": "µs",
+    "total_params": "count",
+    "trainable_params": "count",
+    "non_trainable_params": "count",
+    "weight_layers": "count",
+    "accuracy_gap": "fraction",  # train minus validation, last epoch
+    "test_minus_val": "fraction",  # test minus validation accuracy
+}
+METRICS = CURVE_METRICS | TRIAL_METRICS
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+    return name
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,79}", name):
+        raise ValueError(
+            f"{name!r} cannot name a folder: use letters, digits, '_', '-', '.', '=', at most 80"
+        )
+    return name
+
+
+def _check_printed(text: Any) -> Any:
+    if text is not None and not (isinstance(text, str) and re.fullmatch(r"-?\d+(\.\d+)?", text)):
+        raise ValueError(
+            f"{text!r} is not a number in quotes; write published numbers as they are printed, "
+            "for example '0.90', so that their precision is kept"
+        )
+    return text
+
+
+Metric = Annotated[str, AfterValidator(_check_metric)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Printed = Annotated[str, BeforeValidator(_check_printed)]
