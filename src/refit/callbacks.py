@@ -1,0 +1,172 @@
+"""What happens around the epochs of a training: the record of its curves, and the state to resume.
+
+Keras's BackupAndRestore keeps the weights but not what ReduceLROnPlateau has counted nor the curves
+so far, so an interrupted training would go on as another one. `Recorder` keeps all of it.
+"""
+
+import io
+import json
+import math
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from refit import storage
+from refit.declaration import ReduceOnPlateau
+from refit.events import EventWriter, read_scalars
+
+CHECKPOINT = "checkpoint.npz"
+PROGRESS = "progress.json"
+
+# Attributes that Keras's callbacks count with; they are plain numbers.
+_COUNTERS = ("wait", "best", "cooldown_counter")
+
+
+class OrphanedError(RuntimeError):
+    """The process that wanted this training is gone, so nobody waits for its result."""
+
+
+def build(specs: tuple[ReduceOnPlateau, ...]) -> list[keras.callbacks.Callback]:
+    """The Keras callbacks that a trial's declaration names."""
+    return [
+        keras.callbacks.ReduceLROnPlateau(
+            monitor=spec.monitor,
+            factor=spec.factor,
+            patience=spec.patience,
+            min_lr=spec.min_lr,
+        )
+        for spec in specs
+    ]
+
+
+class Recorder(keras.callbacks.Callback):
+    """Records every epoch in `run_dir` and lets an interrupted training go on.
+
+    Place it last, so that it sees and saves what the other callbacks have counted. After an epoch
+    it first saves the checkpoint, which holds the curves so far, and then writes the event files;
+    on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
+    """
+
+    def __init__(self, run_dir: Path, epochs: int) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+        self.epochs = epochs
+        self.history: list[dict[str, float]] = []
+        self.others: list[keras.callbacks.Callback] = []
+        self._counters: list[dict[str, float]] = []
+        self._parent = os.getppid()
+        self._last_sign = 0.0
+
+    def restore(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
+        """Load the checkpoint, if there is a whole one, into the model and the other callbacks.
+
+        Returns the number of epochs done.
+        """
+        self.set_model(model)
+        self.others = others
+        try:
+            with np.load(self.run_dir / CHECKPOINT, allow_pickle=False) as file:
+                state = json.loads(str(file["state"]))
+                arrays = [file[f"v{number}"] for number in range(state["arrays"])]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return 0
+        variables = self._variables()
+        if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
+            return 0
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self.history = state["history"]
+        self._counters = state["counters"]
+        return len(self.history)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        for callback, counters in zip(self.others, self._counters, strict=False):
+            for name, value in counters.items():
+                setattr(callback, name, value)
+        self._writers = {
+            group: EventWriter(self.run_dir / group) for group in ("train", "validation")
+        }
+        for group, writer in self._writers.items():
+            logged = read_scalars(self.run_dir / group).get("epoch_loss", {})
+            for epoch, row in enumerate(self.history):
+                if epoch not in logged:
+                    writer.scalars(_tags(row, group), epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+        self._rate = float(self.model.optimizer.learning_rate)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._sign_of_life(None)
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._sign_of_life(None)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        seconds = time.perf_counter() - self._started
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        row |= {"learning_rate": self._rate, "seconds": seconds}
+        self.history.append(row)
+        if not math.isfinite(row["loss"]):
+            # Weights that are not numbers never recover; the divergence itself is the result.
+            self.model.stop_training = True
+        if epoch + 1 < self.epochs and not self.model.stop_training:
+            self._save()
+        for group, writer in self._writers.items():
+            writer.scalars(_tags(row, group), epoch)
+        self._sign_of_life(row)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _save(self) -> None:
+        variables = self._variables()
+        state = {
+            "arrays": len(variables),
+            "history": self.history,
+            "counters": [
+                {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}
+                for c in self.others
+            ],
+        }
+        arrays = {f"v{number}": np.asarray(value) for number, value in enumerate(variables)}
+        buffer = io.BytesIO()
+        np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
+        storage.write_bytes(self.run_dir / CHECKPOINT, buffer.getbuffer())
+
+    def _sign_of_life(self, row: dict[str, float] | None) -> None:
+        """Once a second and after every epoch: tell how far the training is, and check that
+        somebody still wants it."""
+        now = time.monotonic()
+        if row is None and now - self._last_sign < 1:
+            return
+        self._last_sign = now
+        if os.getppid() != self._parent:
+            raise OrphanedError("the process that started this training has ended")
+        last = self.history[-1] if self.history else {}
+        progress = {
+            "epoch": len(self.history),
+            "epochs": self.epochs,
+            "val_accuracy": last.get("val_accuracy"),
+        }
+        storage.write_json(self.run_dir / PROGRESS, progress)
+
+
+def _tags(row: dict[str, float], group: str) -> dict[str, float]:
+    """The tags of one event folder, named as Keras's TensorBoard callback names them."""
+    if group == "validation":
+        return {
+            f"epoch_{name.removeprefix('val_')}": value
+            for name, value in row.items()
+            if name.startswith("val_")
+        }
+    return {f"epoch_{name}": value for name, value in row.items() if not name.startswith("val_")}

@@ -1,0 +1,141 @@
+"""TensorBoard event files, written and read without TensorFlow.
+
+Keras's TensorBoard callback could write the same tags, but it needs TensorFlow, and it cannot leave
+out an epoch that an interrupted training has already logged. tensorboard's own record writer and
+reader do both, on every backend, and open in milliseconds.
+"""
+
+import itertools
+import os
+import socket
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.tensorflow_stub import errors
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.scalar import metadata as scalar_metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util import tensor_util
+
+_file_number = itertools.count()
+
+
+class EventWriter:
+    """Appends events to a new file in `folder`; every event is on disk when a call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        path = folder / f"events.out.tfevents.{unique}.{next(_file_number)}"
+        self._file = path.open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin."""
+        summary = summary_pb2.Summary()
+        for tag, value in values.items():
+            metadata = scalar_metadata.create_summary_metadata(display_name="", description="")
+            tensor = tensor_util.make_tensor_proto(float(value), dtype="float32")
+            summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
+        self.summary(summary, step)
+
+    def summary(self, summary: summary_pb2.Summary, step: int = 0) -> None:
+        """Write a finished summary, such as the hyper-parameters of a trial."""
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event: event_pb2.Event) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
+
+
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """All scalars below one folder's event files: tag -> step -> value.
+
+    Files are read in the order of their names, that is of their creation. A step written twice
+    counts once, with its last value; a record cut off by a crash ends its file.
+    """
+    scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in _read_events(path):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in ("", scalar_metadata.PLUGIN_NAME):
+                    scalars[value.tag][event.step] = float(tensor_util.make_ndarray(value.tensor))
+    return dict(scalars)
+
+
+def _read_events(path: Path) -> Any:
+    reader = PyRecordReader_New(str(path))
+    while True:
+        try:
+            reader.GetNext()
+        except (errors.OutOfRangeError, errors.DataLossError):
+            return
+        yield event_pb2.Event.FromString(reader.record())
+
+
+def hparams_experiment(hparams: dict[str, list[Any]], metrics: dict[str, str]) -> Any:
+    """The summary that tells TensorBoard's HParams tab its columns.
+
+    `hparams` maps each hyper-parameter to the values it takes; `metrics` maps tags, written as
+    `group/tag`, to the names shown.
+    """
+    columns = [
+        summary_v2.HParam(name, summary_v2.Discrete(sorted(set(values)), dtype=_common(values)))
+        for name, values in hparams.items()
+    ]
+    shown = []
+    for path, display_name in metrics.items():
+        group, _, tag = path.rpartition("/")
+        shown.append(summary_v2.Metric(tag, group=group, display_name=display_name))
+    return summary_v2.hparams_config_pb(columns, shown, time_created_secs=time.time())
+
+
+def hparams_session(values: dict[str, Any], trial_id: str) -> Any:
+    """The summary that opens a trial in the HParams tab, with its hyper-parameters."""
+    return summary_v2.hparams_pb(values, trial_id=trial_id, start_time_secs=time.time())
+
+
+def hparams_session_end(success: bool) -> Any:
+    """The summary that closes a trial in the HParams tab."""
+    status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    metadata = hparams_metadata.create_summary_metadata(
+        plugin_data_pb2.HParamsPluginData(session_end_info=ended)
+    )
+    summary = summary_pb2.Summary()
+    summary.value.add(
+        tag=hparams_metadata.SESSION_END_INFO_TAG,
+        metadata=metadata,
+        tensor=hparams_metadata.NULL_TENSOR,
+    )
+    return summary
+
+
+def read_hparams(folder: Path) -> dict[str, Any]:
+    """The hyper-parameters that a trial's event files hold, as the HParams tab reads them."""
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in _read_events(path):
+            for value in event.summary.value:
+                if value.tag == hparams_metadata.SESSION_START_INFO_TAG:
+                    content = plugin_data_pb2.HParamsPluginData.FromString(
+                        value.metadata.plugin_data.content
+                    )
+                    items = content.session_start_info.hparams.items()
+                    return {name: getattr(v, v.WhichOneof("kind")) for name, v in items}
+    return {}
+
+
+def _common(values: list[Any]) -> type:
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float}:
+        return float if float in kinds else int
+    return kinds.pop() if len(kinds) == 1 else str

@@ -1,0 +1,246 @@
+"""What trainings left behind, as tables: the bridge from run directories to figures and verdicts.
+
+Two tables hold all of it, one row per trial and one row per epoch. They can be read from the run
+directories, where the curves come from the TensorBoard event files, or from the CSV files stored
+beside a report. Nothing here needs TensorFlow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from refit import storage
+from refit.errors import ReportError
+from refit.events import read_scalars
+from refit.experiment import Trial
+from refit.predicates import Selection
+from refit.runner import FAILURE, result_of
+from refit.vocabulary import CURVE_METRICS
+
+RESULTS_FILE = "results.csv"
+CURVES_FILE = "curves.csv"
+
+# Event tag -> column, per event folder of a run directory.
+_COLUMNS = {
+    "train": {
+        "epoch_accuracy": "train_accuracy",
+        "epoch_loss": "train_loss",
+        "epoch_cross_entropy": "train_cross_entropy",
+        "epoch_learning_rate": "learning_rate",
+        "epoch_seconds": "seconds_per_epoch",
+    },
+    "validation": {
+        "epoch_accuracy": "val_accuracy",
+        "epoch_loss": "val_loss",
+        "epoch_cross_entropy": "val_cross_entropy",
+    },
+}
+_CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
+    column for columns in _COLUMNS.values() for column in columns.values()
+]
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The results of some trials: `results` has a row per trial, `curves` a row per epoch.
+
+    `results`: sweep, trial, title, seed, status (`done`, `failed` or `missing`), reason, digest,
+    the hyper-parameters, and the metrics of `refit.vocabulary`; accuracies are fractions, losses
+    nats, times seconds. `curves`: sweep, trial, seed, epoch (from 1) and the metrics of the epoch.
+    """
+
+    results: pd.DataFrame
+    curves: pd.DataFrame
+
+    @cached_property
+    def done(self) -> pd.DataFrame:
+        """The rows of the trials that have a result."""
+        return self.results[self.results["status"] == "done"]
+
+    def measure(
+        self,
+        trial: str | Selection,
+        metric: str,
+        epochs: tuple[int, int] | None = None,
+        statistic: str = "last",
+    ) -> pd.Series:
+        """A metric of a trial, one value per seed (the index); empty where nothing was measured.
+
+        With `epochs` (first and last, from 1) the statistic is taken over that part of the curve;
+        seeds whose training did not reach its end are left out. A selection's trials are reduced
+        to one value per seed, over the seeds for which all of them are measured.
+        """
+        if isinstance(trial, Selection):
+            chosen = [self.measure(name, metric, epochs, statistic) for name in self.select(trial)]
+            if not chosen:
+                return pd.Series(dtype=float)
+            return pd.concat(chosen, axis=1).dropna().agg(trial.take, axis=1)
+        if epochs is None and statistic == "last":
+            rows = self.done[self.done["trial"] == trial]
+            if metric not in rows:
+                return pd.Series(dtype=float)
+            return rows.set_index("seed")[metric].astype(float).dropna()
+        curve = self.curve(trial, metric)
+        first, last = epochs or (1, int(curve.index.max()) if len(curve) else 1)
+        curve = curve[(curve.index >= first) & (curve.index <= last)]
+        complete = curve.columns[curve.notna().any() & (len(curve) == last - first + 1)]
+        if statistic == "last":
+            return curve[complete].iloc[-1] if len(complete) else pd.Series(dtype=float)
+        return curve[complete].agg(statistic) if len(complete) else pd.Series(dtype=float)
+
+    def select(self, selection: Selection) -> list[str]:
+        """The names of the trials that have the wanted settings, whether they are done or not."""
+        rows = self.results
+        if selection.sweep is not None:
+            rows = rows[rows["sweep"] == selection.sweep]
+        for setting, wanted in selection.where.items():
+            if setting not in rows:
+                raise ReportError(f"no trial has a setting {setting!r}; known: {', '.join(rows)}")
+            rows = rows[rows[setting].isin(wanted if isinstance(wanted, list) else [wanted])]
+        return list(dict.fromkeys(rows["trial"]))
+
+    def curve(self, trial: str, metric: str) -> pd.DataFrame:
+        """A metric of a trial over its epochs (the index, from 1), one column per seed."""
+        if metric not in CURVE_METRICS:
+            raise ReportError(f"{metric} has no curve; known: {', '.join(CURVE_METRICS)}")
+        rows = self.curves[self.curves["trial"] == trial]
+        return rows.pivot(index="epoch", columns="seed", values=metric)
+
+    def best(self, metric: str) -> str:
+        """The trial with the highest mean of a metric. Raises ReportError if none is done."""
+        means = self.done.groupby("trial")[metric].mean().dropna()
+        if means.empty:
+            raise ReportError(f"no finished trial has a {metric}")
+        return str(means.idxmax())
+
+    def summary(self) -> pd.DataFrame:
+        """One row per trial, in declared order: means over seeds of what a reader looks for."""
+        columns = {
+            "train_accuracy": "train accuracy",
+            "train_loss": "train loss",
+            "val_accuracy": "val accuracy",
+            "val_loss": "val loss",
+            "best_val_accuracy": "best val accuracy",
+            "test_accuracy": "test accuracy",
+            "epochs": "epochs",
+            "seconds": "seconds",
+            "seconds_per_epoch": "seconds per epoch",
+        }
+        groups = self.results.groupby(["trial", "title"], sort=False)
+        means = groups[[name for name in columns if name in self.results]].mean()
+        means.insert(0, "seeds", groups["status"].agg(lambda status: (status == "done").sum()))
+        if (self.done["diverged"] == True).any():  # noqa: E712 - the column also holds NaN
+            means["diverged"] = groups["diverged"].agg(lambda flags: (flags == True).sum())  # noqa: E712
+        return means.rename(columns=columns).reset_index()
+
+    def save(self, folder: Path) -> None:
+        """Store both tables as CSV, with as many digits as it takes to read them back the same."""
+        for name, frame in ((RESULTS_FILE, self.results), (CURVES_FILE, self.curves)):
+            storage.write_bytes(folder / name, frame.to_csv(index=False).encode())
+
+
+def read(trials: Sequence[Trial], folder: Path) -> RunLog:
+    """Read what the trials left in `folder`, the experiment's runs of one profile."""
+    rows, curves = [], []
+    for trial in trials:
+        result = result_of(trial, folder)
+        rows.append(_result_row(trial, folder, result))
+        if result is not None:
+            curves.append(_curve_rows(trial, folder))
+    frame = pd.concat(curves) if curves else pd.DataFrame()
+    return RunLog(pd.DataFrame(rows), frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True))
+
+
+def read_csv(folder: Path) -> RunLog:
+    """Read the tables that `RunLog.save` stored beside a report. Raises ReportError."""
+    frames = []
+    for name in (RESULTS_FILE, CURVES_FILE):
+        try:
+            frames.append(pd.read_csv(folder / name, float_precision="round_trip"))
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{folder / name}: cannot be read: {error}") from error
+    return RunLog(*frames)
+
+
+def layer_table(trial: Trial, folder: Path) -> pd.DataFrame:
+    """The layers of a trained network: name, type, output shape, parameters."""
+    result = result_of(trial, folder)
+    if result is None:
+        return pd.DataFrame(columns=["name", "type", "output shape", "parameters"])
+    frame = pd.DataFrame(result["layers"]).rename(columns={"output_shape": "output shape"})
+    frame["output shape"] = [" × ".join(map(str, shape)) for shape in frame["output shape"]]
+    return frame
+
+
+def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]] | None:
+    """Counts (true class, predicted class) on the test images, and the class names."""
+    result = result_of(trial, folder)
+    if result is None or result["confusion_matrix"] is None:
+        return None
+    return np.array(result["confusion_matrix"]), result["data"]["classes"]
+
+
+def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """Where the numbers came from: data, versions, hardware; all values that occur."""
+    results = [result for trial in trials if (result := result_of(trial, folder))]
+    facts: dict[str, dict[str, None]] = {}
+    for result in results:
+        flat = {"data": result["data"]["source"], "stand-in": result["data"]["stand_in"]}
+        counts = result["data"]
+        flat["images"] = (
+            f"{counts['train_images']:,} train, {counts['validation_images']:,} validation, "
+            f"{counts['test_images']:,} test"
+        )
+        flat |= {name: str(value or "none") for name, value in result["environment"].items()}
+        for name, value in flat.items():
+            facts.setdefault(name, {})[value] = None
+    rows = [
+        {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()
+    ]
+    return pd.DataFrame([row for row in rows if row["value"]], columns=["fact", "value"])
+
+
+def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "sweep": trial.sweep,
+        "trial": trial.name,
+        "title": trial.title,
+        "seed": trial.seed,
+        "status": "done",
+        "reason": "",
+        "digest": trial.digest,
+        "published_epochs": trial.published_epochs,
+    }
+    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
+    settings["planned_epochs"] = settings.pop("epochs")
+    if result is None:
+        failure = storage.read_json(folder / trial.directory / FAILURE)
+        status = {"status": "failed" if failure else "missing"}
+        reason = {"reason": f"{failure['kind']}: {failure['reason']}"} if failure else {}
+        return row | status | reason | settings
+    metrics = dict(result["metrics"])
+    images = result["data"]["train_images"]
+    metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
+    if "test_accuracy" in metrics:
+        metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
+    metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
+    metrics["train_images"] = images
+    metrics["workers"] = result["environment"].get("workers")
+    metrics["stand_in"] = bool(result["data"]["stand_in"])
+    metrics["cut"] = trial.data.train_images is not None
+    return row | settings | metrics
+
+
+def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
+    columns = {}
+    for group, names in _COLUMNS.items():
+        scalars = read_scalars(folder / trial.directory / group)
+        columns |= {column: pd.Series(scalars.get(tag, {})) for tag, column in names.items()}
+    frame = pd.DataFrame(columns, dtype=float).sort_index()
+    frame.insert(0, "epoch", frame.index + 1)
+    return frame.assign(sweep=trial.sweep, trial=trial.name, seed=trial.seed)

@@ -1,0 +1,274 @@
+"""One training: data, model and callbacks in, a run directory out.
+
+This is the only place where a network is fitted. It runs in a process of its own (see
+`refit.runner`), so it may set TensorFlow's threads and need not clean up after itself.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from refit import callbacks, data, events, models, storage
+from refit.data import Dataset, Part
+from refit.declaration import Optimizer
+from refit.experiment import Trial
+from refit.models import layers
+from refit.storage import PREDICTIONS, RESULT
+
+TRIAL = "trial.json"
+
+# Fewer returns to Python per epoch; hides nothing, because curves are recorded per epoch.
+STEPS_PER_EXECUTION = 32
+# Evaluation does not depend on the batch size; this one is fast and small enough for VGG-16.
+EVALUATION_BATCH = 250
+# Keras clips probabilities here before the logarithm.
+EPSILON = 1e-7
+
+
+def use_one_thread() -> None:
+    """Fix what would make curves depend on the machine: TensorFlow's threads per operation.
+
+    The order of summation changes with the number of intra-op threads, and with it the loss curve.
+    On a GPU, let several trainings share its memory.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+
+
+class DecayingSGD(keras.optimizers.SGD):
+    """SGD with Keras 2's time decay: step t uses learning_rate / (1 + decay * t).
+
+    Keras 3 removed `decay`, and its schedules cannot be combined with ReduceLROnPlateau, which
+    sets the learning rate itself. Here the decay acts on whatever rate is set.
+    """
+
+    def __init__(self, *args: Any, decay: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        steps = keras.ops.cast(self.iterations, learning_rate.dtype)
+        super().update_step(gradient, variable, learning_rate / (1.0 + self.decay * steps))
+
+
+def build_optimizer(spec: Optimizer) -> keras.optimizers.Optimizer:
+    """The Keras optimizer of a declaration, with Keras 2's defaults where they differed."""
+    if spec.name == "adam":
+        return keras.optimizers.Adam(spec.learning_rate)
+    if spec.name == "adadelta":
+        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95)
+    settings = {"momentum": spec.momentum, "nesterov": spec.nesterov}
+    if spec.decay:
+        return DecayingSGD(spec.learning_rate, decay=spec.decay, **settings)
+    return keras.optimizers.SGD(spec.learning_rate, **settings)
+
+
+def batches(part: Part, batch_size: int) -> tf.data.Dataset:
+    """Batches of (float32 images in 0..1, int32 labels), in the order of the part.
+
+    The bytes stay as they are on disk and are scaled batch by batch. tf.data's autotuning is off:
+    its threads compete with the training for the cores.
+    """
+    images = tf.constant(part.images)
+    labels = tf.constant(part.labels)
+
+    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = slice(start, start + batch_size)
+        return tf.cast(images[rows], tf.float32) / 255.0, labels[rows]
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    starts = tf.data.Dataset.range(0, len(part.images), batch_size)
+    return starts.map(batch).prefetch(2).with_options(options)
+
+
+def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
+    """The trial's network, compiled with its optimizer and metrics.
+
+    Where a weight penalty is part of the loss, `cross_entropy` is recorded beside it.
+    """
+    model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
+    metrics: list[Any] = ["accuracy"]
+    if model.losses:
+        metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
+    model.compile(
+        optimizer=build_optimizer(trial.optimizer),
+        loss="sparse_categorical_crossentropy",
+        metrics=metrics,
+        steps_per_execution=STEPS_PER_EXECUTION,
+        jit_compile=False,
+    )
+    return model
+
+
+def train(
+    trial: Trial, run_dir: Path, data_dir: Path | None, cache_dir: Path, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Train one trial, or go on with it from its last finished epoch, and store its result.
+
+    `facts` are what only the caller knows of the circumstances, such as the number of workers. The
+    result file is written last. Returns its content.
+    """
+    started = datetime.now(UTC)
+    storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
+    dataset = data.load(trial.data, data_dir, cache_dir)
+    keras.utils.set_random_seed(trial.seed)
+    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    model.optimizer.build(model.trainable_variables)
+
+    recorder = callbacks.Recorder(run_dir, trial.epochs)
+    others = callbacks.build(trial.callbacks)
+    done = recorder.restore(model, others)
+    log = events.EventWriter(run_dir)
+    log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
+    history_before = time.perf_counter()
+    model.fit(
+        batches(dataset.train, trial.batch_size),
+        validation_data=batches(dataset.validation, EVALUATION_BATCH),
+        epochs=trial.epochs,
+        initial_epoch=done,
+        callbacks=[*others, recorder],
+        verbose=0,
+    )
+    probabilities = model.predict(
+        batches(_labelled(dataset.test), EVALUATION_BATCH), verbose=0
+    ).astype(np.float64)
+    tested = _test(dataset.test, probabilities, len(dataset.class_names))
+    np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
+    metrics = summarise(recorder.history) | tested | layers.parameter_counts(model)
+    table = layers.layer_table(model)
+    metrics["weight_layers"] = sum(row["type"] in ("Conv2D", "Dense") for row in table)
+    if "test_accuracy" in metrics:
+        log.scalars({"test_accuracy": metrics["test_accuracy"]}, len(recorder.history))
+    log.summary(events.hparams_session_end(success=True))
+    log.close()
+    result = {
+        "trial": trial.model_dump(mode="json"),
+        "digest": trial.digest,
+        "metrics": metrics,
+        "confusion_matrix": _confusion_matrix(dataset.test, probabilities),
+        "layers": table,
+        "data": describe(dataset),
+        "environment": environment() | facts,
+        "started": started.isoformat(timespec="seconds"),
+        "wall_seconds": time.perf_counter() - history_before,
+        "resumed_at_epoch": done,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    storage.write_json(run_dir / RESULT, result)
+    (run_dir / callbacks.CHECKPOINT).unlink(missing_ok=True)
+    (run_dir / callbacks.PROGRESS).unlink(missing_ok=True)
+    return result
+
+
+def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
+    """Final and best values of the curves and the times.
+
+    `seconds` is the sum over the epochs, validation included, as the reports measured it;
+    `seconds_per_epoch` is the median without the first epoch, which also builds the graph.
+    """
+    names = {
+        "train_accuracy": "accuracy",
+        "train_loss": "loss",
+        "val_accuracy": "val_accuracy",
+        "val_loss": "val_loss",
+        "train_cross_entropy": "cross_entropy",
+        "val_cross_entropy": "val_cross_entropy",
+    }
+    last = history[-1]
+    values = {name: last[key] for name, key in names.items() if key in last}
+    accuracies = [row["val_accuracy"] for row in history]
+    losses = [row["val_loss"] if np.isfinite(row["val_loss"]) else np.inf for row in history]
+    seconds = [row["seconds"] for row in history]
+    return values | {
+        "epochs": len(history),
+        "best_val_accuracy": max(accuracies),
+        "best_val_accuracy_epoch": int(np.argmax(accuracies)) + 1,
+        "min_val_loss": float(min(losses)),
+        "min_val_loss_epoch": int(np.argmin(losses)) + 1,
+        "diverged": not np.isfinite(last["loss"]),
+        "seconds": sum(seconds),
+        "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+    }
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Which data a result was made from."""
+    return {
+        "source": dataset.source,
+        "stand_in": dataset.stand_in,
+        "embedded": dataset.embedded,
+        "classes": list(dataset.class_names),
+        "train_images": len(dataset.train.images),
+        "validation_images": len(dataset.validation.images),
+        "test_images": len(dataset.test.images),
+        "test_labelled": dataset.test.labels is not None,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware of this process."""
+    gpus = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    return {
+        "python": sys.version.split()[0],
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def _labelled(part: Part) -> Part:
+    """The part itself, or, where it has no labels, one with zeros that nobody reads."""
+    if part.labels is not None:
+        return part
+    return Part(part.images, np.zeros(len(part.images), np.int32), part.ids)
+
+
+def _test(part: Part, probabilities: np.ndarray, classes: int) -> dict[str, float]:
+    if part.labels is None:
+        return {}
+    chosen = probabilities[np.arange(len(part.labels)), part.labels]
+    return {
+        "test_accuracy": float((probabilities.argmax(axis=1) == part.labels).mean()),
+        "test_loss": float(-np.log(np.clip(chosen, EPSILON, 1 - EPSILON)).mean()),
+        "classes": classes,
+    }
+
+
+def _confusion_matrix(part: Part, probabilities: np.ndarray) -> list[list[int]] | None:
+    """Counts with a row per true class and a column per predicted class."""
+    if part.labels is None:
+        return None
+    matrix = np.zeros((probabilities.shape[1],) * 2, int)
+    np.add.at(matrix, (part.labels, probabilities.argmax(axis=1)), 1)
+    return matrix.tolist()

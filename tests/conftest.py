@@ -1,0 +1,56 @@
+"""What the tests share: a place for results, and tiny trials."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from refit import experiment, paths
+from refit.experiment import Trial
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _results_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what tests train and write away from the user's own results."""
+    folder = tmp_path_factory.mktemp("refit")
+    os.environ.setdefault("REFIT_RUNS", str(folder / "runs"))
+    os.environ.setdefault("REFIT_REPORTS", str(folder / "reports"))
+
+
+@pytest.fixture
+def zoo() -> list[Trial]:
+    """The smoke trials of fmnist_zoo."""
+    return experiment.expand(experiment.load("fmnist_zoo"), "smoke")
+
+
+@pytest.fixture
+def tiny():
+    """A function that makes a short LeNet trial on embedded digits, with changes."""
+
+    def make(**changes) -> Trial:
+        settings = {
+            "sweep": "tests",
+            "name": "tiny",
+            "title": "a short training",
+            "published_epochs": 3,
+            "data": {
+                "name": "digits_pairs",
+                "train_images": 160,
+                "validation_images": 60,
+                "test_images": 60,
+                "fingerprint": "sklearn-digits",
+            },
+            "model": {"name": "lenet"},
+            "optimizer": {"name": "adam", "learning_rate": 0.001},
+            "epochs": 3,
+            "batch_size": 32,
+            "seed": 1337,
+        }
+        return Trial.model_validate(settings | changes)
+
+    return make
+
+
+@pytest.fixture
+def cache() -> Path:
+    return paths.cache()
