@@ -1,0 +1,167 @@
+"""The command line: `refit reproduce`, `refit report`, `refit status`."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from refit import experiment, paths
+from refit.errors import RefitError
+from refit.progress import LOG
+from refit.study import Study
+
+
+class _Group(click.Group):
+    """Prints the sentence of an error that the user can mend, not its traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except RefitError as error:
+            click.secho(f"refit: {error}", fg="red", err=True)
+            sys.exit(1)
+
+
+def _shared_options(command: Any) -> Any:
+    options = [
+        click.argument("experiments", nargs=-1),
+        click.option("--profile", default="smoke", show_default=True, help="smoke, small or full"),
+        click.option("--seeds", default=1, show_default=True, help="replicates of every trial"),
+        click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Group)
+@click.version_option(package_name="refit")
+def main() -> None:
+    """Re-run published reports of convolutional-network experiments and see what still holds."""
+
+
+@main.command()
+@_shared_options
+@click.option("--workers", type=int, default=None, help="trainings at once [default: one per core]")
+def reproduce(
+    experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, workers: int | None
+) -> None:
+    """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
+    _make_pages(_open(experiments, profile, seeds, data_dir), seeds, workers, train=True)
+
+
+@main.command()
+@_shared_options
+def report(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> None:
+    """Make the pages of EXPERIMENTS from the results at hand, without training."""
+    _make_pages(_open(experiments, profile, seeds, data_dir), seeds, None, train=False)
+
+
+@main.command()
+@_shared_options
+def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> None:
+    """Show which trials of EXPERIMENTS are done, failed or missing."""
+    for study in _open(experiments, profile, seeds, data_dir):
+        results = study.log().results
+        counts = results["status"].value_counts()
+        click.echo(
+            f"{study.name} ({profile}): {counts.get('done', 0)} done, "
+            f"{counts.get('failed', 0)} failed, {counts.get('missing', 0)} missing"
+        )
+        for row in results[results["status"] == "failed"].itertuples():
+            click.echo(f"  {row.trial} (seed {row.seed}): {row.reason}")
+
+
+def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> list[Study]:
+    """Open every experiment first, so that a mistake in one stops the command at once."""
+    chosen = experiments or tuple(experiment.names())
+    return [Study.open(name, profile, seeds, data_dir) for name in dict.fromkeys(chosen)]
+
+
+def _make_pages(studies: list[Study], seeds: int, workers: int | None, train: bool) -> None:
+    # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
+    from refit import report as pages
+
+    failed = []
+    for study in studies:
+        started = time.monotonic()
+        click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
+        parameters = {
+            "profile": study.profile_name,
+            "seeds": seeds,
+            "workers": workers or 0,
+            "data_dir": str(study.data_dir or ""),
+            "runs_dir": str(paths.runs()),
+            "reports_dir": str(paths.reports()),
+            "train": train,
+        }
+        with _follow(study.runs / LOG):
+            failure = _make_page(study, parameters)
+        seconds = time.monotonic() - started
+        click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
+        if failure:
+            failed.append(study.name)
+            click.secho(f"  {failure}", fg="red", err=True)
+    index = pages.write_index(paths.reports() / studies[0].profile_name)
+    click.echo(f"All pages: {index}")
+    if failed:
+        raise click.ClickException(f"failed: {', '.join(failed)}")
+
+
+def _make_page(study: Study, parameters: dict[str, Any]) -> str:
+    """Run and render one notebook, also a failed one; returns what failed, or nothing."""
+    from refit import report as pages
+
+    executed = study.runs / f"{study.name}.ipynb"
+    failure = ""
+    try:
+        pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
+    except pages.NotebookFailed as error:
+        failure = str(error)
+    pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
+    log = study.log()
+    entry = pages.PageEntry(
+        name=study.name,
+        title=study.declaration.title,
+        status="failed" if failure else "finished",
+        summary=study.declaration.question,
+        trials_done=len(log.done),
+        trials_total=len(study.trials),
+        seconds=float(log.done["seconds"].sum()) if len(log.done) else 0.0,
+        data=study.data_sentence(),
+    )
+    pages.record_page(study.pages.parent, entry)
+    return failure
+
+
+@contextlib.contextmanager
+def _follow(log: Path) -> Iterator[None]:
+    """Print the lines that a notebook's run adds to its log: its own output is captured."""
+    position = log.stat().st_size if log.exists() else 0
+    stop = threading.Event()
+
+    def follow() -> None:
+        nonlocal position
+        while True:
+            last = stop.wait(0.5)
+            if log.exists():
+                with log.open() as file:
+                    file.seek(position)
+                    for line in file:
+                        click.echo(f"  {line.rstrip()}")
+                    position = file.tell()
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,155 @@
+"""A figure that notebooks and pages can show: small, described in words, with readable labels."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from refit.storage import write_bytes
+
+# The reports drew with seaborn's darkgrid; matplotlib's copy of it spares seaborn's import time.
+STYLE = ("seaborn-v0_8-darkgrid", "seaborn-v0_8-paper", {"axes.labelsize": 9.5, "font.size": 9.5})
+# Okabe and Ito (2008): told apart with any of the common colour-vision deficiencies.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+RESOLUTION = 110  # dots per inch: as wide as the page's column, and small files
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+
+
+class Picture(Figure):
+    """A figure in the reports' grey grid; a notebook shows it whatever matplotlib's backend.
+
+    `description` is the text for readers who cannot see it. Sizes are in inches.
+    """
+
+    def __init__(self, width: float, height: float, description: str):
+        with style.context(STYLE):
+            super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(self)
+        self.description = description
+
+    def panels(self, rows: int, columns: int, **shared) -> np.ndarray:
+        """Add rows x columns axes and return them as a two-dimensional array."""
+        with style.context(STYLE):
+            return self.subplots(rows, columns, squeeze=False, **shared)
+
+    def png(self) -> bytes:
+        """The figure as a PNG of at most 256 colours, a third of the size of one in full colour."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=RESOLUTION)
+        image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        smaller = io.BytesIO()
+        image.save(smaller, format="png", optimize=True)
+        return smaller.getvalue()
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        return self.png(), {"alt": self.description}
+
+
+def save(figure: Picture, folder: Path, name: str) -> Picture:
+    """Write folder/name.png in one step; returns the figure, so that a cell can end in it."""
+    write_bytes(Path(folder) / f"{name}.png", figure.png())
+    return figure
+
+
+def line_style(index: int, epochs: int) -> dict:
+    """Colour and marker of the trial with this place in its family, as arguments of `plot`."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "ms": 4,
+        "lw": 1.6,
+        # Markers of different trials sit at different epochs, so that none hides another.
+        "markevery": (index % max(1, epochs // 6), max(1, epochs // 6)),
+    }
+
+
+def place_labels(panel: Axes, points: np.ndarray, labels: Sequence[str]) -> None:
+    """Write each label beside its point where it covers no other label and no point.
+
+    `points` is (n, 2) in data units; call it when limits, scales and legends are final. A label
+    tries eight directions, then farther ones with a thin line back to its point; where nothing is
+    free it takes the nearest place.
+    """
+    figure = panel.figure
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    pixels = panel.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels]
+    inside = panel.get_window_extent(renderer)
+    for index in np.argsort(pixels[:, 0]):
+        text = panel.annotate(
+            labels[index],
+            points[index],
+            xytext=(0, 0),
+            textcoords="offset pixels",
+            ha="center",
+            va="center",
+            fontsize=8.5,
+        )
+        size = text.get_window_extent(renderer)
+        offset, box, distance = _free_place(pixels[index], size, taken, inside)
+        text.set_position(offset)
+        taken.append(box)
+        if distance > 1:
+            _connect(panel, pixels[index], offset)
+
+
+def _free_place(
+    point: np.ndarray, size: Bbox, taken: list[Bbox], inside: Bbox
+) -> tuple[tuple[float, float], Bbox, int]:
+    nearest = None
+    for distance in (1, 2, 3, 4, 5):
+        for right, up in DIRECTIONS:
+            offset = (
+                right * (size.width / 2 + 9 * distance),
+                up * (size.height / 2 + 8 * distance - 3 * abs(right)),
+            )
+            corner = point + offset - (size.width / 2, size.height / 2)
+            box = Bbox.from_bounds(*corner, size.width, size.height)
+            nearest = nearest or (offset, box, distance)
+            clear = not any(box.overlaps(other) for other in taken)
+            if clear and inside.containsx(box.x0) and inside.containsx(box.x1):
+                return offset, box, distance
+    return nearest
+
+
+def _connect(panel: Axes, point: np.ndarray, offset: tuple[float, float]) -> None:
+    ends = panel.transData.inverted().transform([point, point + np.multiply(offset, 0.75)])
+    panel.plot(*ends.T, color="#999999", lw=0.7, zorder=1)
+
+
+def nothing_finished(subject: str) -> Picture:
+    """A small picture in place of a figure that has nothing to show yet."""
+    sentence = f"{subject}: no finished trials"
+    picture = Picture(7, 0.9, sentence)
+    picture.text(0.5, 0.5, sentence, ha="center", va="center", color="#555555", fontsize=11)
+    return picture
+
+
+def mark_durations(panel: Axes) -> None:
+    """Round durations, at most nine, as ticks of a logarithmic x axis in seconds."""
+    steps = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45)
+    shortest, longest = panel.get_xlim()
+    ticks = [step * unit for unit in (0.01, 1, 60, 3600) for step in steps]
+    ticks = [duration for duration in ticks if shortest <= duration <= longest]
+    panel.set_xticks(ticks[:: math.ceil(len(ticks) / 9) or 1])
+    panel.set_xlim(shortest, longest)
+    panel.xaxis.set_major_formatter(FuncFormatter(_duration))
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def _duration(seconds: float, _position: int = 0) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,151 @@
+"""An experiment opened in one profile: what a notebook or a command works with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from refit import data, experiment, paths, runlog, runner, storage
+from refit.data import Dataset
+from refit.declaration import Declaration, Profile
+from refit.errors import DeclarationError, TrialError
+from refit.experiment import Trial
+from refit.runlog import RunLog
+from refit.storage import PREDICTIONS
+
+
+@dataclass(frozen=True)
+class Study:
+    """A declaration expanded into trials, with the folders where results and pages go."""
+
+    declaration: Declaration
+    profile_name: str
+    trials: Sequence[Trial]
+    runs: Path
+    pages: Path
+    data_dir: Path | None
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        profile: str = "smoke",
+        seeds: int = 1,
+        data_dir: str | Path = "",
+        runs_dir: str | Path = "",
+        reports_dir: str | Path = "",
+    ) -> "Study":
+        """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
+
+        Raises DeclarationError or DataError before anything is trained.
+        """
+        folder = Path(data_dir).resolve() if data_dir else paths.data()
+        if folder is not None and not folder.is_dir():
+            raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
+        declaration = experiment.load(name)
+        trials = experiment.expand(declaration, profile, seeds, folder)
+        runs = Path(runs_dir).resolve() if runs_dir else paths.runs()
+        reports = Path(reports_dir).resolve() if reports_dir else paths.reports()
+        return cls(
+            declaration, profile, trials, runs / profile / name, reports / profile / name, folder
+        )
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+    @property
+    def profile(self) -> Profile:
+        return self.declaration.profiles[self.profile_name]  # type: ignore[index]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Trial names and their titles, in the order of the declaration."""
+        return {trial.name: trial.title for trial in self.trials}
+
+    def train(self, workers: int | None = None) -> runner.Summary:
+        """Train what is missing; raises TrialError naming the trials that failed."""
+        summary = runner.run(self.trials, self.runs, workers, data_dir=self.data_dir)
+        runner.check(summary)
+        return summary
+
+    def log(self) -> RunLog:
+        """What the trials have left so far, as tables."""
+        return runlog.read(self.trials, self.runs)
+
+    def data_sentence(self) -> str:
+        """Which data the finished trials used, and what they stand in for."""
+        facts = runlog.provenance(self.trials, self.runs).set_index("fact")["value"]
+        return " ".join(facts[name] for name in ("data", "stand-in") if name in facts)
+
+    def data(self) -> Dataset:
+        """The data set that most trials use, decoded."""
+        return data.load(self.trials[0].data, self.data_dir, paths.cache())
+
+    def overview(self) -> pd.DataFrame:
+        """One row per sweep: its trials, and what the profile leaves of epochs and images."""
+        rows = []
+        for name, sweep in self.declaration.sweeps.items():
+            trials = [trial for trial in self.trials if trial.sweep == name]
+            images = {trial.data.train_images or "all" for trial in trials}
+            rows.append(
+                {
+                    "sweep": name,
+                    "published": "yes" if sweep.published else "no",
+                    "declared": sweep.trials,
+                    "trials": len(trials),
+                    "epochs": _span(trial.epochs for trial in trials),
+                    "published epochs": _span(trial.published_epochs for trial in trials),
+                    "images": ", ".join(map(str, images)) or "-",
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def settings(self) -> pd.DataFrame:
+        """One row per trial: its title and the settings in which trials differ."""
+        first = self.trials[0].seed
+        rows = [
+            {"title": trial.title} | trial.hyper_parameters()
+            for trial in self.trials
+            if trial.seed == first
+        ]
+        frame = pd.DataFrame(rows).drop(columns="seed")
+        varied = [name for name in frame if frame[name].nunique(dropna=False) > 1]
+        return frame[["trial", "title", *[n for n in varied if n not in ("trial", "title")]]]
+
+    def notes(self, kind: str) -> pd.DataFrame:
+        """The numbered `assumptions` or `anomalies` of the declaration."""
+        frame = pd.DataFrame([note.model_dump() for note in getattr(self.declaration, kind)])
+        return frame.loc[:, (frame != "").any()] if len(frame) else frame
+
+    def submission(self, trial: Trial) -> pd.DataFrame:
+        """Store a trial's predictions of the test images as `submission.csv`, Id and Label.
+
+        Raises TrialError where the trial has no predictions.
+        """
+        path = self.runs / trial.directory / PREDICTIONS
+        try:
+            labels = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise TrialError(f"{path}: cannot be read: {error}") from error
+        ids = data.load(trial.data, self.data_dir, paths.cache()).test.ids
+        frame = pd.DataFrame({"Id": ids, "Label": labels})
+        storage.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
+        return frame
+
+    def trial(self, name: str) -> Trial:
+        """The first replicate of a trial, by name."""
+        found = [trial for trial in self.trials if trial.name == name]
+        if not found:
+            raise DeclarationError(f"{self.name} has no trial {name!r} in {self.profile_name}")
+        return found[0]
+
+
+def _span(values: Iterable[int]) -> str:
+    """The lowest and highest of some numbers, as text."""
+    ordered = sorted(values)
+    if not ordered:
+        return "-"
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
