@@ -1,7 +1,7 @@
 """Trainings: the same trial gives the same curve, whatever interrupts it or runs beside it."""
 
+import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -46,12 +46,12 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(tiny, tmp_pat
     run_dir = tmp_path / "killed" / trial.directory
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, trial.model_dump_json(), str(tmp_path / "killed")],
-        start_new_session=True,
     )
     wait_for(lambda: epochs_done(run_dir) in range(2, 7))
     time.sleep(0.05)
-    os.killpg(driver.pid, signal.SIGKILL)
+    driver.send_signal(signal.SIGKILL)
     driver.wait()
+    wait_for(lambda: lock_is_free(run_dir), seconds=20)  # the orphan noticed and stopped
     assert not (run_dir / RESULT).exists()
     runner.check(runner.run([trial], tmp_path / "killed", workers=1))
     result = json.loads((run_dir / RESULT).read_text())
@@ -74,6 +74,15 @@ def epochs_done(run_dir: Path) -> int:
         return json.loads((run_dir / "progress.json").read_text())["epoch"]
     except (OSError, ValueError):
         return 0
+
+
+def lock_is_free(run_dir: Path) -> bool:
+    with (run_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def wait_for(condition, seconds: float = 120) -> None:

@@ -7,9 +7,9 @@ so far, so an interrupted training would go on as another one. `Recorder` keeps 
 import io
 import json
 import math
-import os
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,17 @@ class Recorder(keras.callbacks.Callback):
     Place it last, so that it sees and saves what the other callbacks have counted. After an epoch
     it first saves the checkpoint, which holds the curves so far, and then writes the event files;
     on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
+    About once a second it asks `wanted` whether anybody still waits for the result.
     """
 
-    def __init__(self, run_dir: Path, epochs: int) -> None:
+    def __init__(self, run_dir: Path, epochs: int, wanted: Callable[[], bool]) -> None:
         super().__init__()
+        self.wanted = wanted
         self.run_dir = run_dir
         self.epochs = epochs
         self.history: list[dict[str, float]] = []
         self.others: list[keras.callbacks.Callback] = []
         self._counters: list[dict[str, float]] = []
-        self._parent = os.getppid()
         self._last_sign = 0.0
 
     def restore(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
@@ -150,7 +151,7 @@ class Recorder(keras.callbacks.Callback):
         if row is None and now - self._last_sign < 1:
             return
         self._last_sign = now
-        if os.getppid() != self._parent:
+        if not self.wanted():
             raise OrphanedError("the process that started this training has ended")
         last = self.history[-1] if self.history else {}
         progress = {

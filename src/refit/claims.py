@@ -120,6 +120,12 @@ def judge(declaration: Declaration, profile: Profile, log: RunLog) -> pd.DataFra
     return pd.DataFrame(rows, columns=COLUMNS).astype({"p": float, "seeds needed": float})
 
 
+def counts(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """How many claims have each verdict."""
+    found = verdicts["verdict"].value_counts().reindex(list(VERDICTS), fill_value=0)
+    return found.rename_axis("verdict").reset_index(name="claims")
+
+
 def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[Test]:
     """The tests that a predicate stands for; values are empty where nothing was measured."""
     return _TESTS[type(predicate)](predicate, log, classes)

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from refit import experiment, paths
+from refit import experiment, paths, storage
 from refit.errors import RefitError
 from refit.progress import LOG
+from refit.runlog import CURVES_FILE, RESULTS_FILE
 from refit.study import Study
 
 
@@ -77,6 +78,49 @@ def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str
             click.echo(f"  {row.trial} (seed {row.seed}): {row.reason}")
 
 
+@main.command()
+@_shared_options
+@click.option("--workers", type=int, default=None, help="trainings at once [default: one per core]")
+@click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
+def plan(
+    experiments: tuple[str, ...],
+    profile: str,
+    seeds: int,
+    data_dir: str,
+    workers: int | None,
+    calibrate: bool,
+) -> None:
+    """Show what running EXPERIMENTS would train and how long it would take."""
+    from refit import plan as planning
+
+    for study in _open(experiments, profile, seeds, data_dir):
+        if calibrate:
+            Study.open(study.name, "smoke", 1, data_dir).train(workers)
+        table = planning.plan(study, workers)
+        click.echo(f"{study.name}, profile {profile}, {seeds} seed(s)")
+        click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
+        todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)
+        if todo and hours != hours:
+            click.echo(f"{todo} to train; time unknown: nothing like it has been trained here yet")
+            click.echo(f"for an estimate: refit plan {study.name} --profile {profile} --calibrate")
+        else:
+            click.echo(f"{todo} to train, about {hours:.2f} hours")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def verify(folder: Path) -> None:
+    """Recompute the tables and verdicts of a FOLDER of pages, such as reports/small."""
+    from refit import verify as verification
+
+    problems = verification.verify(folder.resolve())
+    for problem in problems:
+        click.secho(problem, fg="red", err=True)
+    if problems:
+        raise click.ClickException(f"{len(problems)} numbers in {folder} do not agree")
+    click.echo(f"{folder}: every table and verdict agrees with the stored results")
+
+
 def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> list[Study]:
     """Open every experiment first, so that a mistake in one stops the command at once."""
     chosen = experiments or tuple(experiment.names())
@@ -134,6 +178,8 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         trials_total=len(study.trials),
         seconds=float(log.done["seconds"].sum()) if len(log.done) else 0.0,
         data=study.data_sentence(),
+        hardware=study.hardware(),
+        digests={name: storage.digest(study.pages / name) for name in (RESULTS_FILE, CURVES_FILE)},
     )
     pages.record_page(study.pages.parent, entry)
     return failure

@@ -5,7 +5,7 @@ Pages are complete in themselves: they open from a file, offline, and run no scr
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 from traitlets import default
 from traitlets.config import Config
 
+from refit import scoreboard, tables
 from refit.errors import ReportError
 from refit.storage import read_json, write_bytes, write_json
 from refit.templating import TEMPLATES, page, trusted
@@ -175,7 +176,10 @@ def _failure(notebook: NotebookNode) -> str:
 
 @dataclass(frozen=True)
 class PageEntry:
-    """One page's line in the index. `name` is the page's file name without its ending."""
+    """One page's line in the index. `name` is the page's file name without its ending.
+
+    `digests` are the SHA-256 sums of the measurements that the page was made from, by file name.
+    """
 
     name: str
     title: str
@@ -185,6 +189,8 @@ class PageEntry:
     trials_total: NonNegativeInt
     seconds: float
     data: str
+    hardware: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def record_page(folder: Path, entry: PageEntry) -> None:
@@ -195,9 +201,12 @@ def record_page(folder: Path, entry: PageEntry) -> None:
 def write_index(folder: Path) -> Path:
     """Write folder/index.html over all recorded pages, of this run and of earlier ones.
 
-    The folder's name is the profile. A record that cannot be read gets a row that says so.
+    The folder's name is the profile. A record that cannot be read gets a row that says so. Below
+    the pages stands the scoreboard, whose counts are also stored as verdicts.json and .csv.
     """
     folder = Path(folder)
+    board = scoreboard.collect(folder)
+    board.save(folder)
     entries, damaged = [], []
     for path in sorted(folder.glob(f"*/{PAGE}")):
         try:
@@ -211,6 +220,7 @@ def write_index(folder: Path) -> Path:
         explanation=PROFILES.get(folder.name, ""),
         entries=entries,
         damaged=damaged,
+        tables=[trusted(table.data) for table in tables.scoreboard_tables(board).values()],
     )
     index = folder / "index.html"
     write_bytes(index, html.encode())

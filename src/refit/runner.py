@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pebble
+import psutil
 
 from refit import data, events, paths, storage
 from refit.errors import DataError, DeclarationError, TrialError
@@ -92,7 +93,8 @@ def run(
     failures: dict[str, str] = {}
     with Progress(len(trials), before, folder) as progress, _pool(workers) as pool:
         for trial in sorted(missing, key=_cost, reverse=True):
-            arguments = (trial.model_dump(mode="json"), folder, data_dir, paths.cache(), facts)
+            plain = trial.model_dump(mode="json")
+            arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
             jobs[pool.schedule(_train, args=arguments, timeout=time_limit)] = trial
         pending = set(jobs)
         while pending:
@@ -143,7 +145,7 @@ def _start_server() -> None:
     TensorFlow greets every process with lines that no setting silences; they would bury the
     progress bar.
     """
-    multiprocessing.set_forkserver_preload(["refit.training"])
+    multiprocessing.set_forkserver_preload(["refit.training", "refit.runner"])
     path = paths.runs() / TRAINING_LOG
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = os.dup(2)
@@ -157,24 +159,30 @@ def _start_server() -> None:
 
 
 def _train(
-    plain: dict[str, Any], folder: Path, data_dir: Path | None, cache: Path, facts: dict[str, Any]
+    plain: dict[str, Any],
+    folder: Path,
+    data_dir: Path | None,
+    cache: Path,
+    facts: dict[str, Any],
+    driver: int,
 ) -> tuple[str, str, str]:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
-    The lock keeps a second training of the same trial waiting, such as one left over from a driver
-    that was killed; when its turn comes the result is there.
+    The fork server outlives a driver that was killed, so the child watches the driver itself. The
+    lock keeps a second training of the same trial waiting; when its turn comes the result is there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     training = importlib.import_module("refit.training")
     trial = Trial.model_validate(plain)
     run_dir = folder / trial.directory
     try:
+        wanted = psutil.Process(driver).is_running
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if result_of(trial, folder) is None:
-                training.use_one_thread()
-                training.train(trial, run_dir, data_dir, cache, facts)
+                training.use_one_thread(facts["workers"])
+                training.train(trial, run_dir, data_dir, cache, facts, wanted)
     except BaseException as error:
         return _kind(error), f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()
     return "", "", ""

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place, then renamed into it."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -40,3 +41,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

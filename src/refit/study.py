@@ -13,6 +13,7 @@ from refit.declaration import Declaration, Profile
 from refit.errors import DeclarationError, TrialError
 from refit.experiment import Trial
 from refit.runlog import RunLog
+from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
 from refit.storage import PREDICTIONS
 
 
@@ -74,6 +75,20 @@ class Study:
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
         return runlog.read(self.trials, self.runs)
+
+    def save(self, log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> None:
+        """Store beside the page what it was made from and what was made of it."""
+        log.save(self.pages)
+        for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
+            storage.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
+
+    def hardware(self) -> str:
+        """On what the finished trials ran, in a few words."""
+        facts = runlog.provenance(self.trials, self.runs).set_index("fact")["value"]
+        if facts.empty:
+            return ""
+        gpus = facts.get("gpus", "none")
+        return f"{facts['processor']}, {facts['cores']} cores, GPU: {gpus}"
 
     def data_sentence(self) -> str:
         """Which data the finished trials used, and what they stand in for."""

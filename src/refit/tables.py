@@ -9,8 +9,14 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from refit import claims, ledger
 from refit.errors import ReportError
+from refit.runlog import RunLog
+from refit.scoreboard import Scoreboard
 from refit.templating import fill
+
+# More would bury the interesting ones.
+MOST_DISAGREEMENTS = 25
 
 Format = str | Callable[[Any], str]
 
@@ -73,3 +79,31 @@ def _cell(value: Any, form: Format | None) -> Cell:
 
 def _missing(value: Any) -> bool:
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def page_tables(log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, HTML]:
+    """The tables that every experiment's page shows, by name, from its measurements and verdicts.
+
+    They stand in one place so that `refit verify` can look for exactly these in a page.
+    """
+    times = {"epochs": ".0f", "seconds": ".1f", "seconds per epoch": ".2f"}
+    judged = {"p": ".3g", "n": "d", "seeds needed": ".0f"}
+    return {
+        "results": table(log.summary(), "Results of all trials, means over seeds", times),
+        "figure counts": table(ledger.counts(numbers), "Published numbers by verdict"),
+        "figures": table(ledger.shown(numbers), "Published beside reproduced, every number"),
+        "claim counts": table(claims.counts(verdicts), "Claims by verdict"),
+        "claims": table(verdicts, "Every claim, judged", judged),
+    }
+
+
+def scoreboard_tables(board: Scoreboard) -> dict[str, HTML]:
+    """The tables of the index and of the scoreboard's notebook, by name."""
+    return {
+        "claims": table(board.claims, "Claims by verdict"),
+        "figures": table(board.figures, "Published numbers by verdict"),
+        "disagreements": table(
+            board.disagreements.head(MOST_DISAGREEMENTS), "Where report and measurement part"
+        ),
+        "cost": table(board.cost, "What it cost", {"hours": ".2f"}),
+    }

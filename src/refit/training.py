@@ -10,6 +10,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,22 +28,26 @@ from refit.storage import PREDICTIONS, RESULT
 
 TRIAL = "trial.json"
 
-# Fewer returns to Python per epoch; hides nothing, because curves are recorded per epoch.
-STEPS_PER_EXECUTION = 32
+# Steps between returns to Python: many for small networks, where the return costs as much as a
+# step, but never for more than about a second of work on a CPU core, so that progress is seen.
+# Hides nothing, because curves are recorded per epoch.
+MOST_STEPS = 32
+MULTIPLICATIONS = 20e9
 # Evaluation does not depend on the batch size; this one is fast and small enough for VGG-16.
 EVALUATION_BATCH = 250
 # Keras clips probabilities here before the logarithm.
 EPSILON = 1e-7
 
 
-def use_one_thread() -> None:
+def use_one_thread(workers: int) -> None:
     """Fix what would make curves depend on the machine: TensorFlow's threads per operation.
 
     The order of summation changes with the number of intra-op threads, and with it the loss curve.
-    On a GPU, let several trainings share its memory.
+    Inter-op threads do not matter to it: a lone training gets two, but beside others a second one
+    costs all of them a fifth of their speed. On a GPU, let several trainings share its memory.
     """
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
 
@@ -103,23 +108,30 @@ def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -
     metrics: list[Any] = ["accuracy"]
     if model.losses:
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
+    work = layers.multiplications(model) * trial.batch_size
     model.compile(
         optimizer=build_optimizer(trial.optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
-        steps_per_execution=STEPS_PER_EXECUTION,
+        steps_per_execution=int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
         jit_compile=False,
     )
     return model
 
 
 def train(
-    trial: Trial, run_dir: Path, data_dir: Path | None, cache_dir: Path, facts: dict[str, Any]
+    trial: Trial,
+    run_dir: Path,
+    data_dir: Path | None,
+    cache_dir: Path,
+    facts: dict[str, Any],
+    wanted: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train one trial, or go on with it from its last finished epoch, and store its result.
 
-    `facts` are what only the caller knows of the circumstances, such as the number of workers. The
-    result file is written last. Returns its content.
+    `facts` are what only the caller knows of the circumstances, such as the number of workers;
+    the training stops once `wanted` says that nobody waits for it. The result file is written
+    last. Returns its content.
     """
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
@@ -128,7 +140,7 @@ def train(
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     model.optimizer.build(model.trainable_variables)
 
-    recorder = callbacks.Recorder(run_dir, trial.epochs)
+    recorder = callbacks.Recorder(run_dir, trial.epochs, wanted)
     others = callbacks.build(trial.callbacks)
     done = recorder.restore(model, others)
     log = events.EventWriter(run_dir)

@@ -64,3 +64,14 @@ def parameter_counts(model: keras.Model) -> dict[str, int]:
         "trainable_params": trainable,
         "non_trainable_params": total - trainable,
     }
+
+
+def multiplications(model: keras.Model) -> int:
+    """Count the multiplications with weights of one image's way through convolutions and dense
+    layers: what the time of a step is proportional to, roughly."""
+    total = 0
+    for layer in model.layers:
+        if (kernel := getattr(layer, "kernel", None)) is not None:
+            places = layer.output.shape[1:-1]
+            total += math.prod(kernel.shape) * math.prod(places)
+    return total
