@@ -15,7 +15,7 @@ READY := $(VENV)/.ready
 OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report status test lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup reproduce report plan status test lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -47,6 +47,9 @@ report: setup ## make the report pages from the results at hand, without trainin
 
 status: setup ## show what is done, failed and missing
 	$(BIN)/refit status $(OPTIONS)
+
+plan: setup ## show how much would be trained, and for how long
+	$(BIN)/refit plan $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: setup ## run the tests and, with nbval, the notebooks

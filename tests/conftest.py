@@ -1,11 +1,9 @@
 """What the tests share: a place for results, and tiny trials."""
 
 import os
-from pathlib import Path
 
 import pytest
 
-from refit import experiment, paths
 from refit.experiment import Trial
 
 
@@ -17,14 +15,8 @@ def _results_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.setdefault("REFIT_REPORTS", str(folder / "reports"))
 
 
-@pytest.fixture
-def zoo() -> list[Trial]:
-    """The smoke trials of fmnist_zoo."""
-    return experiment.expand(experiment.load("fmnist_zoo"), "smoke")
-
-
-@pytest.fixture
-def tiny():
+@pytest.fixture(scope="session")
+def make_tiny():
     """A function that makes a short LeNet trial on embedded digits, with changes."""
 
     def make(**changes) -> Trial:
@@ -49,8 +41,3 @@ def tiny():
         return Trial.model_validate(settings | changes)
 
     return make
-
-
-@pytest.fixture
-def cache() -> Path:
-    return paths.cache()

@@ -31,16 +31,16 @@ def losses(trial, folder: Path) -> list[float]:
     return curves[["train_loss", "val_loss", "train_accuracy", "val_accuracy"]].values.tolist()
 
 
-def test_same_trial_gives_the_same_curve_alone_and_beside_others(tiny, tmp_path):
-    trial = tiny(**DROPOUT_AND_PLATEAU)
-    others = [tiny(seed=seed) for seed in (1, 2)]
+def test_same_trial_gives_the_same_curve_alone_and_beside_others(make_tiny, tmp_path):
+    trial = make_tiny(**DROPOUT_AND_PLATEAU)
+    others = [make_tiny(seed=seed) for seed in (1, 2)]
     runner.check(runner.run([trial], tmp_path / "alone", workers=1))
     runner.check(runner.run([trial, *others], tmp_path / "beside", workers=2))
     assert losses(trial, tmp_path / "alone") == losses(trial, tmp_path / "beside")
 
 
-def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(tiny, tmp_path):
-    trial = tiny(**DROPOUT_AND_PLATEAU, epochs=8)
+def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tmp_path):
+    trial = make_tiny(**DROPOUT_AND_PLATEAU, epochs=8)
     runner.check(runner.run([trial], tmp_path / "whole", workers=1))
 
     run_dir = tmp_path / "killed" / trial.directory
@@ -92,8 +92,8 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def test_result_describes_the_training(tiny, tmp_path):
-    trial = tiny()
+def test_result_describes_the_training(make_tiny, tmp_path):
+    trial = make_tiny()
     runner.check(runner.run([trial], tmp_path, workers=1))
     result = runner.result_of(trial, tmp_path)
     assert result["metrics"]["total_params"] == 245_601
@@ -109,32 +109,32 @@ def test_result_describes_the_training(tiny, tmp_path):
     assert not leftovers & {"checkpoint.npz", "progress.json"}
 
 
-def test_weight_penalty_is_told_apart_from_cross_entropy(tiny, tmp_path):
-    resnet = tiny(model={"name": "resnet", "options": {"max_pool": True}}, epochs=1)
+def test_weight_penalty_is_told_apart_from_cross_entropy(make_tiny, tmp_path):
+    resnet = make_tiny(model={"name": "resnet", "options": {"max_pool": True}}, epochs=1)
     runner.check(runner.run([resnet], tmp_path, workers=1))
     row = runlog.read([resnet], tmp_path).curves.iloc[0]
     assert row["train_loss"] > row["train_cross_entropy"] + 0.1
     assert row["val_loss"] > row["val_cross_entropy"] + 0.1
 
 
-def test_divergence_is_a_result(tiny, tmp_path):
-    wild = tiny(optimizer={"name": "sgd", "learning_rate": 1e20}, model={"name": "lenet_wide"})
+def test_divergence_is_a_result(make_tiny, tmp_path):
+    wild = make_tiny(optimizer={"name": "sgd", "learning_rate": 1e20}, model={"name": "lenet_wide"})
     runner.check(runner.run([wild], tmp_path, workers=1))
     log = runlog.read([wild], tmp_path)
     assert bool(log.done["diverged"].iloc[0])
     assert log.summary()["diverged"].iloc[0] == 1
 
 
-def test_plateau_halves_the_rate_and_decay_acts_on_top(tiny, tmp_path):
+def test_plateau_halves_the_rate_and_decay_acts_on_top(make_tiny, tmp_path):
     """With an accuracy that cannot rise, the rate halves every `patience` epochs."""
-    trial = tiny(
+    trial = make_tiny(
         **{**DROPOUT_AND_PLATEAU, "optimizer": {"name": "sgd", "learning_rate": 1e-9}}, epochs=4
     )
     runner.check(runner.run([trial], tmp_path, workers=1))
     rates = runlog.read([trial], tmp_path).curves["learning_rate"].tolist()
     assert rates == pytest.approx([1e-9] * 4)  # already below min_lr: never reduced
 
-    reduced = tiny(
+    reduced = make_tiny(
         callbacks=[{"name": "reduce_lr_on_plateau", "factor": 0.5, "patience": 1}],
         optimizer={"name": "sgd", "learning_rate": 1e-7},
         epochs=4,

@@ -1,10 +1,8 @@
 """The command line: `refit reproduce`, `refit report`, `refit status`."""
 
-import contextlib
+import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import click
 
 from refit import experiment, paths, storage
 from refit.errors import RefitError
-from refit.progress import LOG
+from refit.progress import follow
 from refit.runlog import CURVES_FILE, RESULTS_FILE
 from refit.study import Study
 
@@ -121,6 +119,16 @@ def verify(folder: Path) -> None:
     click.echo(f"{folder}: every table and verdict agrees with the stored results")
 
 
+@main.command()
+def notebooks() -> None:
+    """Run all notebooks on smoke data and keep the outputs that nbval compares."""
+    from refit import report as pages
+
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        click.echo(path.name)
+        pages.refresh(path)
+
+
 def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> list[Study]:
     """Open every experiment first, so that a mistake in one stops the command at once."""
     chosen = experiments or tuple(experiment.names())
@@ -139,12 +147,11 @@ def _make_pages(studies: list[Study], seeds: int, workers: int | None, train: bo
             "profile": study.profile_name,
             "seeds": seeds,
             "workers": workers or 0,
-            "data_dir": str(study.data_dir or ""),
-            "runs_dir": str(paths.runs()),
-            "reports_dir": str(paths.reports()),
             "train": train,
         }
-        with _follow(study.runs / LOG):
+        # Folders travel in the environment: as parameters they would be printed on the page.
+        os.environ["DATA_DIR"] = str(study.data_dir or "")
+        with follow(study.runs):
             failure = _make_page(study, parameters)
         seconds = time.monotonic() - started
         click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
@@ -183,31 +190,3 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
     )
     pages.record_page(study.pages.parent, entry)
     return failure
-
-
-@contextlib.contextmanager
-def _follow(log: Path) -> Iterator[None]:
-    """Print the lines that a notebook's run adds to its log: its own output is captured."""
-    position = log.stat().st_size if log.exists() else 0
-    stop = threading.Event()
-
-    def follow() -> None:
-        nonlocal position
-        while True:
-            last = stop.wait(0.5)
-            if log.exists():
-                with log.open() as file:
-                    file.seek(position)
-                    for line in file:
-                        click.echo(f"  {line.rstrip()}")
-                    position = file.tell()
-            if last:
-                return
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

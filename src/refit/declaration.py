@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from refit.predicates import Claim, Trials
-from refit.vocabulary import CURVE_METRICS, Metric, Name, Printed, Strict
+from refit.predicates import Claim, Trials, check_epochs
+from refit.vocabulary import Metric, Name, Printed, Strict
 
 # --- training settings -----------------------------------------------------------------------
 
@@ -145,10 +145,7 @@ class Figure(Strict):
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> "Figure":
-        if self.epochs and self.metric not in CURVE_METRICS:
-            raise ValueError(f"{self.metric} has one value per trial, so epochs cannot be given")
-        if self.epochs and self.epochs[0] > self.epochs[1]:
-            raise ValueError(f"epochs {self.epochs} run backwards")
+        check_epochs(self.metric, self.epochs, self.statistic)
         return self
 
 
@@ -243,7 +240,7 @@ class Declaration(Strict):
     question: str
     expected_time: str
     source: Source
-    seed: int
+    seed: int = Field(ge=0, lt=2**31)
     classes: PositiveInt
     data: dict[str, Any]
     sweeps: dict[Name, Sweep]

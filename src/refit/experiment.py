@@ -5,9 +5,11 @@ means, so that a result is found again whatever the trial is called and wherever
 list, and is never taken for another after a setting has changed.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Hashable, Iterable, Iterator
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -21,10 +23,13 @@ from refit import data, paths
 from refit.data import DataSpec
 from refit.declaration import Cut, Declaration, Model, Optimizer, Profile, ReduceOnPlateau, Sweep
 from refit.errors import DeclarationError
+from refit.predicates import Epochs, Selection, Trials
 from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
 TRAINING_VERSION = 1
+# What a trial gets from its place in the declaration; an entry cannot set it.
+GIVEN = ("sweep", "seed", "published_epochs")
 
 
 class Trial(Strict):
@@ -99,18 +104,19 @@ def load(experiment: str | Path) -> Declaration:
         if not path.is_file():
             raise DeclarationError(f"no experiment {experiment!r}; known: {', '.join(names())}")
     try:
-        content = yaml.load(path.read_text(), _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text("utf-8"), _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DeclarationError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise DeclarationError(f"{path}: is not a mapping of keys to values")
-    try:
-        declaration = Declaration.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise DeclarationError(_explain(path, error)) from error
-    if declaration.name != path.stem:
-        raise DeclarationError(f"{path}: name is {declaration.name!r}, expected {path.stem!r}")
-    _check(declaration, path)
+    with _named(path):
+        try:
+            declaration = Declaration.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise DeclarationError(_explain(error)) from error
+        if declaration.name != path.stem:
+            raise DeclarationError(f"name: is {declaration.name!r}, expected {path.stem!r}")
+        _check(declaration)
     return declaration
 
 
@@ -150,44 +156,61 @@ def _expand_sweep(
     trials = []
     for entry in _entries(name, sweep, cut):
         settings = _overlay(_overlay({"data": declaration.data}, sweep.base), entry)
-        settings["data"]["name"] = profile.data_sets.get(
-            settings["data"]["name"], settings["data"]["name"]
-        )
-        settings["data"] = _overlay(_overlay(settings["data"], profile.data), cut.data)
-        published = settings.get("epochs")
-        if isinstance(published, int):
-            settings["published_epochs"] = published
-            shortened = math.ceil(published * cut.epoch_fraction)
-            settings["epochs"] = min(shortened, cut.max_epochs or shortened)
-        try:
-            trials.append(Trial.model_validate(settings | {"sweep": name, "seed": seed}))
-        except pydantic.ValidationError as error:
-            where = f"experiment {declaration.name}, sweep {name}, trial {entry.get('name')!r}"
-            raise DeclarationError(_explain(where, error)) from error
+        with _named(f"sweeps.{name}, trial {entry.get('name')!r}"):
+            if given := [key for key in GIVEN if key in settings]:
+                raise DeclarationError(f"{given[0]}: cannot be set here")
+            settings["data"] = _cut_data(settings["data"], profile, cut)
+            published = settings.get("epochs", 1)
+            if not isinstance(published, int):
+                raise DeclarationError(f"epochs: {published!r} is not a whole number")
+            # Rounded first, because 70 * 0.1 is a little more than 7.
+            epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
+            if "epochs" in settings:
+                settings["epochs"] = min(epochs, cut.max_epochs or epochs)
+            settings |= {"published_epochs": published, "sweep": name, "seed": seed}
+            try:
+                trials.append(Trial.model_validate(settings))
+            except pydantic.ValidationError as error:
+                raise DeclarationError(_explain(error)) from error
     return trials
+
+
+def _cut_data(settings: Any, profile: Profile, cut: Cut) -> Any:
+    """A trial's data settings as the profile changes them; what is no mapping is left alone."""
+    if not isinstance(settings, dict):
+        return settings
+    name = settings.get("name")
+    replaced = profile.data_sets.get(name) if isinstance(name, str) else None
+    changes = {"name": replaced} if replaced else {}
+    return _overlay(_overlay(settings | changes, profile.data), cut.data)
 
 
 def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     """The entries of a list, or the points of a grid, each with its name."""
-    if not sweep.grid:
-        return sweep.entries
     for axis, values in cut.grid.items():
         if strangers := [value for value in values if value not in sweep.grid.get(axis, [])]:
             raise DeclarationError(
-                f"sweep {name}: the profile's grid has {axis}: {strangers}, which the sweep lacks"
+                f"grid.{axis}: the profile names {strangers}, which sweep {name} lacks"
             )
+    if not sweep.grid:
+        return sweep.entries
     entries = []
     axes = sweep.grid | cut.grid
     # In the declared order of the axes, the last one fastest, as the reports number their grids.
     for point in (dict(zip(axes, values, strict=True)) for values in product(*axes.values())):
-        label = sweep.name.format(**{axis.split(".")[-1]: value for axis, value in point.items()})
+        try:
+            parts = {axis.split(".")[-1]: value for axis, value in point.items()}
+            label = sweep.name.format(**parts)
+        except (LookupError, ValueError, AttributeError) as error:
+            raise DeclarationError(
+                f"sweeps.{name}.name: {sweep.name!r} does not fit; in braces may stand "
+                f"{', '.join(parts)}"
+            ) from error
         entry: dict[str, Any] = {"name": label, "title": label}
         for axis, value in point.items():
-            *parents, leaf = axis.split(".")
-            target = entry
-            for parent in parents:
-                target = target.setdefault(parent, {})
-            target[leaf] = value
+            for part in reversed(axis.split(".")):
+                value = {part: value}
+            entry = _overlay(entry, value)
         entries.append(entry)
     return entries
 
@@ -214,39 +237,85 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _check(declaration: Declaration, path: Path) -> None:
+def _check(declaration: Declaration) -> None:
     """Check what only the expanded trials show: counts, unique names, trials spoken of."""
     full = Profile(description="every trial as declared")
-    known = set()
+    trials = []
     for name, sweep in declaration.sweeps.items():
-        trials = _expand_sweep(declaration, name, sweep, full, Cut(), declaration.seed)
-        if len(trials) != sweep.trials:
+        found = _expand_sweep(declaration, name, sweep, full, Cut(), declaration.seed)
+        if len(found) != sweep.trials:
             raise DeclarationError(
-                f"{path}: sweep {name} declares trials: {sweep.trials} but has {len(trials)}"
+                f"sweeps.{name}.trials: declared are {sweep.trials}, but there are {len(found)}"
             )
-        for trial in trials:
-            if trial.name in known:
-                raise DeclarationError(f"{path}: sweep {name}: trial {trial.name!r} stands twice")
-            known.add(trial.name)
-    for settings in declaration.profiles.values():
-        for name, cut in settings.sweeps.items():
-            _expand_sweep(
-                declaration, name, declaration.sweeps[name], settings, cut, declaration.seed
+        trials += found
+    _check_names(trials)
+    data_sets = {trial.data.name for trial in trials}
+    for profile, settings in declaration.profiles.items():
+        with _named(f"profiles.{profile}"):
+            if strangers := sorted(set(settings.data_sets) - data_sets):
+                raise DeclarationError(f"data_sets.{strangers[0]}: no sweep uses this data set")
+            cuts = {name: settings.sweeps.get(name, settings.cut) for name in declaration.sweeps}
+            _check_names(
+                trial
+                for name, cut in cuts.items()
+                for trial in _expand_sweep(
+                    declaration, name, declaration.sweeps[name], settings, cut, declaration.seed
+                )
             )
     for figure in declaration.published.figures:
-        if isinstance(figure.trial, str) and figure.trial not in known:
-            raise DeclarationError(
-                f"{path}: published, {figure.place}: no trial is called {figure.trial!r}"
-            )
+        with _named(f"published, {figure.place}"):
+            _check_subject(figure.trial, figure.epochs, trials)
     for claim in declaration.claims:
-        for predicate in claim.holds:
-            if strangers := predicate.trial_names() - known:
-                raise DeclarationError(
-                    f"{path}: claim {claim.id}: no trial is called {sorted(strangers)[0]!r}"
-                )
+        with _named(f"claims.{claim.id}"):
+            for predicate in claim.holds:
+                for subject in predicate.subjects():
+                    _check_subject(subject, predicate.epochs, trials)
 
 
-def _explain(where: Path | str, error: pydantic.ValidationError) -> str:
+def _check_names(trials: Iterable[Trial]) -> None:
+    """Names must be unique across sweeps, and data sets registered."""
+    known = set()
+    for trial in trials:
+        if trial.name in known:
+            raise DeclarationError(f"sweeps.{trial.sweep}: trial {trial.name!r} stands twice")
+        known.add(trial.name)
+        if trial.data.name not in {*data.SOURCES, *data.ALIASES}:
+            raise DeclarationError(
+                f"sweeps.{trial.sweep}, trial {trial.name!r}: data.name: {trial.data.name!r} is "
+                f"unknown; known: {', '.join([*data.ALIASES, *data.SOURCES])}"
+            )
+
+
+def _check_subject(subject: Trials, epochs: Epochs | None, trials: list[Trial]) -> None:
+    """Whether a published number or a claim speaks of trials, and epochs, that there are."""
+    if isinstance(subject, Selection):
+        chosen = [trial for trial in trials if subject.sweep in (None, trial.sweep)]
+        if not chosen:
+            raise DeclarationError(f"no sweep is called {subject.sweep!r}")
+        for setting, wanted in subject.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            chosen = [t for t in chosen if t.hyper_parameters().get(setting) in values]
+            if not chosen:
+                raise DeclarationError(f"where: no trial has {setting}: {wanted}")
+    else:
+        chosen = [trial for trial in trials if trial.name == subject]
+        if not chosen:
+            raise DeclarationError(f"no trial is called {subject!r}")
+    if epochs and epochs[1] > (most := min(trial.published_epochs for trial in chosen)):
+        raise DeclarationError(f"epochs: {subject} is trained for {most} epochs, not {epochs[1]}")
+
+
+@contextlib.contextmanager
+def _named(place: Path | str) -> Iterator[None]:
+    """Put a place before every line of a DeclarationError that comes from inside."""
+    try:
+        yield
+    except DeclarationError as error:
+        lines = str(error).splitlines()
+        raise DeclarationError("\n".join(f"{place}: {line}" for line in lines)) from error
+
+
+def _explain(error: pydantic.ValidationError) -> str:
     """One line per wrong key, with the path to it."""
     lines = []
     for item in error.errors():
@@ -255,7 +324,7 @@ def _explain(where: Path | str, error: pydantic.ValidationError) -> str:
             "extra_forbidden": "unknown key; check the spelling",
             "missing": "missing key",
         }.get(item["type"], item["msg"].removeprefix("Value error, "))
-        lines.append(f"{where}: {key}: {message}")
+        lines.append(f"{key}: {message}")
     return "\n".join(lines)
 
 
@@ -268,9 +337,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if key in keys:
+            problem = "" if isinstance(key, Hashable) else "is not a plain value"
+            if problem or key in keys:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                    None, None, f"key {key!r} {problem or 'stands twice'}", key_node.start_mark
                 )
             keys.add(key)
         return super().construct_mapping(node, deep=deep)

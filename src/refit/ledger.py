@@ -79,15 +79,17 @@ def describe_trial(trial: str | Selection) -> str:
     return f"{trial.take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
 
 
-def incomparable(profile: Profile, log: RunLog, trials: list[str], absolute: bool = True) -> str:
-    """Why measurements of these trials cannot be held against the report; empty if they can.
+def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) -> str:
+    """Why measurements of finished trials cannot be held against the report; empty if they can.
 
-    `absolute` asks whether the numbers themselves can; rankings and differences can also where
-    labels or length are other than published, as long as all trials share them.
+    `rows` are the trials' rows in a log's `done`. `absolute` asks whether the numbers themselves
+    can; rankings and differences also can where labels or length are other than published, as long
+    as all trials share them.
     """
     if not profile.comparable:
         return "demonstration data"
-    rows = log.done[log.done["trial"].isin(trials)]
+    if rows.empty:
+        return ""
     if absolute and rows["stand_in"].astype(bool).any():
         return "stand-in labels"
     if absolute and (rows["planned_epochs"] < rows["published_epochs"]).any():
@@ -130,7 +132,7 @@ def _judge(
         if values.empty:
             return "not run", ""
         return ("exact", "") if (values == figure.value).all() else ("differs", "not the same")
-    if reason := incomparable(profile, log, trials):
+    if reason := incomparable(profile, log.rows(trials)):
         return "not comparable", reason
     if values.empty:
         return "not run", ""

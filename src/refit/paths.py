@@ -25,7 +25,7 @@ def reports() -> Path:
 def data() -> Path | None:
     """The folder that holds the user's data sets (`DATA_DIR`), or None where none is named."""
     named = os.environ.get("DATA_DIR")
-    return Path(named).resolve() if named else None
+    return Path(named).expanduser().resolve() if named else None
 
 
 def cache() -> Path:

@@ -36,6 +36,7 @@ class Picture(Figure):
             super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(self)
         self.description = description
+        self._drawn = b""
 
     def panels(self, rows: int, columns: int, **shared) -> np.ndarray:
         """Add rows x columns axes and return them as a two-dimensional array."""
@@ -43,13 +44,19 @@ class Picture(Figure):
             return self.subplots(rows, columns, squeeze=False, **shared)
 
     def png(self) -> bytes:
-        """The figure as a PNG of at most 256 colours, a third of the size of one in full colour."""
+        """The figure as a PNG of at most 256 colours, a third of the size of one in full colour.
+
+        Drawn once, for the file and the page: a figure is finished when it is first looked at.
+        """
+        if self._drawn:
+            return self._drawn
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=RESOLUTION)
         image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         smaller = io.BytesIO()
         image.save(smaller, format="png", optimize=True)
-        return smaller.getvalue()
+        self._drawn = smaller.getvalue()
+        return self._drawn
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         return self.png(), {"alt": self.description}

@@ -29,6 +29,16 @@ class Selection(Strict):
 Trials = Name | Selection
 
 
+def check_epochs(metric: str, epochs: Epochs | None, statistic: str) -> None:
+    """Raise ValueError where a part of a curve is asked for that the metric cannot have."""
+    if (epochs or statistic != "last") and metric not in CURVE_METRICS:
+        raise ValueError(
+            f"{metric} has one value per trial, so neither epochs nor a statistic can be given"
+        )
+    if epochs and epochs[0] > epochs[1]:
+        raise ValueError(f"epochs {epochs} run backwards")
+
+
 class Predicate(Strict):
     """What all predicates share: the metric, and the epochs over which a curve is read."""
 
@@ -36,17 +46,30 @@ class Predicate(Strict):
     epochs: Epochs | None = None
     statistic: Literal["last", "mean", "min", "max"] = "last"
 
-    def trial_names(self) -> set[str]:
-        """The trials that the predicate names; those it selects by settings are not among them."""
-        named: list[Any] = [getattr(self, field, None) for field in ("a", "b", "trial")]
-        named += getattr(self, "trials", []) + getattr(self, "among", [])
-        named += [name for pair in getattr(self, "pairs", []) for name in pair]
-        return {name for name in named if isinstance(name, str)}
+    def subjects(self) -> list[Trials]:
+        """The trials that the predicate speaks of, by name or as selections."""
+        spoken: list[Any] = [getattr(self, field, None) for field in ("a", "b", "trial")]
+        spoken += getattr(self, "trials", []) + getattr(self, "among", [])
+        spoken += [name for pair in getattr(self, "pairs", []) for name in pair]
+        return [trial for trial in spoken if trial is not None]
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> "Predicate":
-        if self.epochs and self.metric not in CURVE_METRICS:
-            raise ValueError(f"{self.metric} has one value per trial, so epochs cannot be given")
+        check_epochs(self.metric, self.epochs, self.statistic)
+        return self
+
+
+class OnCurve(Predicate):
+    """A predicate about the shape of one trial's curve."""
+
+    trial: Name
+
+    @model_validator(mode="after")
+    def _has_a_curve(self) -> "OnCurve":
+        if self.metric not in CURVE_METRICS:
+            raise ValueError(f"{self.metric} has no curve; known: {', '.join(CURVE_METRICS)}")
+        if self.statistic != "last":
+            raise ValueError("statistic does not apply: the whole curve is looked at")
         return self
 
 
@@ -117,6 +140,8 @@ class Best(Predicate):
     def _winners_take_part(self) -> "Best":
         if strangers := set(self.winners) - set(self.among):
             raise ValueError(f"winners {sorted(strangers)} are not among the trials compared")
+        if set(self.winners) == set(self.among):
+            raise ValueError("every trial compared is a winner, so that the claim cannot fail")
         return self
 
 
@@ -127,39 +152,46 @@ class Growing(Predicate):
     pairs: list[tuple[Name, Name]] = Field(min_length=2)
 
 
-class Trend(Predicate):
+class Trend(OnCurve):
     """A curve rises or falls by at least `by` from the start to the end of its least-squares line,
     or is `flat`: changes by at most `by` either way."""
 
     kind: Literal["trend"] = Field(alias="is")
-    trial: Name
     direction: Literal["rising", "falling", "flat", "not rising"]
     by: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _flat_has_a_width(self) -> "Trend":
+        if self.direction == "flat" and self.by == 0:
+            raise ValueError("flat needs by: no measured curve changes by exactly nothing")
+        return self
 
-class Minimum(Predicate):
+
+class Minimum(OnCurve):
     """A curve has its minimum within epochs `between` and ends at least `rise` above it."""
 
     kind: Literal["minimum"] = Field(alias="is")
-    trial: Name
     between: Epochs
     rise: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _between_fits(self) -> "Minimum":
+        check_epochs(self.metric, self.between, "last")
+        return self
 
-class Share(Bounded):
+
+class Share(Bounded, OnCurve):
     """At least the fraction `at_least` of a curve's epochs lies in the interval."""
 
     kind: Literal["share"] = Field(alias="is")
-    trial: Name
     at_least: PositiveFloat = Field(le=1)
 
 
-class LargestRise(Predicate):
+class LargestRise(OnCurve):
     """No epoch lifts a curve by more than `at_most` above the epoch before; or one does by
     `at_least`."""
 
     kind: Literal["largest_rise"] = Field(alias="is")
-    trial: Name
     at_most: float | None = Field(None, ge=0)
     at_least: float | None = Field(None, ge=0)
 
@@ -176,6 +208,12 @@ class Chance(Predicate):
     kind: Literal["chance"] = Field(alias="is")
     trial: Name
     tolerance: PositiveFloat
+
+    @model_validator(mode="after")
+    def _is_an_accuracy(self) -> "Chance":
+        if not self.metric.endswith("accuracy"):
+            raise ValueError(f"guessing has an accuracy, not a {self.metric}")
+        return self
 
 
 class Diverges(Predicate):

@@ -1,8 +1,10 @@
 """How far a run is, shown where it is watched: terminal, notebook, and lines in a log file."""
 
+import contextlib
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,8 @@ from refit import storage
 from refit.experiment import Trial
 
 LOG = "progress.log"
+# The state of the run in progress, for a terminal that watches it from another process.
+STATE = "progress.json"
 # A log file is read afterwards; more lines would hide the trials that ended.
 LOG_SECONDS = 30.0
 
@@ -21,13 +25,17 @@ LOG_SECONDS = 30.0
 class Progress:
     """A bar with trials done, the running trials' epochs and accuracies, and the time left.
 
-    Use it as a context manager around a run of `total` trials, `done` of which were done before.
+    Use it as a context manager around a run of `total` trials, of which those in `expected` are
+    still to be trained; it maps them to the seconds that each will take, or to any numbers in
+    that proportion.
     """
 
-    def __init__(self, total: int, done: int, folder: Path) -> None:
-        self.total, self.done, self.before = total, done, done
+    def __init__(self, total: int, expected: Mapping[Trial, float], folder: Path) -> None:
+        self.total, self.done = total, total - len(expected)
+        self.expected = dict(expected)
         self.folder = folder
         self.failed = 0
+        self._ended = 0.0
         self._started = time.monotonic()
         self._last_log = 0.0
 
@@ -37,8 +45,7 @@ class Progress:
         self._display = _in_notebook() and _display("")
         self._bar = None
         if not self._display:
-            shape = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}"
-            self._bar = tqdm(total=self.total, initial=self.done, bar_format=shape, file=sys.stderr)
+            self._bar = terminal_bar(self.total, self.done)
         self._write(f"{self.total - self.done} of {self.total} trials to train in {self.folder}")
         return self
 
@@ -55,10 +62,12 @@ class Progress:
             self._bar.close()
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()}, {end}"))
+        (self.folder / STATE).unlink(missing_ok=True)
         self._log.close()
 
     def finished(self, trial: Trial, failure: str) -> None:
         """Count a trial that has ended; `failure` is its kind, or empty if it has a result."""
+        self._ended += self.expected[trial]
         if failure:
             self.failed += 1
             self._write(f"{trial.directory.name}: failed ({failure})")
@@ -77,14 +86,17 @@ class Progress:
 
     def show(self, running: Sequence[Trial]) -> None:
         """Show the state of the running trials and the time left."""
-        states = [self._state(trial) for trial in running]
-        text = "; ".join(text for text, _ in states)
-        left = self._time_left(sum(fraction for _, fraction in states))
+        states = {trial: self._state(trial) for trial in running}
+        text = "; ".join(text for text, _ in states.values())
+        partly = sum(self.expected[trial] * fraction for trial, (_, fraction) in states.items())
+        left = self._time_left(partly)
         line = f"{text} {left}".strip()
         if self._bar is not None:
             self._bar.set_postfix_str(line)
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
+        state = {"total": self.total, "done": self.done, "text": line}
+        storage.write_json(self.folder / STATE, state)
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {line}")
 
@@ -102,19 +114,73 @@ class Progress:
         known = f" {accuracy:.3f}" if accuracy is not None else ""
         return f"{trial.name} {epoch}/{trial.epochs}{known}", epoch / trial.epochs
 
-    def _time_left(self, fractions: float) -> str:
-        """Time left if the trials to come take as long as those so far; empty while unknown."""
-        trained = self.done + self.failed - self.before + fractions
-        if trained <= 0:
+    def _time_left(self, partly: float) -> str:
+        """Time left if what is to come goes on at the pace so far; empty while unknown.
+
+        `partly` is the expected time of what the running trials have done.
+        """
+        ended = self._ended + partly
+        if ended <= 0:
             return ""
-        left = self.total - self.before - trained
-        seconds = (time.monotonic() - self._started) / trained * max(left, 0)
-        return f"about {_duration(seconds)} left"
+        left = max(sum(self.expected.values()) - ended, 0)
+        return f"about {_duration((time.monotonic() - self._started) / ended * left)} left"
 
     def _write(self, line: str) -> None:
         self._last_log = time.monotonic()
         self._log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
         self._log.flush()
+
+
+def terminal_bar(total: int, done: int) -> tqdm:
+    """A bar on standard error, with room for what is running."""
+    shape = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}"
+    return tqdm(total=total, initial=done, bar_format=shape, file=sys.stderr, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def follow(folder: Path) -> Iterator[None]:
+    """Show in this terminal the progress of a run that another process makes in `folder`.
+
+    A notebook's own output is captured. Where standard error is no terminal, the lines that the
+    run adds to its log are printed.
+    """
+    stop = threading.Event()
+    show = _follow_bar if sys.stderr.isatty() else _follow_log
+    thread = threading.Thread(target=show, args=(folder, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _follow_bar(folder: Path, stop: threading.Event) -> None:
+    bar = None
+    while not stop.wait(0.5):
+        state = storage.read_json(folder / STATE)
+        if state is None:
+            continue
+        bar = bar or terminal_bar(state["total"], state["done"])
+        bar.n = state["done"]
+        bar.set_postfix_str(state["text"])
+    if bar:
+        bar.set_postfix_str("")
+        bar.close()
+
+
+def _follow_log(folder: Path, stop: threading.Event) -> None:
+    log = folder / LOG
+    position = log.stat().st_size if log.exists() else 0
+    last = False
+    while not last:
+        last = stop.wait(0.5)
+        if log.exists():
+            with log.open() as file:
+                file.seek(position)
+                for line in file:
+                    print(f"  {line.rstrip()}", flush=True)
+                position = file.tell()
 
 
 def _duration(seconds: float) -> str:

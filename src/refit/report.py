@@ -4,6 +4,7 @@ Pages are complete in themselves: they open from a file, offline, and run no scr
 """
 
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ PROFILES = {
 }
 # Beside a page, what the index says of it.
 PAGE = "page.json"
+# Marks the cells whose output is deterministic, for nbval.
+COMPARED = "# NBVAL_CHECK_OUTPUT"
 # Of an output's representations the first that a page can show without foreign scripts.
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 
@@ -121,6 +124,27 @@ def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
             )
         )
         raise_for_execution_errors(executed, str(partial))
+
+
+def refresh(notebook: Path) -> None:
+    """Run a notebook as committed and keep in it only the outputs that nbval compares.
+
+    Those are the outputs of the cells that begin with nbval's mark; all others stay empty, so that
+    a committed notebook never shows results of a machine. Raises NotebookFailed.
+    """
+    source = nbformat.read(notebook, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / notebook.name
+        execute(notebook, executed, {})
+        outputs = {cell.id: cell.get("outputs") for cell in nbformat.read(executed, 4).cells}
+    for cell in source.cells:
+        if cell.cell_type == "code":
+            compared = cell.source.startswith(COMPARED)
+            cell.outputs = outputs[cell.id] if compared else []
+            cell.execution_count = None
+            for output in cell.outputs:
+                output.pop("execution_count", None)
+    write_bytes(notebook, nbformat.writes(source).encode())
 
 
 def render(executed: Path, page_path: Path, title: str) -> None:

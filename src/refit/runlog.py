@@ -5,7 +5,7 @@ directories, where the curves come from the TensorBoard event files, or from the
 beside a report. Nothing here needs TensorFlow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +62,20 @@ class RunLog:
         """The rows of the trials that have a result."""
         return self.results[self.results["status"] == "done"]
 
+    @cached_property
+    def _places(self) -> dict[str, np.ndarray]:
+        """Where the rows of each finished trial are; claims ask often, so they are found once."""
+        return self.done.groupby("trial").indices
+
+    @cached_property
+    def _curves_by_trial(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.curves.groupby("trial")))
+
+    def rows(self, trials: Iterable[str]) -> pd.DataFrame:
+        """The rows of `done` that belong to some trials."""
+        places = [self._places[trial] for trial in dict.fromkeys(trials) if trial in self._places]
+        return self.done.iloc[np.concatenate(places) if places else []]
+
     def measure(
         self,
         trial: str | Selection,
@@ -73,7 +87,8 @@ class RunLog:
 
         With `epochs` (first and last, from 1) the statistic is taken over that part of the curve;
         seeds whose training did not reach its end are left out. A selection's trials are reduced
-        to one value per seed, over the seeds for which all of them are measured.
+        to one value per seed, over the seeds for which all of them are measured. A loss that is
+        not a number is infinite: the training diverged, which must not look like a missing one.
         """
         if isinstance(trial, Selection):
             chosen = [self.measure(name, metric, epochs, statistic) for name in self.select(trial)]
@@ -81,17 +96,19 @@ class RunLog:
                 return pd.Series(dtype=float)
             return pd.concat(chosen, axis=1).dropna().agg(trial.take, axis=1)
         if epochs is None and statistic == "last":
-            rows = self.done[self.done["trial"] == trial]
-            if metric not in rows:
+            if trial not in self._places or metric not in self.done:
                 return pd.Series(dtype=float)
-            return rows.set_index("seed")[metric].astype(float).dropna()
+            values, seeds = (
+                self.done[name].to_numpy(float)[self._places[trial]] for name in (metric, "seed")
+            )
+            return _with_diverged(pd.Series(values, seeds.astype(int)), metric).dropna()
         curve = self.curve(trial, metric)
-        first, last = epochs or (1, int(curve.index.max()) if len(curve) else 1)
-        curve = curve[(curve.index >= first) & (curve.index <= last)]
-        complete = curve.columns[curve.notna().any() & (len(curve) == last - first + 1)]
-        if statistic == "last":
-            return curve[complete].iloc[-1] if len(complete) else pd.Series(dtype=float)
-        return curve[complete].agg(statistic) if len(complete) else pd.Series(dtype=float)
+        first, last = epochs or (1, max(curve.index, default=0))
+        curve = curve.loc[first:last]
+        if curve.empty or len(curve) < last - first + 1:
+            return pd.Series(dtype=float)
+        curve = curve.dropna(axis=1)
+        return curve.iloc[-1] if statistic == "last" else curve.agg(statistic)
 
     def select(self, selection: Selection) -> list[str]:
         """The names of the trials that have the wanted settings, whether they are done or not."""
@@ -105,10 +122,14 @@ class RunLog:
         return list(dict.fromkeys(rows["trial"]))
 
     def curve(self, trial: str, metric: str) -> pd.DataFrame:
-        """A metric of a trial over its epochs (the index, from 1), one column per seed."""
+        """A metric of a trial over its epochs (the index, from 1), one column per seed.
+
+        Losses that are not a number are infinite, as for `measure`.
+        """
         if metric not in CURVE_METRICS:
             raise ReportError(f"{metric} has no curve; known: {', '.join(CURVE_METRICS)}")
-        rows = self.curves[self.curves["trial"] == trial]
+        rows = self._curves_by_trial.get(trial, self.curves.iloc[:0])
+        rows = rows.assign(**{metric: _with_diverged(rows[metric], metric)})
         return rows.pivot(index="epoch", columns="seed", values=metric)
 
     def best(self, metric: str) -> str:
@@ -203,6 +224,10 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
         {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()
     ]
     return pd.DataFrame([row for row in rows if row["value"]], columns=["fact", "value"])
+
+
+def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
+    return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
 
 
 def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:

@@ -24,10 +24,12 @@ import pebble
 import psutil
 
 from refit import data, events, paths, storage
+from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError
 from refit.experiment import Trial
 from refit.progress import Progress
 from refit.storage import RESULT
+from refit.timing import Times
 
 FAILURE = "failure.json"
 # What the training processes print; useful when one of them dies.
@@ -85,14 +87,16 @@ def run(
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
-    for spec in {trial.data for trial in missing}:
-        data.load(spec, data_dir, paths.cache())
+    specs = {trial.data for trial in missing}
+    sizes = {spec: len(data.load(spec, data_dir, paths.cache()).train) for spec in specs}
+    expected = _expected(missing, sizes)
     _describe_to_tensorboard(trials, folder)
     facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
     jobs = {}
     failures: dict[str, str] = {}
-    with Progress(len(trials), before, folder) as progress, _pool(workers) as pool:
-        for trial in sorted(missing, key=_cost, reverse=True):
+    with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
+        # Starting with the longest keeps all workers busy to the end.
+        for trial in sorted(missing, key=expected.__getitem__, reverse=True):
             plain = trial.model_dump(mode="json")
             arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
             jobs[pool.schedule(_train, args=arguments, timeout=time_limit)] = trial
@@ -212,17 +216,22 @@ def _outcome(job: Any, trial: Trial, folder: Path, time_limit: float) -> tuple[s
     if not kind and result_of(trial, folder) is None:
         kind, reason = "bug", "the training ended without a result"
     if kind:
-        path = folder / trial.directory / FAILURE
-        earlier = storage.read_json(path) or {}
-        failure = {
-            "kind": kind,
-            "reason": reason,
-            "traceback": trace,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "attempts": earlier.get("attempts", 0) + 1,
-        }
-        storage.write_json(path, failure)
+        _store_failure(folder / trial.directory / FAILURE, kind, reason, trace)
     return kind, reason
+
+
+def _store_failure(path: Path, kind: str, reason: str, trace: str) -> None:
+    earlier = storage.read_json(path) or {}
+    failure = {
+        "kind": kind,
+        "reason": reason,
+        "traceback": trace,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "attempts": earlier.get("attempts", 0) + 1,
+    }
+    # Where even this cannot be written, the summary of the run still tells what happened.
+    with contextlib.suppress(OSError):
+        storage.write_json(path, failure)
 
 
 def _death(exit_code: int | None) -> str:
@@ -233,10 +242,12 @@ def _death(exit_code: int | None) -> str:
     return f"ended with exit code {exit_code}"
 
 
-def _cost(trial: Trial) -> tuple[int, int]:
-    """A rough order of duration: starting with the longest keeps all workers busy to the end."""
-    images = trial.data.train_images or 1_000_000
-    return trial.data.image_size**2 * images * trial.epochs, trial.epochs
+def _expected(trials: Sequence[Trial], sizes: dict[DataSpec, int]) -> dict[Trial, float]:
+    """How long each trial will take, in seconds; where nothing tells, as long as the longest."""
+    times = Times(paths.runs())
+    known = {trial: times.seconds(trial, sizes[trial.data]) for trial in trials}
+    longest = max((value for value in known.values() if value > 0), default=1.0)
+    return {trial: value if value > 0 else longest for trial, value in known.items()}
 
 
 def _describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:

@@ -42,7 +42,7 @@ class Study:
 
         Raises DeclarationError or DataError before anything is trained.
         """
-        folder = Path(data_dir).resolve() if data_dir else paths.data()
+        folder = Path(data_dir).expanduser().resolve() if data_dir else paths.data()
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = experiment.load(name)

@@ -32,9 +32,9 @@ METRICS = CURVE_METRICS | TRIAL_METRICS
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses unknown keys."""
+    """A frozen record that refuses unknown keys, and numbers that are infinite or none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _check_metric(name: str) -> str:

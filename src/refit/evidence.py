@@ -1,0 +1,268 @@
+"""What predicates ask of the measurements: numbers, and the interval in which a claim wants them.
+
+Every predicate becomes one or more tests. A test has one number per seed; the doubt about their
+mean is Student's t over the seeds.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from refit import ledger
+from refit import predicates as p
+from refit.runlog import RunLog
+
+LEVEL = 0.05
+# Fewer replicates than this show a direction but decide nothing.
+FEWEST_SEEDS = 3
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Test:
+    """What one predicate asks of the measurements: the mean of `values` between `low` and `high`.
+
+    `values` has one number per seed. `label` says in words what was measured. Where `strict`, the
+    ends lie outside: what is equal is not greater.
+    """
+
+    label: str
+    values: pd.Series
+    low: float = -math.inf
+    high: float = math.inf
+    strict: bool = False
+
+    @cached_property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def holds(self) -> bool:
+        """Whether the observed mean lies where the claim wants it."""
+        at_end = self.strict and math.isfinite(self.mean) and self.mean in (self.low, self.high)
+        return self.low <= self.mean <= self.high and not at_end
+
+    def p_values(self) -> tuple[float, float]:
+        """The one-sided p-values against "outside" and against "inside" the interval.
+
+        Inside needs both ends to be passed (Schuirmann's two one-sided tests), outside one of
+        them. Values without any spread are taken at their word.
+        """
+        values = self.values.to_numpy(float)
+        if (values == values[0]).all():
+            return (0.0, 1.0) if self.holds else (1.0, 0.0)
+        inside = max(_p_above(values, self.low), _p_above(-values, -self.high))
+        outside = min(_p_above(-values, -self.low), _p_above(values, self.high))
+        return inside, outside
+
+    def seeds_needed(self, level: float = LEVEL) -> int | None:
+        """How many seeds would decide, were mean and spread to stay as they are."""
+        values = self.values.to_numpy(float)
+        if len(values) < 2 or not np.isfinite(values).all():
+            return None
+        distance = min(abs(self.mean - end) for end in (self.low, self.high))
+        counts = range(FEWEST_SEEDS, MOST_SEEDS + 1)
+        first = bisect_left(counts, True, key=lambda n: _half_width(values, n, level) < distance)
+        return counts[first] if first < len(counts) else None
+
+    def __str__(self) -> str:
+        values = self.values.to_numpy(float)
+        interval = ""
+        if len(values) >= FEWEST_SEEDS and np.isfinite(values).all() and np.ptp(values) > 0:
+            half = _half_width(values, len(values), LEVEL)
+            interval = f" [{self.mean - half:.4g}, {self.mean + half:.4g}]"
+        signs = (">", "<") if self.strict else ("≥", "≤")
+        ends = zip(signs, (self.low, self.high), strict=True)
+        wanted = " and ".join(f"{sign} {end:.4g}" for sign, end in ends if math.isfinite(end))
+        return f"{self.label}: {self.mean:.4g}{interval}, claimed {wanted}"
+
+
+def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[Test]:
+    """The tests that a predicate stands for; values are empty where nothing was measured."""
+    return _TESTS[type(predicate)](predicate, log, classes)
+
+
+def _half_width(values: np.ndarray, count: int, level: float) -> float:
+    """Half of a confidence interval of the mean, were there `count` values with this spread."""
+    quantile = float(special.stdtrit(count - 1, 1 - level / 2))
+    return quantile * values.std(ddof=1) / math.sqrt(count)
+
+
+def _p_above(values: np.ndarray, bound: float) -> float:
+    """The p-value against a mean at or below `bound`, by Student's t.
+
+    Where a training diverged its loss is infinite and there is no mean; the sign test remains.
+    """
+    if math.isinf(bound):
+        return 0.0 if bound < 0 else 1.0
+    if not np.isfinite(values).all():
+        return float(stats.binom.sf((values > bound).sum() - 1, len(values), 0.5))
+    distance = (values.mean() - bound) * math.sqrt(len(values)) / values.std(ddof=1)
+    return float(special.stdtr(len(values) - 1, -distance))
+
+
+def _measure(trial: p.Trials, predicate: p.Predicate, log: RunLog) -> pd.Series:
+    return log.measure(trial, predicate.metric, predicate.epochs, predicate.statistic)
+
+
+def _between(a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog) -> pd.Series:
+    """`a` minus `b`, for the seeds that both have."""
+    return (_measure(a, predicate, log) - _measure(b, predicate, log)).dropna()
+
+
+def _lead(a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog, by: float = 0.0) -> Test:
+    """`a` above `b` by more than `by`."""
+    label = f"{_minus(a, b)}, {predicate.metric}"
+    return Test(label, _between(a, b, predicate, log), by, strict=True)
+
+
+def _minus(a: p.Trials, b: p.Trials) -> str:
+    return f"{ledger.describe_trial(a)} − {ledger.describe_trial(b)}"
+
+
+def _bounds(predicate: p.Bounded) -> tuple[float, float]:
+    low, high = predicate.low, predicate.high
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
+
+
+def _greater(claim: p.Greater, log: RunLog, classes: int) -> list[Test]:
+    return [_lead(claim.a, claim.b, claim, log, claim.by)]
+
+
+def _difference(claim: p.Difference, log: RunLog, classes: int) -> list[Test]:
+    label = f"{_minus(claim.a, claim.b)}, {claim.metric}"
+    return [Test(label, _between(claim.a, claim.b, claim, log), *_bounds(claim))]
+
+
+def _ratio(claim: p.Ratio, log: RunLog, classes: int) -> list[Test]:
+    names = f"{ledger.describe_trial(claim.a)} / {ledger.describe_trial(claim.b)}"
+    ratio = (_measure(claim.a, claim, log) / _measure(claim.b, claim, log)).dropna()
+    return [Test(f"{names}, {claim.metric}", ratio, *_bounds(claim))]
+
+
+def _value(claim: p.Value, log: RunLog, classes: int) -> list[Test]:
+    label = f"{ledger.describe_trial(claim.trial)}, {claim.metric}"
+    return [Test(label, _measure(claim.trial, claim, log), *_bounds(claim))]
+
+
+def _order(claim: p.Order, log: RunLog, classes: int) -> list[Test]:
+    trials = claim.trials if claim.direction == "descending" else claim.trials[::-1]
+    return [_lead(upper, lower, claim, log) for upper, lower in pairwise(trials)]
+
+
+def _best(claim: p.Best, log: RunLog, classes: int) -> list[Test]:
+    """The winner against each other trial.
+
+    Not against the best of the others seed by seed, for a maximum of many noisy numbers lies above
+    the mean of each. Of several winners the one that did best speaks for all.
+    """
+    sign = -1 if claim.smallest else 1
+    scores = pd.Series({name: sign * _measure(name, claim, log).mean() for name in claim.winners})
+    winner = scores.fillna(-math.inf).idxmax()
+    others = [trial for trial in claim.among if trial not in claim.winners]
+    pairs = [(other, winner) if claim.smallest else (winner, other) for other in others]
+    return [_lead(upper, lower, claim, log) for upper, lower in pairs]
+
+
+def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[Test]:
+    tests = []
+    for first, second in pairwise(claim.pairs):
+        growth = (_between(*second, claim, log) - _between(*first, claim, log)).dropna()
+        label = f"({_minus(*second)}) − ({_minus(*first)}), {claim.metric}"
+        tests.append(Test(label, growth, 0.0, strict=True))
+    return tests
+
+
+def _curves(claim: p.OnCurve, log: RunLog) -> pd.DataFrame:
+    """The predicate's part of a trial's curve, one column per seed that has all of it."""
+    curve = log.curve(claim.trial, claim.metric)
+    if claim.epochs:
+        first, last = claim.epochs
+        curve = curve.loc[first:last]
+        if len(curve) < last - first + 1:
+            return curve.iloc[:0]
+    return curve.dropna(axis=1)
+
+
+def _trend(claim: p.Trend, log: RunLog, classes: int) -> list[Test]:
+    curve = _curves(claim, log)
+    change = pd.Series(dtype=float)
+    if len(curve) > 1:
+        epochs = curve.index.to_numpy(float)
+        finite = np.isfinite(curve).all().to_numpy()
+        # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
+        slopes = np.polyfit(epochs, np.where(finite, curve - curve.iloc[0], 0.0), 1)[0]
+        # A loss that diverges rises beyond every line.
+        change = pd.Series(np.where(finite, slopes * np.ptp(epochs), math.inf), curve.columns)
+    low, high = {
+        "rising": (claim.by, math.inf),
+        "falling": (-math.inf, -claim.by),
+        "flat": (-claim.by, claim.by),
+        "not rising": (-math.inf, claim.by),
+    }[claim.direction]
+    strict = claim.direction in ("rising", "falling")
+    return [Test(f"change of {claim.trial}, {claim.metric}", change, low, high, strict)]
+
+
+def _minimum(claim: p.Minimum, log: RunLog, classes: int) -> list[Test]:
+    curve = _curves(claim, log)
+    nothing = pd.Series(dtype=float)
+    lowest = curve.idxmin().astype(float) if len(curve) else nothing
+    label = f"epoch of the minimum of {claim.trial}, {claim.metric}"
+    tests = [Test(label, lowest, *claim.between)]
+    if claim.rise:
+        rise = (curve.iloc[-1] - curve.min()).dropna() if len(curve) else nothing
+        label = f"rise of {claim.trial} from its minimum, {claim.metric}"
+        tests.append(Test(label, rise, claim.rise))
+    return tests
+
+
+def _share(claim: p.Share, log: RunLog, classes: int) -> list[Test]:
+    curve = _curves(claim, log)
+    low, high = _bounds(claim)
+    shares = ((curve >= low) & (curve <= high)).mean()
+    label = f"share of {claim.trial}'s epochs with {claim.metric} in range"
+    return [Test(label, shares.dropna(), claim.at_least)]
+
+
+def _largest_rise(claim: p.LargestRise, log: RunLog, classes: int) -> list[Test]:
+    rises = _curves(claim, log).diff().max().dropna()
+    low = -math.inf if claim.at_least is None else claim.at_least
+    high = math.inf if claim.at_most is None else claim.at_most
+    return [Test(f"largest rise of {claim.trial}, {claim.metric}", rises, low, high)]
+
+
+def _chance(claim: p.Chance, log: RunLog, classes: int) -> list[Test]:
+    guess = 1 / classes
+    values = _measure(claim.trial, claim, log)
+    label = f"{claim.trial}, {claim.metric}"
+    return [Test(label, values, guess - claim.tolerance, guess + claim.tolerance)]
+
+
+def _diverges(claim: p.Diverges, log: RunLog, classes: int) -> list[Test]:
+    flags = log.measure(claim.trial, "diverged")
+    return [Test(f"share of {claim.trial}'s seeds that diverge", flags, 0.5)]
+
+
+_TESTS: dict[type[p.Predicate], Callable[..., Sequence[Test]]] = {
+    p.Greater: _greater,
+    p.Difference: _difference,
+    p.Ratio: _ratio,
+    p.Value: _value,
+    p.Order: _order,
+    p.Best: _best,
+    p.Growing: _growing,
+    p.Trend: _trend,
+    p.Minimum: _minimum,
+    p.Share: _share,
+    p.LargestRise: _largest_rise,
+    p.Chance: _chance,
+    p.Diverges: _diverges,
+}

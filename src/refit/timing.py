@@ -1,0 +1,66 @@
+"""How long a training will take, judged by those that are done.
+
+Times come from finished trainings of whatever profile: the same network on images of the same
+size, scaled by the number of images and epochs.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from refit import storage
+from refit.experiment import Trial
+
+# What makes two trainings take equally long per image, from the closest match to the loosest.
+_LIKENESS = (
+    ("model", "options", "size", "batch_size", "optimizer"),
+    ("model", "options", "size", "batch_size"),
+    ("model", "options", "size"),
+    ("model", "size"),
+    ("model",),
+)
+
+
+class Times:
+    """The times of all finished trainings below a folder of runs."""
+
+    def __init__(self, runs: Path) -> None:
+        self._records = pd.DataFrame(_records(runs))
+
+    def seconds(self, trial: Trial, images: int) -> float:
+        """How long a trial trains on so many images, in seconds; NaN where nothing is like it."""
+        traits = _traits(trial)
+        for names in _LIKENESS if len(self._records) else ():
+            alike = self._records
+            for name in names:
+                alike = alike[alike[name] == traits[name]]
+            if len(alike):
+                # Trainings on many images tell most: short epochs are mostly fixed cost.
+                best = alike[alike["images"] == alike["images"].max()]
+                return float(best["seconds_per_image"].median()) * images * trial.epochs
+        return math.nan
+
+
+def _records(runs: Path) -> Iterator[dict[str, object]]:
+    for path in sorted(runs.glob(f"*/*/*/*/{storage.RESULT}")):
+        result = storage.read_json(path)
+        try:
+            trial = Trial.model_validate(result["trial"])
+            images = result["data"]["train_images"]
+            seconds = result["metrics"]["seconds_per_epoch"]
+        except (TypeError, KeyError, ValueError):
+            continue
+        yield _traits(trial) | {"images": images, "seconds_per_image": seconds / images}
+
+
+def _traits(trial: Trial) -> dict[str, object]:
+    return {
+        "model": trial.model.name,
+        "options": json.dumps(trial.model.options, sort_keys=True),
+        "size": trial.data.image_size,
+        "batch_size": trial.batch_size,
+        "optimizer": trial.optimizer.name,
+    }

@@ -1,0 +1,640 @@
+"""Claims are decided where the measurements leave no doubt, and only there."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+from scipy import stats
+
+from refit import claims, evidence
+from refit.declaration import Declaration, Profile
+from refit.predicates import Claim
+from refit.runlog import RunLog
+
+# One step per seed; its mean is zero, so that a case's centre is its observed mean.
+STEPS = np.array([-1.2, -0.5, 0.1, 0.5, 1.1])
+EPOCHS = 10
+CURVES = ("train_accuracy", "train_loss", "val_accuracy", "val_loss", "seconds_per_epoch")
+FULL = Profile(description="as published")
+
+
+def around(centre, width=0.002, seeds=5):
+    """One number per seed. Two calls differ in their order, so that differences have a spread."""
+    return list(centre + width * STEPS[:seeds])
+
+
+def lines(change, width=0.002, start=0.5):
+    """Straight curves, one per seed, that change by about `change` in all."""
+    return [np.linspace(start, start + total, EPOCHS) for total in around(change, width)]
+
+
+def valleys(*epochs, rise=0.1):
+    """Curves with their minima at these epochs, that rise by `rise` per epoch from there."""
+    return [rise * np.abs(np.arange(1, EPOCHS + 1) - epoch) for epoch in epochs]
+
+
+def jumps(height, width=0.002):
+    """Falling curves with one rise by about `height` at epoch 5."""
+    return [
+        np.linspace(1, 0.5, EPOCHS) + (step + 0.5 / 9) * (np.arange(EPOCHS) >= 4)
+        for step in around(height, width)
+    ]
+
+
+def log_of(metric="val_accuracy", trials=None, **facts):
+    """A run log of some trials, each a list with a number, or a curve, per seed.
+
+    `facts` are columns of the results, one value for all trials or one per trial.
+    """
+    shared = {"planned_epochs": EPOCHS, "published_epochs": EPOCHS, "workers": 1}
+    shared |= {"stand_in": False, "cut": False, "diverged": False, "sweep": "s", "batch_size": 32}
+    rows, curves = [], []
+    for name, values in trials.items():
+        own = {key: f[name] if isinstance(f, dict) else f for key, f in (shared | facts).items()}
+        for seed, value in enumerate(values):
+            row = {"trial": name, "title": name, "seed": seed, "status": "done"} | own
+            if np.ndim(value):
+                frame = pd.DataFrame(dict.fromkeys(CURVES, np.nan), range(len(value)))
+                frame[metric] = value
+                frame["epoch"] = frame.index + 1
+                curves.append(frame.assign(trial=name, seed=seed, sweep=own["sweep"]))
+            rows.append(row | {metric: value[-1] if np.ndim(value) else value})
+    columns = ["sweep", "trial", "seed", "epoch", *CURVES]
+    empty = pd.DataFrame(columns=columns, dtype=float)
+    return RunLog(pd.DataFrame(rows), pd.concat(curves) if curves else empty)
+
+
+def claim(*holds, number=1, **settings):
+    predicates = [{"metric": "val_accuracy"} | predicate for predicate in holds]
+    fixed = {"id": f"C{number}", "by": "stated", "statement": "It is so.", "evidence": "0.9"}
+    return Claim.model_validate(fixed | {"holds": predicates} | settings)
+
+
+def judge(log, *judged, profile=FULL):
+    """The claims' rows, by id."""
+    declaration = Declaration.model_construct(claims=list(judged), classes=5)
+    return claims.judge(declaration, profile, log).set_index("id")
+
+
+def verdict(log, *holds, **settings):
+    return judge(log, claim(*holds, **settings), **{}).loc["C1"]
+
+
+A_OVER_B = {"is": "greater", "a": "a", "b": "b"}
+
+# Predicate, then the measurements that bear it out, refute it, and leave it open.
+CASES = {
+    "greater": (
+        A_OVER_B | {"by": 0.01},
+        {"a": around(0.92), "b": around(0.9)[::-1]},
+        {"a": around(0.9), "b": around(0.9)[::-1]},
+        {"a": around(0.92, 0.05), "b": around(0.9)[::-1]},
+    ),
+    "difference": (
+        {"is": "difference", "a": "a", "b": "b", "low": -0.01, "high": 0.01},
+        {"a": around(0.9), "b": around(0.9)[::-1]},
+        {"a": around(0.93), "b": around(0.9)[::-1]},
+        {"a": around(0.9, 0.05), "b": around(0.9)[::-1]},
+    ),
+    "ratio": (
+        {"is": "ratio", "metric": "seconds", "a": "a", "b": "b", "low": 2, "high": 4},
+        {"a": around(30, 1), "b": around(10, 0.1)},
+        {"a": around(10, 1), "b": around(10, 0.1)},
+        {"a": around(30, 20), "b": around(10, 0.1)},
+    ),
+    "value": (
+        {"is": "value", "trial": "a", "low": 0.89},
+        {"a": around(0.9)},
+        {"a": around(0.8)},
+        {"a": around(0.9, 0.1)},
+    ),
+    "order": (
+        {"is": "order", "trials": ["a", "b", "c"], "direction": "ascending"},
+        {"a": around(0.7), "b": around(0.8)[::-1], "c": around(0.9)},
+        {"a": around(0.7), "b": around(0.9)[::-1], "c": around(0.8)},
+        {"a": around(0.7), "b": around(0.8)[::-1], "c": around(0.81, 0.1)},
+    ),
+    "best": (
+        {"is": "best", "among": ["a", "b", "c", "d"], "winners": ["a", "d"]},
+        {"a": around(0.9), "b": around(0.8)[::-1], "c": around(0.7), "d": around(0.85)},
+        {"a": around(0.8), "b": around(0.9)[::-1], "c": around(0.7), "d": around(0.85)},
+        {"a": around(0.9, 0.1), "b": around(0.89)[::-1], "c": around(0.7), "d": around(0.85)},
+    ),
+    "best, smallest": (
+        {"is": "best", "among": ["a", "b"], "winners": ["a"], "smallest": True},
+        {"a": around(0.8), "b": around(0.9)[::-1]},
+        {"a": around(0.9), "b": around(0.8)[::-1]},
+        {"a": around(0.89, 0.1), "b": around(0.9)[::-1]},
+    ),
+    "growing": (
+        {"is": "growing", "pairs": [["a", "b"], ["c", "d"]]},
+        {"a": around(0.9), "b": around(0.89)[::-1], "c": around(0.9), "d": around(0.6)},
+        {"a": around(0.9), "b": around(0.6)[::-1], "c": around(0.9), "d": around(0.89)},
+        {"a": around(0.9), "b": around(0.8)[::-1], "c": around(0.9, 0.1), "d": around(0.79)},
+    ),
+    "trend, rising": (
+        {"is": "trend", "trial": "a", "direction": "rising", "by": 0.1},
+        {"a": lines(0.3)},
+        {"a": lines(-0.3)},
+        {"a": lines(0.12, 0.2)},
+    ),
+    "trend, falling": (
+        {"is": "trend", "trial": "a", "direction": "falling"},
+        {"a": lines(-0.3)},
+        {"a": lines(0.3)},
+        {"a": lines(-0.1, 0.3)},
+    ),
+    "trend, flat": (
+        {"is": "trend", "trial": "a", "direction": "flat", "by": 0.05, "epochs": [3, 8]},
+        {"a": lines(0.0)},
+        {"a": lines(-0.3)},
+        {"a": lines(0.0, 0.2)},
+    ),
+    "trend, not rising": (
+        {"is": "trend", "trial": "a", "direction": "not rising", "by": 0.05},
+        {"a": lines(-0.3)},
+        {"a": lines(0.3)},
+        {"a": lines(0.0, 0.3)},
+    ),
+    "minimum": (
+        {"is": "minimum", "metric": "val_loss", "trial": "a", "between": [2, 6], "rise": 0.2},
+        {"a": valleys(3, 4, 4, 4, 5)},
+        {"a": valleys(9, 10, 9, 10, 9)},
+        {"a": valleys(2, 10, 3, 9, 4)},
+    ),
+    "share": (
+        {"is": "share", "trial": "a", "low": 0.5, "high": 0.75, "at_least": 0.5},
+        {"a": lines(0.3, 0.02)},
+        {"a": lines(2.0, 0.2)},
+        {"a": lines(0.45, 0.3)},
+    ),
+    "largest rise, at most": (
+        {"is": "largest_rise", "metric": "train_loss", "trial": "a", "at_most": 0.1},
+        {"a": jumps(0.05)},
+        {"a": jumps(0.2)},
+        {"a": jumps(0.09, 0.1)},
+    ),
+    "largest rise, at least": (
+        {"is": "largest_rise", "trial": "a", "at_least": 0.1, "epochs": [4, 6]},
+        {"a": jumps(0.2)},
+        {"a": jumps(0.05)},
+        {"a": jumps(0.12, 0.1)},
+    ),
+    "chance": (
+        {"is": "chance", "trial": "a", "tolerance": 0.02},
+        {"a": around(0.2)},
+        {"a": around(0.3)},
+        {"a": around(0.2, 0.05)},
+    ),
+    "diverges": (
+        {"is": "diverges", "metric": "train_loss", "trial": "a"},
+        {"a": [math.nan] * 5},
+        {"a": around(0.1)},
+        {"a": [math.nan, 0.1, math.nan, 0.1, math.nan]},
+    ),
+}
+
+
+def measured(kind, trials):
+    predicate = CASES[kind][0]
+    log = log_of(predicate.get("metric", "val_accuracy"), trials)
+    if kind == "diverges":
+        log.results["diverged"] = log.results["train_loss"].isna()
+    return log, predicate
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_predicate_is_reproduced_contradicted_or_left_open(kind):
+    for trials, expected in zip(
+        CASES[kind][1:], ("reproduced", "contradicted", "inconclusive"), strict=True
+    ):
+        log, predicate = measured(kind, trials)
+        found = verdict(log, predicate)
+        assert (found.verdict, found.n) == (expected, 5), found.observed
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_two_seeds_show_a_direction_and_decide_nothing(kind):
+    for trials, side in zip(CASES[kind][1:3], ("for", "against"), strict=True):
+        log, predicate = measured(kind, {name: values[:2] for name, values in trials.items()})
+        found = verdict(log, predicate)
+        assert (found.verdict, found.n) == ("inconclusive", 2)
+        assert f"observed {side} the claim" in found.note
+        assert found["seeds needed"] >= 3
+
+
+def test_every_predicate_has_its_cases():
+    assert {case[0]["is"] for case in CASES.values()} == {
+        kind.model_fields["kind"].annotation.__args__[0] for kind in evidence._TESTS
+    }
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [("value", 1), ("diverges", 1), ("trend, flat", 1)])
+def test_one_seed_gives_no_estimate_of_the_seeds_needed(kind, seeds):
+    trials = {name: values[:seeds] for name, values in CASES[kind][1].items()}
+    found = verdict(*measured(kind, trials))
+    assert (found.verdict, found.n) == ("inconclusive", 1)
+    assert math.isnan(found["seeds needed"])
+
+
+# --- what cannot be decided ------------------------------------------------------------------
+
+
+def test_nothing_measured_is_not_run():
+    missing = pd.DataFrame({"trial": ["a", "b"], "seed": 0, "sweep": "s", "status": "missing"})
+    planned = missing.assign(planned_epochs=5, published_epochs=5)
+    log = RunLog(planned, log_of(trials={"a": []}).curves)
+    found = judge(log, *(claim(case[0], number=i) for i, case in enumerate(CASES.values())))
+    assert set(found["verdict"]) == {"not run"}
+    assert found["p"].isna().all()
+
+
+def test_undecidable_claim_says_why():
+    found = judge(log_of(trials={"a": [0.9]}), claim(undecidable="It names no value."))
+    assert found.loc["C1", ["verdict", "note"]].tolist() == ["undecidable", "It names no value"]
+
+
+def test_demonstration_data_decide_nothing():
+    log, predicate = measured("greater", CASES["greater"][1])
+    profile = Profile(description="smoke", comparable=False)
+    found = judge(log, claim(predicate), profile=profile).loc["C1"]
+    assert (found.verdict, found.note) == ("not comparable", "demonstration data")
+
+
+def test_stand_in_labels_bar_levels_but_not_differences():
+    trials = {"a": around(0.92), "b": around(0.9)[::-1]}
+    log = log_of(trials=trials, stand_in=True)
+    found = judge(log, claim(A_OVER_B), claim(CASES["value"][0], number=2))
+    assert found["verdict"].tolist() == ["reproduced", "not comparable"]
+    assert found.loc["C2", "note"] == "stand-in labels"
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        {"is": "value", "trial": "a", "low": 0.1},
+        {"is": "value", "trial": "a", "low": 0.1, "epochs": [2, 4], "statistic": "mean"},
+        {"is": "trend", "trial": "a", "direction": "rising", "epochs": [2, 4]},
+        {"is": "minimum", "trial": "a", "between": [1, 3]},
+        {"is": "share", "trial": "a", "low": 0.1, "at_least": 0.5},
+        {"is": "chance", "trial": "a", "tolerance": 0.5},
+    ],
+)
+def test_a_shortened_training_says_nothing_of_an_epoch_or_of_the_end(predicate):
+    log = log_of(trials={"a": lines(0.3)}, published_epochs=50)
+    found = verdict(log, predicate)
+    assert (found.verdict, found.note) == ("not comparable", "fewer epochs than published")
+
+
+@pytest.mark.parametrize(
+    ("metric", "planned", "expected"),
+    [
+        ("val_accuracy", {"a": 10, "b": 16}, "reproduced"),
+        ("val_accuracy", {"a": 10, "b": 17}, "not comparable"),
+        ("val_accuracy", {"a": 1, "b": 16}, "not comparable"),
+        ("seconds", {"a": 10, "b": 16}, "reproduced"),
+        ("seconds", {"a": 9, "b": 16}, "not comparable"),
+        ("seconds_per_epoch", {"a": 1, "b": 16}, "reproduced"),
+    ],
+)
+def test_trials_are_compared_where_they_are_cut_by_the_same_share(metric, planned, expected):
+    trials = {"a": around(0.92), "b": around(0.9)[::-1]}
+    published = {"a": 50, "b": 80}
+    log = log_of(metric, trials, planned_epochs=planned, published_epochs=published)
+    assert verdict(log, A_OVER_B | {"metric": metric}).verdict == expected
+
+
+def test_shares_that_rounding_up_made_unequal_are_the_same_share():
+    trials = {"a": around(0.92), "b": around(0.9)[::-1]}
+    log = log_of(
+        trials=trials, planned_epochs={"a": 3, "b": 10}, published_epochs={"a": 12, "b": 50}
+    )
+    assert verdict(log, A_OVER_B).verdict == "reproduced"
+
+
+@pytest.mark.parametrize("metric", ["seconds", "seconds_per_epoch", "microseconds_per_sample"])
+def test_times_of_a_shared_machine_decide_nothing(metric):
+    trials = {"a": around(30, 0.1), "b": around(20, 0.1)[::-1]}
+    predicate = A_OVER_B | {"metric": metric}
+    shared = verdict(log_of(metric, trials, workers={"a": 1, "b": 2}), predicate)
+    assert shared.verdict == "inconclusive"
+    assert shared.note == "times were measured while 2 trainings shared the machine"
+    assert math.isnan(shared["seeds needed"])
+    assert verdict(log_of(metric, trials, workers=1), predicate).verdict == "reproduced"
+
+
+# --- several parts ---------------------------------------------------------------------------
+
+PARTS = {
+    "holds": {"is": "greater", "a": "a", "b": "b"},
+    "fails": {"is": "greater", "a": "b", "b": "a"},
+    "open": {"is": "greater", "a": "a", "b": "wild"},
+    "missing": {"is": "greater", "a": "a", "b": "nobody"},
+    "few": {"is": "greater", "a": "a", "b": "two"},
+    "barred": {"is": "value", "trial": "a", "low": 0.1},
+    "shared": {"is": "greater", "metric": "seconds", "a": "a", "b": "b"},
+}
+PARTIAL = {
+    "a": around(0.92), "b": around(0.9)[::-1], "wild": around(0.9, 0.1), "two": [0.8, 0.81],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (["holds", "holds"], "reproduced"),
+        (["holds", "open"], "inconclusive"),
+        (["holds", "few"], "inconclusive"),
+        (["holds", "shared"], "inconclusive"),
+        (["holds", "missing"], "not run"),
+        (["holds", "barred"], "not comparable"),
+        (["barred", "shared"], "not comparable"),
+        (["missing", "barred"], "not comparable"),
+        (["fails", "holds"], "contradicted"),
+        (["fails", "open"], "contradicted"),
+        (["fails", "few"], "contradicted"),
+        (["fails", "shared"], "contradicted"),
+        (["fails", "missing"], "contradicted"),
+        (["fails", "barred"], "contradicted"),
+    ],
+)
+def test_all_parts_bear_a_claim_out_and_any_part_refutes_it(parts, expected):
+    log = log_of(trials=PARTIAL, stand_in=True, workers=2)
+    log.results["seconds"] = log.results["val_accuracy"]
+    for order in itertools.permutations(parts):
+        found = verdict(log, *(PARTS[part] for part in order))
+        assert found.verdict == expected, found
+        assert (found.p <= 0.05) == (expected in ("reproduced", "contradicted"))
+
+
+def test_a_part_must_refute_at_its_share_of_the_level():
+    """Of many parts one can look false by chance."""
+    trials = {"a": around(0.9, 0.01), "b": around(0.9165, 0.002)[::-1]}
+    log = log_of(trials=trials)
+    harmless = {"is": "greater", "a": "a", "b": "b", "by": -1.0}
+    assert verdict(log, A_OVER_B).verdict == "contradicted"
+    assert verdict(log, A_OVER_B, *[harmless] * 9).verdict == "inconclusive"
+
+
+def test_claim_that_the_report_contradicts_is_judged_all_the_same():
+    log, predicate = measured("greater", CASES["greater"][1])
+    found = verdict(log, predicate, contradicted_by_report=True, note="See A01.")
+    assert found.verdict == "reproduced"
+    assert found.note == "the report's own numbers speak against it. See A01"
+
+
+def test_selected_trials_take_part():
+    trials = {"a": around(0.92), "b": around(0.9)[::-1], "c": around(0.95)}
+    log = log_of(trials=trials, batch_size={"a": 32, "b": 64, "c": 128})
+    best = {"take": "max", "where": {"batch_size": [64, 128]}}
+    assert verdict(log, {"is": "greater", "a": best, "b": "a"}).verdict == "reproduced"
+    worst = best | {"take": "min"}
+    assert verdict(log, {"is": "greater", "a": worst, "b": "a"}).verdict == "contradicted"
+    order = {"is": "order", "trials": [best, "a"], "direction": "descending"}
+    assert verdict(log, order).verdict == "reproduced"
+    nobody = best | {"sweep": "elsewhere"}
+    assert verdict(log, {"is": "greater", "a": nobody, "b": "a"}).verdict == "not run"
+
+
+def test_best_is_not_refuted_by_the_luck_of_many_losers():
+    """In most seeds one of twenty equal losers beats the winner, but on average none does."""
+    noise = np.random.default_rng(5).normal(0, 1, (21, 12))
+    noise -= noise.mean(axis=1, keepdims=True)
+    trials = {f"t{i}": list(row) for i, row in enumerate(noise)}
+    trials["t0"] = list(noise[0] + 0.5)
+    predicate = {"is": "best", "among": list(trials), "winners": ["t0"]}
+    found = verdict(log_of(trials=trials), predicate)
+    assert found.verdict == "inconclusive"
+    assert "observed for" in found.note
+
+
+# --- statistics ------------------------------------------------------------------------------
+
+
+def test_p_values_of_an_interval_are_two_one_sided_tests():
+    values = pd.Series(around(0.5, 0.1))
+    for low, high in [(0.4, 0.7), (0.45, 0.56), (0.6, 0.9), (0.1, 0.2), (0.499, 0.501)]:
+        above = stats.ttest_1samp(values, low, alternative="greater").pvalue
+        below = stats.ttest_1samp(values, high, alternative="less").pvalue
+        inside, outside = evidence.Test("", values, low, high).p_values()
+        assert inside == pytest.approx(max(above, below))
+        assert outside == pytest.approx(min(1 - above, 1 - below))
+        assert max(inside, outside) >= 0.5, "never both"
+    one_sided = evidence.Test("", values, 0.4).p_values()
+    assert one_sided[0] == pytest.approx(
+        stats.ttest_1samp(values, 0.4, alternative="greater").pvalue
+    )
+    assert sum(one_sided) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("predicate", "a", "expected"),
+    [
+        ({"is": "value", "trial": "a", "low": 0.5}, 0.5, "reproduced"),
+        ({"is": "value", "trial": "a", "high": 0.5}, 0.5, "reproduced"),
+        ({"is": "value", "trial": "a", "low": 0.25, "high": 0.5}, 0.75, "contradicted"),
+        (A_OVER_B, 0.75, "reproduced"),
+        (A_OVER_B, 0.5, "contradicted"),
+        ({"is": "best", "among": ["a", "b"], "winners": ["a"]}, 0.5, "contradicted"),
+    ],
+)
+def test_values_without_spread_are_taken_at_their_word(predicate, a, expected):
+    log = log_of(trials={"a": [a] * 3, "b": [0.5] * 3})
+    assert verdict(log, predicate).verdict == expected
+
+
+def test_a_flat_curve_neither_rises_nor_falls():
+    log = log_of(trials={"a": [np.full(EPOCHS, 0.2)] * 3})
+    for direction, expected in (("rising", "contradicted"), ("falling", "contradicted")):
+        found = verdict(log, {"is": "trend", "trial": "a", "direction": direction})
+        assert found.verdict == expected
+
+
+def test_a_diverged_loss_is_above_every_other_and_not_missing():
+    predicate = {"is": "greater", "metric": "val_loss", "a": "a", "b": "b"}
+    lost = {"a": [math.nan] * 4, "b": around(0.5, seeds=4)}
+    found = verdict(log_of("val_loss", lost), predicate)
+    assert (found.verdict, found.n) == ("reproduced", 4)
+    assert "inf" in found.observed
+    low = {"is": "value", "metric": "val_loss", "trial": "a", "high": 9.0}
+    assert verdict(log_of("val_loss", lost), low).verdict == "contradicted"
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(5, "inconclusive"), (6, "reproduced")])
+def test_where_some_seeds_diverge_only_their_signs_count(seeds, expected):
+    lost = {"a": [math.nan, *around(0.6)], "b": [*around(0.5), 0.5]}
+    log = log_of("val_loss", {name: values[:seeds] for name, values in lost.items()})
+    predicate = {"is": "greater", "metric": "val_loss", "a": "a", "b": "b"}
+    assert verdict(log, predicate).verdict == expected
+
+
+def test_curves_that_diverge_can_be_judged():
+    curve = np.r_[np.linspace(1, 0.4, 5), [math.nan] * 5]
+    log = log_of("val_loss", {"a": [curve, curve + 0.1, curve - 0.1]})
+    kinds = {
+        "falling": {"is": "trend", "direction": "falling"},
+        "rising": {"is": "trend", "direction": "rising"},
+        "minimum": {"is": "minimum", "between": [4, 6], "rise": 1.0},
+        "quiet": {"is": "largest_rise", "at_most": 0.5},
+        "low": {"is": "share", "high": 2.0, "at_least": 0.9},
+    }
+    found = {
+        name: verdict(log, {"metric": "val_loss", "trial": "a"} | kind).verdict
+        for name, kind in kinds.items()
+    }
+    assert found == {
+        "falling": "contradicted", "rising": "reproduced", "minimum": "reproduced",
+        "quiet": "contradicted", "low": "contradicted",
+    }  # fmt: skip
+
+
+def test_two_diverged_trainings_cannot_be_compared_by_their_losses():
+    lost = {"a": [math.nan] * 3, "b": [math.nan] * 3}
+    found = verdict(
+        log_of("val_loss", lost), {"is": "greater", "metric": "val_loss", "a": "a", "b": "b"}
+    )
+    assert (found.verdict, found.n) == ("not run", 0)
+
+
+def test_pairs_are_formed_by_seed():
+    """A spread that both trials share, far larger than their difference, does not count."""
+    luck = np.array([0.5, -0.3, 0.1, 0.4, -0.2])
+    steps = np.array([0.010, 0.012, 0.009, 0.011, 0.010])
+    log = log_of(trials={"a": list(luck + steps), "b": list(luck)})
+    assert verdict(log, A_OVER_B).verdict == "reproduced"
+    shuffled = log_of(trials={"a": list(luck[::-1] + steps), "b": list(luck)})
+    assert verdict(shuffled, A_OVER_B).verdict == "inconclusive"
+
+
+def test_hopeless_claims_beside_it_can_leave_a_borderline_one_undecided():
+    trials = {"a": around(0.9, 0.01), "b": around(0.885, 0.002)[::-1], "c": around(0.9, 0.01)[::-1]}
+    log = log_of(trials=trials)
+    borderline = claim(A_OVER_B, number=0)
+    alone = judge(log, borderline).loc["C0"]
+    hopeless = [claim({"is": "greater", "a": "a", "b": "c"}, number=i) for i in range(1, 41)]
+    crowded = judge(log, borderline, *hopeless).loc["C0"]
+    assert (alone.verdict, crowded.verdict) == ("reproduced", "inconclusive")
+    assert alone.p == crowded.p
+    assert crowded["seeds needed"] > 5, "the seeds at hand did not do"
+
+
+@pytest.mark.parametrize("crowd", [1, 10])
+def test_as_many_seeds_as_needed_decide(crowd):
+    """With mean and spread as they are, the estimate is the first number that is enough."""
+    rng = np.random.default_rng(3)
+
+    def found(count):
+        steps = rng.normal(size=count)
+        steps = (steps - steps.mean()) / steps.std(ddof=1)
+        log = log_of(trials={"a": list(0.9 + 0.01 * (1 + steps)), "b": [0.9] * count})
+        crowded = [claim(A_OVER_B, number=i) for i in range(crowd)]
+        return judge(log, *crowded).loc["C0"]
+
+    needed = int(found(4)["seeds needed"])
+    assert found(needed - 1).verdict == "inconclusive"
+    assert found(needed - 1)["seeds needed"] == needed
+    assert found(needed).verdict == "reproduced"
+
+
+# --- calibration -----------------------------------------------------------------------------
+
+DRAWS = 1000
+
+
+def draws(count, names, effect=0.0):
+    """Logs of trials with five seeds and unit spread; the first lies `effect` above the others."""
+    noise = np.random.default_rng(1337).normal(size=(count, len(names) * 5))
+    noise[:, :5] += effect
+    results = log_of(trials={name: [0.0] * 5 for name in names}).results
+    for values in noise:
+        yield RunLog(results.assign(val_accuracy=values), pd.DataFrame())
+
+
+@pytest.fixture(scope="module")
+def no_difference():
+    """Verdicts and p-values of three claims about equal trials, an array (draw, claim) each."""
+    experiment = [
+        claim(A_OVER_B, number=1),
+        claim({"is": "difference", "a": "c", "b": "d", "high": 0.0}, number=2),
+        claim({"is": "best", "among": ["a", "c", "d"], "winners": ["a"]}, number=3),
+    ]
+    tables = [judge(log, *experiment) for log in draws(DRAWS, "abcd")]
+    return tuple(np.array([table[column] for table in tables]) for column in ("verdict", "p"))
+
+
+def fair_count(level):
+    """What a count of `DRAWS` decisions at a level stays below in 99 of 100 cases.
+
+    The t-test decides exactly `level` of the draws without a difference; a fixed number of draws
+    scatters around it, by 0.7 points at five percent.
+    """
+    return stats.binom.ppf(0.99, DRAWS, level)
+
+
+def test_one_claim_without_a_difference_is_rarely_decided(no_difference):
+    """By itself a claim is decided where its p is at most five percent."""
+    p_values = no_difference[1][:, 0]
+    decided = (p_values <= 0.05).sum()
+    assert 0.02 * DRAWS < decided <= fair_count(0.05)
+    for log, p_value in zip(draws(30, "abcd"), p_values, strict=False):
+        alone = judge(log, claim(A_OVER_B)).loc["C1"]
+        assert alone.p == p_value
+        assert (alone.verdict in ("reproduced", "contradicted")) == (p_value <= 0.05)
+
+
+def test_several_claims_without_differences_are_rarely_decided(no_difference):
+    """Holm's correction holds for the experiment: rarely is even one of its claims decided."""
+    decided = no_difference[0] != "inconclusive"
+    assert decided.mean() <= 0.05
+    assert decided.any(axis=1).sum() <= fair_count(0.05)
+    for way in ("reproduced", "contradicted"):
+        assert (no_difference[0][:, 0] == way).mean() <= 0.025
+
+
+def test_difference_of_three_standard_deviations_is_found_with_five_seeds():
+    """Three of one trial's deviations, for a claim by itself; paired differences scatter more."""
+    found = [judge(log, claim(A_OVER_B)).loc["C1", "verdict"] for log in draws(200, "ab", 3.0)]
+    assert found.count("reproduced") / len(found) >= 0.9
+    assert "contradicted" not in found
+
+
+def test_differences_of_three_standard_deviations_are_found_among_several_claims():
+    """Three deviations of the paired difference, with Holm's correction over five claims."""
+    experiment = [claim(A_OVER_B | {"b": other}, number=i) for i, other in enumerate("bcdef")]
+    effect = 3.0 * math.sqrt(2)
+    found = [judge(log, *experiment)["verdict"] for log in draws(100, "abcdef", effect)]
+    assert np.mean([verdicts == "reproduced" for verdicts in found]) >= 0.9
+
+
+# --- what is no claim ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("predicate", "message"),
+    [
+        ({"is": "louder", "trial": "a"}, "louder"),
+        ({"is": "value", "trial": "a"}, "give low, high or both"),
+        ({"is": "value", "trial": "a", "low": 2, "high": 1}, "lies above high"),
+        ({"is": "value", "trial": "a", "low": math.inf}, "finite"),
+        ({"is": "value", "trial": "a", "low": 1, "epochs": [5, 2]}, "run backwards"),
+        ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "epochs": [1, 2]}, "one val"),
+        ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "statistic": "min"}, "one v"),
+        ({"is": "best", "among": ["a", "b"], "winners": ["c"]}, "not among"),
+        ({"is": "best", "among": ["a", "b"], "winners": ["b", "a"]}, "cannot fail"),
+        ({"is": "trend", "trial": "a", "direction": "flat"}, "flat needs by"),
+        ({"is": "trend", "trial": "a", "direction": "up"}, "direction"),
+        ({"is": "trend", "metric": "seconds", "trial": "a", "direction": "rising"}, "no curve"),
+        ({"is": "trend", "trial": "a", "direction": "rising", "statistic": "min"}, "statistic"),
+        ({"is": "minimum", "trial": "a", "between": [9, 2]}, "run backwards"),
+        ({"is": "share", "trial": "a", "low": 0, "at_least": 1.5}, "at_least"),
+        ({"is": "largest_rise", "trial": "a"}, "either at_most or at_least"),
+        ({"is": "largest_rise", "trial": "a", "at_most": 1, "at_least": 1}, "either at_most"),
+        ({"is": "chance", "metric": "val_loss", "trial": "a", "tolerance": 0.1}, "accuracy"),
+    ],
+)
+def test_predicate_that_cannot_be_meant_is_refused(predicate, message):
+    with pytest.raises(ValidationError, match=message):
+        claim(predicate)

@@ -1,0 +1,188 @@
+"""The runner: what is done stays done, what fails says why, and TensorBoard sees every trial."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from refit import events, runlog, runner
+from refit.errors import DataError, DeclarationError, TrialError
+from refit.storage import RESULT
+
+ENDLESS = 5000
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory, request):
+    """Four short trainings that several tests look at."""
+    make = request.getfixturevalue("make_tiny")
+    folder = tmp_path_factory.mktemp("four")
+    trials = [make(name=f"lenet{seed}", seed=seed, epochs=2) for seed in (1, 2)]
+    trials += [
+        make(name="wide", model={"name": "lenet_wide"}, epochs=2),
+        make(name="sgd", optimizer={"name": "sgd", "learning_rate": 0.01}, epochs=2),
+    ]
+    summary = runner.run(trials, folder, workers=2)
+    return trials, folder, summary
+
+
+def test_all_trials_are_trained_and_told(four):
+    trials, folder, summary = four
+    assert (summary.total, summary.trained, summary.failures) == (4, 4, {})
+    assert str(summary) == "4 trials: 0 done before, 4 trained"
+    log = (folder / "progress.log").read_text()
+    assert all(trial.directory.name in log for trial in trials)
+    assert "4 of 4 trials done, finished" in log
+
+
+def test_second_run_trains_nothing_and_touches_nothing(four):
+    trials, folder, _ = four
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    started = time.monotonic()
+    summary = runner.run(trials, folder)
+    assert (summary.done_before, summary.trained) == (4, 0)
+    assert time.monotonic() - started < 1
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_of_other_trials_and_garbage_do_not_count(four, tmp_path):
+    trials, folder, _ = four
+    good = (folder / trials[0].directory / RESULT).read_text()
+    for content in ("", "{", "[]", "null", json.dumps({"digest": "another", "metrics": {}})):
+        path = tmp_path / trials[0].directory / RESULT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        assert runner.result_of(trials[0], tmp_path) is None
+    path.write_text(good)
+    assert runner.result_of(trials[0], tmp_path) is not None
+
+
+def test_events_hold_the_curves_and_the_settings(four):
+    trials, folder, _ = four
+    for trial in trials:
+        train = events.read_scalars(folder / trial.directory / "train")
+        assert set(train["epoch_loss"]) == {0, 1}
+        result = runner.result_of(trial, folder)
+        assert train["epoch_loss"][1] == pytest.approx(result["metrics"]["train_loss"])
+        settings = events.read_hparams(folder / trial.directory)
+        assert settings["optimizer.learning_rate"] == trial.optimizer.learning_rate
+        assert settings["model"] == trial.model.name
+
+
+def test_truncated_event_file_is_read_up_to_the_cut(four, tmp_path):
+    trials, folder, _ = four
+    source = next((folder / trials[0].directory / "train").glob("events*"))
+    content = source.read_bytes()
+    (tmp_path / source.name).write_bytes(content[:-10])
+    assert set(events.read_scalars(tmp_path)["epoch_loss"]) == {0}
+
+
+def test_tensorboard_lists_every_trial_with_settings_and_metrics(four):
+    """TensorBoard's own reader fills the HParams table, metrics included."""
+    trials, folder, _ = four
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
+    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    metadata = context.hparams_metadata(RequestContext(), "experiment")
+    experiment = context.experiment_from_metadata(
+        RequestContext(), "experiment", True, metadata, []
+    )
+    names = {info.name for info in experiment.hparam_infos}
+    assert {"model", "optimizer", "optimizer.learning_rate", "batch_size", "seed"} <= names
+
+    request = api_pb2.ListSessionGroupsRequest(
+        start_index=0,
+        slice_size=100,
+        allowed_statuses=[api_pb2.STATUS_SUCCESS],
+        col_params=[
+            *(api_pb2.ColParams(hparam=name, include_in_result=True) for name in names),
+            *(
+                api_pb2.ColParams(metric=info.name, include_in_result=True)
+                for info in experiment.metric_infos
+            ),
+        ],
+        include_metrics=True,
+    )
+    handler = list_session_groups.Handler(RequestContext(), context, "experiment", request)
+    groups = handler.run().session_groups
+    assert len(groups) == len(trials)
+    shown = {group.hparams["trial"].string_value: group for group in groups}
+    for trial in trials:
+        values = {value.name.tag: value.value for value in shown[trial.name].metric_values}
+        metrics = runner.result_of(trial, folder)["metrics"]
+        assert values["epoch_accuracy"] in (
+            pytest.approx(metrics["val_accuracy"]),
+            pytest.approx(metrics["train_accuracy"]),
+        )
+        assert values["test_accuracy"] == pytest.approx(metrics["test_accuracy"])
+
+
+def test_trial_over_its_time_is_ended_and_others_go_on(make_tiny, tmp_path):
+    endless, short = make_tiny(epochs=ENDLESS, seed=1), make_tiny(epochs=1, seed=2)
+    summary = runner.run([endless, short], tmp_path, workers=2, time_limit=15)
+    assert summary.trained == 1
+    failure = json.loads((tmp_path / endless.directory / runner.FAILURE).read_text())
+    assert failure["kind"] == "timed out"
+    assert "15 s" in failure["reason"]
+    with pytest.raises(TrialError, match="timed out"):
+        runner.check(summary)
+    results = runlog.read([endless, short], tmp_path).results
+    assert results["status"].tolist() == ["failed", "done"]
+    assert "timed out" in results["reason"].iloc[0]
+
+
+def test_killed_child_costs_one_trial_and_is_tried_again(make_tiny, tmp_path):
+    trial, other = make_tiny(epochs=ENDLESS), make_tiny(epochs=1, seed=3)
+    progress = tmp_path / trial.directory / "progress.json"
+
+    def kill() -> None:
+        while not progress.exists():
+            time.sleep(0.05)
+        for process in psutil.Process(os.getpid()).children(recursive=True):
+            files = [file.path for file in process.open_files()]
+            if str(tmp_path / trial.directory / "lock") in files:
+                process.send_signal(signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    summary = runner.run([trial, other], tmp_path, workers=2, time_limit=60)
+    thread.join()
+    assert summary.trained == 1
+    failure = json.loads((tmp_path / trial.directory / runner.FAILURE).read_text())
+    assert failure["kind"] == "killed"
+    assert "SIGKILL" in failure["reason"]
+    again = runner.run([trial, other], tmp_path, workers=1, time_limit=5)
+    assert list(again.failures) == [trial.directory.name]
+    failure = json.loads((tmp_path / trial.directory / runner.FAILURE).read_text())
+    assert (failure["kind"], failure["attempts"]) == ("timed out", 2)
+
+
+def test_wrong_option_is_told_as_such(make_tiny, tmp_path):
+    trial = make_tiny(model={"name": "lenet", "options": {"widht": 3}})
+    summary = runner.run([trial], tmp_path, workers=1)
+    assert "bad declaration" in summary.failures[trial.directory.name]
+    assert "widht" in summary.failures[trial.directory.name]
+
+
+def test_missing_data_stop_the_run_before_anything_is_trained(make_tiny, tmp_path):
+    data = {"name": "fashion_mnist_course", "fingerprint": "of files that are not there"}
+    with pytest.raises(DataError, match=r"train\.csv"):
+        runner.run([make_tiny(data=data)], tmp_path, workers=1)
+    assert not list(tmp_path.rglob("trial.json"))
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10_000])
+def test_impossible_number_of_workers_is_refused(make_tiny, tmp_path, workers):
+    with pytest.raises(DeclarationError, match=f"workers is {workers}; give 1 to"):
+        runner.run([make_tiny()], tmp_path, workers=workers)
