@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from refit import claims, evidence
+from refit import claims, evidence, runlog
 from refit.declaration import Declaration, Profile
 from refit.predicates import Claim
 from refit.runlog import RunLog
@@ -243,13 +243,12 @@ def test_one_seed_gives_no_estimate_of_the_seeds_needed(kind, seeds):
 # --- what cannot be decided ------------------------------------------------------------------
 
 
-def test_nothing_measured_is_not_run():
-    missing = pd.DataFrame({"trial": ["a", "b"], "seed": 0, "sweep": "s", "status": "missing"})
-    planned = missing.assign(planned_epochs=5, published_epochs=5)
-    log = RunLog(planned, log_of(trials={"a": []}).curves)
+def test_nothing_measured_is_not_run(tmp_path, make_tiny):
+    log = runlog.read([make_tiny(name=name) for name in "abcd"], tmp_path)
     found = judge(log, *(claim(case[0], number=i) for i, case in enumerate(CASES.values())))
     assert set(found["verdict"]) == {"not run"}
     assert found["p"].isna().all()
+    assert set(found["observed"]) == {""}
 
 
 def test_undecidable_claim_says_why():
@@ -305,6 +304,21 @@ def test_trials_are_compared_where_they_are_cut_by_the_same_share(metric, planne
     published = {"a": 50, "b": 80}
     log = log_of(metric, trials, planned_epochs=planned, published_epochs=published)
     assert verdict(log, A_OVER_B | {"metric": metric}).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"low": 0.0}, "reproduced"),
+        ({"high": 0.0}, "contradicted"),
+        ({"low": 0.01, "high": 0.03}, "not comparable"),
+        ({"low": -0.01}, "not comparable"),
+    ],
+)
+def test_a_cut_training_shows_the_sign_of_an_effect_but_not_its_size(bounds, expected):
+    log = log_of(trials={"a": around(0.92), "b": around(0.90)[::-1]}, cut=True)
+    judged = verdict(log, {"is": "difference", "a": "a", "b": "b"} | bounds)
+    assert judged["verdict"] == expected
 
 
 def test_shares_that_rounding_up_made_unequal_are_the_same_share():

@@ -136,8 +136,13 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     absolute = isinstance(predicate, p.Value | p.Share) and predicate.metric in LEVELS
     if reason := ledger.incomparable(profile, rows, absolute):
         return reason
+    if rows.empty:
+        return ""
     planned, published = rows["planned_epochs"], rows["published_epochs"]
-    if (planned >= published).all():
+    shortened = (planned < published).any()
+    if _sized(predicate) and (shortened or rows["cut"].astype(bool).any()):
+        return "how large an effect is takes the published training; a cut one shows its sign"
+    if not shortened:
         return ""
     # What happens at an epoch, or not before the end, takes the whole training to see.
     timed = isinstance(predicate, p.Minimum | p.Chance | p.Diverges) or predicate.epochs is not None
@@ -150,6 +155,15 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     if uneven or (predicate.metric == "seconds" and (planned / published).round(2).nunique() > 1):
         return "epochs were cut by different shares"
     return ""
+
+
+def _sized(predicate: p.Predicate) -> bool:
+    """Whether a predicate asks how large something is, not only which way it goes."""
+    if predicate.metric in TIMES or METRICS[predicate.metric] == "count":
+        return False
+    if isinstance(predicate, p.Difference):
+        return {predicate.low, predicate.high} - {None, 0.0} != set()
+    return isinstance(predicate, p.Value)
 
 
 def _timing(predicate: p.Predicate, rows: pd.DataFrame) -> str:

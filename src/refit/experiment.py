@@ -161,8 +161,8 @@ def _expand_sweep(
                 raise DeclarationError(f"{given[0]}: cannot be set here")
             settings["data"] = _cut_data(settings["data"], profile, cut)
             published = settings.get("epochs", 1)
-            if not isinstance(published, int):
-                raise DeclarationError(f"epochs: {published!r} is not a whole number")
+            if not isinstance(published, int) or published < 1:
+                raise DeclarationError(f"epochs: {published!r} is not a whole number from 1")
             # Rounded first, because 70 * 0.1 is a little more than 7.
             epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
             if "epochs" in settings:

@@ -114,7 +114,7 @@ def _row(
         "epochs": f"{epochs} ({figure.statistic})" if figure.statistic != "last" else epochs,
         "published": figure.value,
         "reproduced": mean,
-        "spread": values.std() if len(values) > 1 else math.nan,
+        "spread": values.std() if len(values) > 1 and math.isfinite(mean) else math.nan,
         "lower": values.min() if len(values) else math.nan,
         "upper": values.max() if len(values) else math.nan,
         "n": len(values),

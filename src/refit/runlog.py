@@ -128,7 +128,9 @@ class RunLog:
         """
         if metric not in CURVE_METRICS:
             raise ReportError(f"{metric} has no curve; known: {', '.join(CURVE_METRICS)}")
-        rows = self._curves_by_trial.get(trial, self.curves.iloc[:0])
+        if trial not in self._curves_by_trial:
+            return pd.DataFrame()
+        rows = self._curves_by_trial[trial]
         rows = rows.assign(**{metric: _with_diverged(rows[metric], metric)})
         return rows.pivot(index="epoch", columns="seed", values=metric)
 

@@ -145,7 +145,7 @@ def train(
     done = recorder.restore(model, others)
     log = events.EventWriter(run_dir)
     log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
-    history_before = time.perf_counter()
+    fit_started = time.perf_counter()
     model.fit(
         batches(dataset.train, trial.batch_size),
         validation_data=batches(dataset.validation, EVALUATION_BATCH),
@@ -154,35 +154,46 @@ def train(
         callbacks=[*others, recorder],
         verbose=0,
     )
-    probabilities = model.predict(
-        batches(_labelled(dataset.test), EVALUATION_BATCH), verbose=0
-    ).astype(np.float64)
-    tested = _test(dataset.test, probabilities, len(dataset.class_names))
-    np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
-    metrics = summarise(recorder.history) | tested | layers.parameter_counts(model)
-    table = layers.layer_table(model)
-    metrics["weight_layers"] = sum(row["type"] in ("Conv2D", "Dense") for row in table)
-    if "test_accuracy" in metrics:
-        log.scalars({"test_accuracy": metrics["test_accuracy"]}, len(recorder.history))
-    log.summary(events.hparams_session_end(success=True))
-    log.close()
-    result = {
-        "trial": trial.model_dump(mode="json"),
-        "digest": trial.digest,
-        "metrics": metrics,
-        "confusion_matrix": _confusion_matrix(dataset.test, probabilities),
-        "layers": table,
-        "data": describe(dataset),
+    result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
+    result |= _assess(model, dataset, recorder.history, run_dir)
+    result |= {
         "environment": environment() | facts,
         "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": time.perf_counter() - history_before,
+        "wall_seconds": time.perf_counter() - fit_started,
         "resumed_at_epoch": done,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+    if "test_accuracy" in result["metrics"]:
+        log.scalars({"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history))
+    log.summary(events.hparams_session_end(success=True))
+    log.close()
     storage.write_json(run_dir / RESULT, result)
     (run_dir / callbacks.CHECKPOINT).unlink(missing_ok=True)
     (run_dir / callbacks.PROGRESS).unlink(missing_ok=True)
     return result
+
+
+def _assess(
+    model: keras.Model, dataset: Dataset, history: list[dict[str, float]], run_dir: Path
+) -> dict[str, Any]:
+    """What a finished training says of its network; stores the predictions of the test images."""
+    probabilities = model.predict(
+        batches(_labelled(dataset.test), EVALUATION_BATCH), verbose=0
+    ).astype(np.float64)
+    np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
+    table = layers.layer_table(model)
+    metrics = summarise(history) | layers.parameter_counts(model)
+    metrics |= _test(dataset.test, probabilities)
+    metrics |= {
+        "classes": len(dataset.class_names),
+        "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in table),
+    }
+    return {
+        "metrics": metrics,
+        "confusion_matrix": _confusion_matrix(dataset.test, probabilities),
+        "layers": table,
+        "data": describe(dataset),
+    }
 
 
 def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
@@ -266,14 +277,13 @@ def _labelled(part: Part) -> Part:
     return Part(part.images, np.zeros(len(part.images), np.int32), part.ids)
 
 
-def _test(part: Part, probabilities: np.ndarray, classes: int) -> dict[str, float]:
+def _test(part: Part, probabilities: np.ndarray) -> dict[str, float]:
     if part.labels is None:
         return {}
     chosen = probabilities[np.arange(len(part.labels)), part.labels]
     return {
         "test_accuracy": float((probabilities.argmax(axis=1) == part.labels).mean()),
         "test_loss": float(-np.log(np.clip(chosen, EPSILON, 1 - EPSILON)).mean()),
-        "classes": classes,
     }
 
 
