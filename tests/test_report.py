@@ -141,8 +141,9 @@ def test_index_covers_recorded_pages_and_names_damaged_records(tmp_path):
         PageEntry("zoo", HOSTILE, "finished", trials_done=20, seconds=3700.0, **facts),
     )
     record_page(folder, PageEntry("grid", "Grid", "failed", trials_done=3, seconds=75.0, **facts))
-    (folder / "broken.json").write_text('{"name": "broken"')
-    (folder / "other.json").write_text('{"name": "other", "status": "perhaps"}')
+    for name, content in (("broken", '{"name": "brok'), ("other", '{"status": "perhaps"}')):
+        (folder / name).mkdir()
+        (folder / name / "page.json").write_text(content)
     page = write_index(folder).read_text()
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;") == 3
@@ -150,7 +151,7 @@ def test_index_covers_recorded_pages_and_names_damaged_records(tmp_path):
     assert "20 of 20 trials · 1 h 1 min" in page
     assert "3 of 20 trials · 1 min 15 s" in page
     assert "embedded data" in page
-    assert [name in page for name in ("broken.json", "other.json")] == [True, True]
+    assert [name in page for name in ("broken/page.json", "other/page.json")] == [True, True]
 
 
 def test_index_without_pages_says_so(tmp_path):
