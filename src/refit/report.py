@@ -137,13 +137,12 @@ def refresh(notebook: Path) -> None:
         executed = Path(folder) / notebook.name
         execute(notebook, executed, {})
         outputs = {cell.id: cell.get("outputs") for cell in nbformat.read(executed, 4).cells}
-    for cell in source.cells:
-        if cell.cell_type == "code":
-            compared = cell.source.startswith(COMPARED)
-            cell.outputs = outputs[cell.id] if compared else []
-            cell.execution_count = None
-            for output in cell.outputs:
-                output.pop("execution_count", None)
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        compared = cell.source.startswith(COMPARED)
+        cell.outputs = outputs[cell.id] if compared else []
+        # nbval takes outputs without a number for damage.
+        cell.execution_count = number if compared else None
     write_bytes(notebook, nbformat.writes(source).encode())
 
 
