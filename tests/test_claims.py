@@ -321,6 +321,14 @@ def test_a_cut_training_shows_the_sign_of_an_effect_but_not_its_size(bounds, exp
     assert judged["verdict"] == expected
 
 
+@pytest.mark.parametrize(
+    ("planned", "expected"), [(EPOCHS, "contradicted"), (EPOCHS // 2, "not comparable")]
+)
+def test_trainings_too_short_to_differ_refute_nothing(planned, expected):
+    log = log_of(trials={"a": around(0.92), "b": around(0.92)}, planned_epochs=planned)
+    assert verdict(log, A_OVER_B)["verdict"] == expected
+
+
 def test_shares_that_rounding_up_made_unequal_are_the_same_share():
     trials = {"a": around(0.92), "b": around(0.9)[::-1]}
     log = log_of(

@@ -115,6 +115,9 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
             barred = reason
             continue
         found = evaluate(predicate, log, declaration.classes)
+        if _never_differed(found, rows):
+            barred = "in trainings cut this short, the two never came to differ"
+            continue
         tests += found
         if reason := _timing(predicate, rows):
             shared = reason
@@ -155,6 +158,14 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     if uneven or (predicate.metric == "seconds" and (planned / published).round(2).nunique() > 1):
         return "epochs were cut by different shares"
     return ""
+
+
+def _never_differed(tests: Sequence[Test], rows: pd.DataFrame) -> bool:
+    """Whether a cut training ended before what is compared, such as a callback, could act."""
+    cut = (rows["planned_epochs"] < rows["published_epochs"]).any() if len(rows) else False
+    return cut and any(
+        test.strict and len(test.values) and (test.values == test.low).all() for test in tests
+    )
 
 
 def _sized(predicate: p.Predicate) -> bool:

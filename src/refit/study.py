@@ -130,6 +130,12 @@ class Study:
         varied = [name for name in frame if frame[name].nunique(dropna=False) > 1]
         return frame[["trial", "title", *[n for n in varied if n not in ("trial", "title")]]]
 
+    def report(self) -> pd.DataFrame:
+        """The published report: what it was made with, how it measured, how long a repeat takes."""
+        facts = self.declaration.source.model_dump()
+        facts["time to repeat"] = self.declaration.expected_time
+        return pd.DataFrame(facts.items(), columns=["fact", "value"])
+
     def notes(self, kind: str) -> pd.DataFrame:
         """The numbered `assumptions` or `anomalies` of the declaration."""
         frame = pd.DataFrame([note.model_dump() for note in getattr(self.declaration, kind)])
