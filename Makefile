@@ -20,13 +20,13 @@ OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
 	@echo
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
 	@echo "  PROFILE      smoke (embedded data, default), small (a laptop, real data), full (as published)"
 	@echo "  EXPERIMENTS  names from experiments/, separated by spaces; all where empty"
 	@echo "  WORKERS      trainings at once; one per core where empty"
-	@echo "  SEEDS        replicates of every trial; 1 where empty"
+	@echo "  SEEDS        replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  DATA_DIR     folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages

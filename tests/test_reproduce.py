@@ -91,6 +91,9 @@ def test_verify_agrees_with_what_was_made(pages):
         ("fmnist_zoo/results.csv", ",886245", ",886246"),
         ("fmnist_zoo.html", ">0.8888<", ">0.9888<"),
         ("verdicts.json", '"exact": 51', '"exact": 52'),
+        ("verdicts.csv", "exact,51", "exact,52"),
+        ("index.html", ">51<", ">52<"),
+        ("fmnist_zoo/page.json", '"results.csv": "', '"results.csv": "0'),
     ],
 )
 def test_verify_finds_an_edited_number(copied, name, old, new):
@@ -127,7 +130,7 @@ def test_mistakes_get_a_sentence_and_no_traceback(arguments, said):
     assert "Traceback" not in failed.stderr
 
 
-def test_failed_trial_fails_the_page_and_the_command(tmp_path):
+def test_failed_trial_fails_the_page_and_the_command(pages, tmp_path):
     """A file where a run directory should be: the trial fails, the page shows it."""
     runs, reports = tmp_path / "runs", tmp_path / "reports"
     shutil.copytree(Path(os.environ["REFIT_RUNS"]), runs)

@@ -19,9 +19,9 @@ import numpy as np
 from refit import storage
 from refit.declaration import ReduceOnPlateau
 from refit.events import EventWriter, read_scalars
+from refit.storage import PROGRESS
 
 CHECKPOINT = "checkpoint.npz"
-PROGRESS = "progress.json"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
@@ -50,11 +50,15 @@ class Recorder(keras.callbacks.Callback):
     Place it last, so that it sees and saves what the other callbacks have counted. After an epoch
     it first saves the checkpoint, which holds the curves so far, and then writes the event files;
     on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
-    About once a second it asks `wanted` whether anybody still waits for the result.
+    About once a second it asks `wanted` whether anybody still waits for the result. `workers` is
+    the largest number of trainings that shared the machine with any of the epochs.
     """
 
-    def __init__(self, run_dir: Path, epochs: int, wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self, run_dir: Path, epochs: int, workers: int, wanted: Callable[[], bool]
+    ) -> None:
         super().__init__()
+        self.workers = workers
         self.wanted = wanted
         self.run_dir = run_dir
         self.epochs = epochs
@@ -82,6 +86,7 @@ class Recorder(keras.callbacks.Callback):
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self.history = state["history"]
+        self.workers = max(self.workers, state.get("workers", 0))
         self._counters = state["counters"]
         return len(self.history)
 
@@ -116,7 +121,7 @@ class Recorder(keras.callbacks.Callback):
         if not math.isfinite(row["loss"]):
             # Weights that are not numbers never recover; the divergence itself is the result.
             self.model.stop_training = True
-        if epoch + 1 < self.epochs and not self.model.stop_training:
+        if not self.model.stop_training:
             self._save()
         for group, writer in self._writers.items():
             writer.scalars(_tags(row, group), epoch)
@@ -134,6 +139,7 @@ class Recorder(keras.callbacks.Callback):
         state = {
             "arrays": len(variables),
             "history": self.history,
+            "workers": self.workers,
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}
                 for c in self.others

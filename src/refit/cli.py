@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from refit import experiment, paths, storage
-from refit.errors import RefitError
+from refit.errors import RefitError, TrialError
 from refit.progress import follow
 from refit.runlog import CURVES_FILE, RESULTS_FILE
 from refit.study import Study
@@ -30,7 +30,12 @@ def _shared_options(command: Any) -> Any:
     options = [
         click.argument("experiments", nargs=-1),
         click.option("--profile", default="smoke", show_default=True, help="smoke, small or full"),
-        click.option("--seeds", default=1, show_default=True, help="replicates of every trial"),
+        click.option(
+            "--seeds",
+            default=1,
+            show_default=True,
+            help="replicates of every trial that the profile repeats",
+        ),
         click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
     ]
     for option in reversed(options):
@@ -46,7 +51,12 @@ def main() -> None:
 
 @main.command()
 @_shared_options
-@click.option("--workers", type=int, default=None, help="trainings at once [default: one per core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="trainings at once [default: one per core]",
+)
 def reproduce(
     experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, workers: int | None
 ) -> None:
@@ -78,7 +88,12 @@ def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str
 
 @main.command()
 @_shared_options
-@click.option("--workers", type=int, default=None, help="trainings at once [default: one per core]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="trainings at once [default: one per core]",
+)
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(
     experiments: tuple[str, ...],
@@ -141,6 +156,11 @@ def _make_pages(studies: list[Study], seeds: int, workers: int | None, train: bo
 
     failed = []
     for study in studies:
+        if not train and study.log().done.empty:
+            raise TrialError(
+                f"no trial of {study.name} in profile {study.profile_name} is done yet; "
+                f"run: refit reproduce {study.name} --profile {study.profile_name}"
+            )
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
         parameters = {
@@ -174,6 +194,8 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
     except pages.NotebookFailed as error:
         failure = str(error)
+        log = study.log()
+        study.save(log, *study.judge(log))
     pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
     log = study.log()
     entry = pages.PageEntry(

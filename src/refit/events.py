@@ -50,6 +50,8 @@ class EventWriter:
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
+        # On disk before a result says that the training is done.
+        os.fsync(self._file.fileno())
         self._file.close()
 
     def _write(self, event: event_pb2.Event) -> None:
@@ -88,10 +90,7 @@ def hparams_experiment(hparams: dict[str, list[Any]], metrics: dict[str, str]) -
     `hparams` maps each hyper-parameter to the values it takes; `metrics` maps tags, written as
     `group/tag`, to the names shown.
     """
-    columns = [
-        summary_v2.HParam(name, summary_v2.Discrete(sorted(set(values)), dtype=_common(values)))
-        for name, values in hparams.items()
-    ]
+    columns = [_column(name, values) for name, values in hparams.items()]
     shown = []
     for path, display_name in metrics.items():
         group, _, tag = path.rpartition("/")
@@ -134,8 +133,12 @@ def read_hparams(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _common(values: list[Any]) -> type:
+def _column(name: str, values: list[Any]) -> summary_v2.HParam:
+    """A column of the HParams tab: numbers, truth values, or, for anything mixed, text."""
     kinds = {type(value) for value in values}
     if kinds <= {int, float}:
-        return float if float in kinds else int
-    return kinds.pop() if len(kinds) == 1 else str
+        kind: type = float if float in kinds else int
+    else:
+        kind = kinds.pop() if len(kinds) == 1 else str
+    domain = sorted({kind(value) for value in values})
+    return summary_v2.HParam(name, summary_v2.Discrete(domain, dtype=kind))

@@ -1,8 +1,8 @@
 """Experiments: a declaration loaded, checked, and expanded into trials.
 
 A trial is one training with every setting fixed. Its identity is a hash of what the training
-means, so that a result is found again whatever the trial is called and wherever it stands in a
-list, and is never taken for another after a setting has changed.
+means, so that a result is found again wherever the trial stands in a list, and is never taken for
+another after a setting has changed.
 """
 
 import contextlib
@@ -81,11 +81,6 @@ class Trial(Strict):
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
             for name, value in flat.items()
         }
-
-    @property
-    def epochs_as_published(self) -> bool:
-        """Whether the training is as long as the report's."""
-        return self.epochs == self.published_epochs
 
 
 def names() -> list[str]:

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from refit import storage
 from refit.experiment import Trial
+from refit.storage import PROGRESS
 
 LOG = "progress.log"
-# The state of the run in progress, for a terminal that watches it from another process.
-STATE = "progress.json"
 # A log file is read afterwards; more lines would hide the trials that ended.
 LOG_SECONDS = 30.0
 
@@ -36,6 +35,8 @@ class Progress:
         self.folder = folder
         self.failed = 0
         self._ended = 0.0
+        # What interrupted trainings had done before does not count as done by this run.
+        self._before = {trial: self._state(trial)[1] for trial in self.expected}
         self._started = time.monotonic()
         self._last_log = 0.0
 
@@ -62,18 +63,18 @@ class Progress:
             self._bar.close()
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()}, {end}"))
-        (self.folder / STATE).unlink(missing_ok=True)
+        (self.folder / PROGRESS).unlink(missing_ok=True)
         self._log.close()
 
     def finished(self, trial: Trial, failure: str) -> None:
         """Count a trial that has ended; `failure` is its kind, or empty if it has a result."""
-        self._ended += self.expected[trial]
+        self._ended += self.expected[trial] * (1 - self._before[trial])
         if failure:
             self.failed += 1
             self._write(f"{trial.directory.name}: failed ({failure})")
             return
         self.done += 1
-        result = storage.read_json(self.folder / trial.directory / "result.json") or {}
+        result = storage.read_json(self.folder / trial.directory / storage.RESULT) or {}
         metrics = result.get("metrics", {})
         accuracy = metrics.get("val_accuracy", float("nan"))
         seconds = metrics.get("seconds", float("nan"))
@@ -88,7 +89,10 @@ class Progress:
         """Show the state of the running trials and the time left."""
         states = {trial: self._state(trial) for trial in running}
         text = "; ".join(text for text, _ in states.values())
-        partly = sum(self.expected[trial] * fraction for trial, (_, fraction) in states.items())
+        partly = sum(
+            self.expected[trial] * max(fraction - self._before[trial], 0)
+            for trial, (_, fraction) in states.items()
+        )
         left = self._time_left(partly)
         line = f"{text} {left}".strip()
         if self._bar is not None:
@@ -96,7 +100,7 @@ class Progress:
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
         state = {"total": self.total, "done": self.done, "text": line}
-        storage.write_json(self.folder / STATE, state)
+        storage.write_json(self.folder / PROGRESS, state)
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {line}")
 
@@ -106,9 +110,7 @@ class Progress:
 
     def _state(self, trial: Trial) -> tuple[str, float]:
         """A running trial in words, and the fraction of it that is done."""
-        state: dict[str, Any] = (
-            storage.read_json(self.folder / trial.directory / "progress.json") or {}
-        )
+        state: dict[str, Any] = storage.read_json(self.folder / trial.directory / PROGRESS) or {}
         epoch = state.get("epoch", 0)
         accuracy = state.get("val_accuracy")
         known = f" {accuracy:.3f}" if accuracy is not None else ""
@@ -122,7 +124,8 @@ class Progress:
         ended = self._ended + partly
         if ended <= 0:
             return ""
-        left = max(sum(self.expected.values()) - ended, 0)
+        work = sum(self.expected[trial] * (1 - part) for trial, part in self._before.items())
+        left = max(work - ended, 0)
         return f"about {_duration((time.monotonic() - self._started) / ended * left)} left"
 
     def _write(self, line: str) -> None:
@@ -144,6 +147,7 @@ def follow(folder: Path) -> Iterator[None]:
     A notebook's own output is captured. Where standard error is no terminal, the lines that the
     run adds to its log are printed.
     """
+    (folder / PROGRESS).unlink(missing_ok=True)  # left by a run that was killed
     stop = threading.Event()
     show = _follow_bar if sys.stderr.isatty() else _follow_log
     thread = threading.Thread(target=show, args=(folder, stop), daemon=True)
@@ -158,14 +162,15 @@ def follow(folder: Path) -> Iterator[None]:
 def _follow_bar(folder: Path, stop: threading.Event) -> None:
     bar = None
     while not stop.wait(0.5):
-        state = storage.read_json(folder / STATE)
+        state = storage.read_json(folder / PROGRESS)
         if state is None:
             continue
         bar = bar or terminal_bar(state["total"], state["done"])
         bar.n = state["done"]
         bar.set_postfix_str(state["text"])
     if bar:
-        bar.set_postfix_str("")
+        # The last state is gone before it can be read; the log's last line tells how it ended.
+        bar.set_postfix_str((folder / LOG).read_text().rstrip().rpartition("\n")[2])
         bar.close()
 
 

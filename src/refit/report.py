@@ -31,11 +31,11 @@ from refit.storage import read_json, write_bytes, write_json
 from refit.templating import TEMPLATES, page, trusted
 
 PROFILES = {
-    "smoke": "Every experiment on embedded data with a few short trainings: it shows that"
+    "smoke": "Every published trial on embedded data, trained briefly: it shows that"
     " everything runs, and its numbers are not comparable with the published ones.",
-    "small": "The reports' own data, cut down so that an experiment takes an hour or two on a"
-    " laptop: numbers come near the published ones where the cut allows it.",
-    "full": "Everything as published: all data, all trials, all epochs.",
+    "small": "The real images, cut down so that an experiment takes an hour or two on a laptop:"
+    " rankings and the direction of effects can be judged, numbers cannot.",
+    "full": "As published: all images, all trials, all epochs.",
 }
 # Beside a page, what the index says of it.
 PAGE = "page.json"

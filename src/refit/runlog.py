@@ -269,5 +269,10 @@ def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
         scalars = read_scalars(folder / trial.directory / group)
         columns |= {column: pd.Series(scalars.get(tag, {})) for tag, column in names.items()}
     frame = pd.DataFrame(columns, dtype=float).sort_index()
+    if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
+        # A diverged training stops early, but stays what it has become.
+        reached, last = len(frame), frame.drop(columns="seconds_per_epoch").iloc[-1]
+        frame = frame.reindex(range(trial.epochs))
+        frame.loc[reached:, last.index] = last.to_numpy()
     frame.insert(0, "epoch", frame.index + 1)
     return frame.assign(sweep=trial.sweep, trial=trial.name, seed=trial.seed)

@@ -5,11 +5,13 @@ Everything is read from the tables that the experiments' pages stored, so it tak
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from refit import claims, ledger, storage
 from refit.errors import ReportError
+from refit.runlog import RESULTS_FILE
 
 FIGURES_FILE = "figures.csv"
 CLAIMS_FILE = "claims.csv"
@@ -32,18 +34,25 @@ class Scoreboard:
 
     def save(self, folder: Path) -> None:
         """Store the counts as verdicts.json and, one row per count, as verdicts.csv."""
-        tables = {"figures": self.figures, "claims": self.claims}
-        content = {
+        storage.write_json(folder / f"{VERDICTS}.json", self.content())
+        storage.write_bytes(folder / f"{VERDICTS}.csv", self.long().to_csv(index=False).encode())
+
+    def content(self) -> dict[str, Any]:
+        """Counts and cost as plain data: kind -> experiment -> column -> value."""
+        tables = {"figures": self.figures, "claims": self.claims, "cost": self.cost}
+        return {
             kind: table.set_index("experiment").to_dict("index") for kind, table in tables.items()
         }
-        content["cost"] = self.cost.set_index("experiment").to_dict("index")
-        storage.write_json(folder / f"{VERDICTS}.json", content)
-        long = [
+
+    def long(self) -> pd.DataFrame:
+        """One row per count: experiment, kind, verdict, count."""
+        tables = {"figures": self.figures, "claims": self.claims}
+        rows = [
             table.melt("experiment", var_name="verdict", value_name="count").assign(kind=kind)
             for kind, table in tables.items()
         ]
-        frame = pd.concat(long)[["experiment", "kind", "verdict", "count"]]
-        storage.write_bytes(folder / f"{VERDICTS}.csv", frame.to_csv(index=False).encode())
+        frame = pd.concat(rows, ignore_index=True)
+        return frame[["experiment", "kind", "verdict", "count"]]
 
 
 def collect(folder: Path) -> Scoreboard:
@@ -56,7 +65,7 @@ def collect(folder: Path) -> Scoreboard:
         name = stored.parent.name
         numbers = read_table(stored.parent / FIGURES_FILE)
         verdicts = read_table(stored)
-        results = read_table(stored.parent / "results.csv")
+        results = read_table(stored.parent / RESULTS_FILE)
         figures.append({"experiment": name} | _counts(numbers, ledger.VERDICTS))
         judged.append({"experiment": name} | _counts(verdicts, claims.VERDICTS))
         costs.append({"experiment": name} | _cost(stored.parent, results))

@@ -9,6 +9,8 @@ from typing import Any
 
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
+# How far a run or a training is, for whoever watches from another process.
+PROGRESS = "progress.json"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
 

@@ -1,5 +1,6 @@
 """An experiment opened in one profile: what a notebook or a command works with."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from refit import data, experiment, paths, runlog, runner, storage
+from refit import claims, data, experiment, ledger, paths, runlog, runner, storage
 from refit.data import Dataset
 from refit.declaration import Declaration, Profile
 from refit.errors import DeclarationError, TrialError
@@ -47,7 +48,10 @@ class Study:
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = experiment.load(name)
         trials = experiment.expand(declaration, profile, seeds, folder)
-        runs = Path(runs_dir).resolve() if runs_dir else paths.runs()
+        if runs_dir:
+            # Cache, log and times of earlier trainings lie there too.
+            os.environ["REFIT_RUNS"] = str(Path(runs_dir).resolve())
+        runs = paths.runs()
         reports = Path(reports_dir).resolve() if reports_dir else paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
@@ -76,6 +80,11 @@ class Study:
         """What the trials have left so far, as tables."""
         return runlog.read(self.trials, self.runs)
 
+    def judge(self, log: RunLog) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The published numbers beside the reproduced ones, and the claims with their verdicts."""
+        numbers = ledger.figures(self.declaration, self.profile, log)
+        return numbers, claims.judge(self.declaration, self.profile, log)
+
     def save(self, log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> None:
         """Store beside the page what it was made from and what was made of it."""
         log.save(self.pages)
@@ -96,7 +105,7 @@ class Study:
         return " ".join(facts[name] for name in ("data", "stand-in") if name in facts)
 
     def data(self) -> Dataset:
-        """The data set that most trials use, decoded."""
+        """The data set of the first trial, decoded."""
         return data.load(self.trials[0].data, self.data_dir, paths.cache())
 
     def overview(self) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from refit.data import Dataset, Part
 from refit.declaration import Optimizer
 from refit.experiment import Trial
 from refit.models import layers
-from refit.storage import PREDICTIONS, RESULT
+from refit.storage import PREDICTIONS, PROGRESS, RESULT
 
 TRIAL = "trial.json"
 
@@ -135,12 +135,14 @@ def train(
     """
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
+    for unfinished in run_dir.glob(f".{callbacks.CHECKPOINT}.*"):
+        unfinished.unlink()  # left by a training that was killed while it saved
     dataset = data.load(trial.data, data_dir, cache_dir)
     keras.utils.set_random_seed(trial.seed)
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     model.optimizer.build(model.trainable_variables)
 
-    recorder = callbacks.Recorder(run_dir, trial.epochs, wanted)
+    recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     others = callbacks.build(trial.callbacks)
     done = recorder.restore(model, others)
     log = events.EventWriter(run_dir)
@@ -157,11 +159,11 @@ def train(
     result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
     result |= _assess(model, dataset, recorder.history, run_dir)
     result |= {
-        "environment": environment() | facts,
+        "environment": environment() | facts | {"workers": recorder.workers},
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": time.perf_counter() - fit_started,
         "resumed_at_epoch": done,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": _peak_memory(),
     }
     if "test_accuracy" in result["metrics"]:
         log.scalars({"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history))
@@ -169,7 +171,7 @@ def train(
     log.close()
     storage.write_json(run_dir / RESULT, result)
     (run_dir / callbacks.CHECKPOINT).unlink(missing_ok=True)
-    (run_dir / callbacks.PROGRESS).unlink(missing_ok=True)
+    (run_dir / PROGRESS).unlink(missing_ok=True)
     return result
 
 
@@ -259,6 +261,12 @@ def environment() -> dict[str, Any]:
         "gpus": gpus,
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
     }
+
+
+def _peak_memory() -> float:
+    """The most memory that this process has held, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _processor() -> str:

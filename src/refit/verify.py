@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bs4 import BeautifulSoup
+from IPython.display import HTML
 
 from refit import claims, experiment, ledger, runlog, scoreboard, storage
 from refit.errors import ReportError
 from refit.runlog import CURVES_FILE, RESULTS_FILE, RunLog
-from refit.tables import page_tables
+from refit.tables import page_tables, scoreboard_tables
 
 # What the last epoch of a curve must give in the table of results.
 _LAST = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
@@ -29,28 +30,24 @@ def verify(folder: Path) -> list[str]:
     if not stored:
         raise ReportError(f"{folder} holds no report: no */{scoreboard.CLAIMS_FILE} in it")
     problems = [problem for path in stored for problem in _verify_experiment(path.parent)]
-    return problems + _verify_counts(folder)
+    return problems + _verify_scoreboard(folder)
 
 
 def _verify_experiment(folder: Path) -> list[str]:
     declaration = experiment.load(folder.name)
-    profile = declaration.profiles[folder.parent.name]  # type: ignore[index]
+    profile = declaration.profiles.get(folder.parent.name)  # type: ignore[call-overload]
+    if profile is None:
+        raise ReportError(
+            f"{folder.parent}: not named after a profile; known: {', '.join(declaration.profiles)}"
+        )
     log = runlog.read_csv(folder)
     problems = _verify_results(folder, log) + _verify_digests(folder)
     numbers = ledger.figures(declaration, profile, log)
     verdicts = claims.judge(declaration, profile, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
         problems += _differences(folder / name, scoreboard.read_table(folder / name), table)
-    page = folder.with_suffix(".html")
-    try:
-        text = page.read_text()
-    except OSError as error:
-        return [*problems, f"{page}: cannot be read: {error}"]
-    shown = _tables(text)
-    for name, table in page_tables(log, numbers, verdicts).items():
-        if _tables(table.data)[0] not in shown:
-            problems.append(f"{page}: its table of {name} is not the one that the results give")
-    return problems
+    tables = page_tables(log, numbers, verdicts)
+    return problems + _verify_page(folder.with_suffix(".html"), tables)
 
 
 def _tables(html: str) -> list[list[str]]:
@@ -82,21 +79,39 @@ def _verify_results(folder: Path, log: RunLog) -> list[str]:
 def _verify_digests(folder: Path) -> list[str]:
     """Whether the measurements are those that the page was made from."""
     page = storage.read_json(folder / "page.json") or {}
+    digests = page.get("digests", {})
     return [
-        f"{folder / name}: has changed since the page was made"
-        for name, digest in page.get("digests", {}).items()
-        if storage.digest(folder / name) != digest
+        f"{folder / name}: is not the file that the page was made from"
+        for name in (RESULTS_FILE, CURVES_FILE)
+        if storage.digest(folder / name) != digests.get(name)
     ]
 
 
-def _verify_counts(folder: Path) -> list[str]:
+def _verify_scoreboard(folder: Path) -> list[str]:
     board = scoreboard.collect(folder)
-    stored = storage.read_json(folder / f"{scoreboard.VERDICTS}.json") or {}
-    problems = []
-    for kind, table in (("figures", board.figures), ("claims", board.claims)):
-        if stored.get(kind) != table.set_index("experiment").to_dict("index"):
-            problems.append(f"{folder / scoreboard.VERDICTS}.json: its {kind} are not those found")
-    return problems
+    path = folder / f"{scoreboard.VERDICTS}.json"
+    stored = storage.read_json(path) or {}
+    problems = [
+        f"{path}: its {kind} are not those that the tables give"
+        for kind, content in board.content().items()
+        if stored.get(kind) != content
+    ]
+    path = path.with_suffix(".csv")
+    problems += _differences(path, scoreboard.read_table(path), board.long())
+    return problems + _verify_page(folder / "index.html", scoreboard_tables(board))
+
+
+def _verify_page(page: Path, tables: dict[str, HTML]) -> list[str]:
+    """Whether a page shows these tables."""
+    try:
+        shown = _tables(page.read_text())
+    except OSError as error:
+        return [f"{page}: cannot be read: {error}"]
+    return [
+        f"{page}: its table of {name} is not the one that the results give"
+        for name, table in tables.items()
+        if _tables(table.data)[0] not in shown
+    ]
 
 
 def _differences(path: Path, stored: pd.DataFrame, computed: pd.DataFrame) -> list[str]:
