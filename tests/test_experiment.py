@@ -482,7 +482,6 @@ def test_epochs_are_cut_by_a_fraction_rounded_up_and_by_a_cap(cut, expected, con
     content["profiles"]["smoke"]["sweeps"]["lenet"] = cut
     trial = next(t for t in expand(load(content), "smoke") if t.name == "lenet1")
     assert (trial.epochs, trial.published_epochs) == (expected, 70)
-    assert trial.epochs_as_published == (expected == 70)
 
 
 def test_profile_replaces_data_and_its_sweeps_can_go_further(zoo):
