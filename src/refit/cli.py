@@ -1,4 +1,4 @@
-"""The command line: `refit reproduce`, `refit report`, `refit status`."""
+"""The command line, by which make runs, plans, shows and verifies experiments."""
 
 import os
 import sys
@@ -43,6 +43,14 @@ def _shared_options(command: Any) -> Any:
     return command
 
 
+_workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    help="trainings at once [default: one per core]",
+)
+
+
 @click.group(cls=_Group)
 @click.version_option(package_name="refit")
 def main() -> None:
@@ -51,12 +59,7 @@ def main() -> None:
 
 @main.command()
 @_shared_options
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="trainings at once [default: one per core]",
-)
+@_workers_option
 def reproduce(
     experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, workers: int | None
 ) -> None:
@@ -88,12 +91,7 @@ def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str
 
 @main.command()
 @_shared_options
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=None,
-    help="trainings at once [default: one per core]",
-)
+@_workers_option
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(
     experiments: tuple[str, ...],
@@ -131,7 +129,7 @@ def verify(folder: Path) -> None:
         click.secho(problem, fg="red", err=True)
     if problems:
         raise click.ClickException(f"{len(problems)} numbers in {folder} do not agree")
-    click.echo(f"{folder}: every table and verdict agrees with the stored results")
+    click.echo(f"{folder}: results, published numbers, verdicts and scoreboard agree")
 
 
 @main.command()
@@ -194,10 +192,11 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
     except pages.NotebookFailed as error:
         failure = str(error)
-        log = study.log()
+    log, facts = study.log(), study.provenance()
+    if failure:
+        # The last cell, which stores the tables, was not reached.
         study.save(log, *study.judge(log))
     pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
-    log = study.log()
     entry = pages.PageEntry(
         name=study.name,
         title=study.declaration.title,
@@ -206,8 +205,8 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         trials_done=len(log.done),
         trials_total=len(study.trials),
         seconds=float(log.done["seconds"].sum()) if len(log.done) else 0.0,
-        data=study.data_sentence(),
-        hardware=study.hardware(),
+        data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
+        hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
         digests={name: storage.digest(study.pages / name) for name in (RESULTS_FILE, CURVES_FILE)},
     )
     pages.record_page(study.pages.parent, entry)

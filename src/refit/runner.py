@@ -46,7 +46,6 @@ class Summary:
     done_before: int
     trained: int
     failures: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def __str__(self) -> str:
         text = f"{self.total} trials: {self.done_before} done before, {self.trained} trained"
@@ -82,7 +81,6 @@ def run(
     loaded, before anything is trained.
     """
     workers = _check_workers(workers)
-    started = time.monotonic()
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
@@ -110,7 +108,7 @@ def run(
                 progress.finished(jobs[job], kind)
             progress.show([jobs[job] for job in pending if job.running()])
     trained = len(missing) - len(failures)
-    return Summary(len(trials), before, trained, failures, time.monotonic() - started)
+    return Summary(len(trials), before, trained, failures)
 
 
 def _check_workers(workers: int | None) -> int:

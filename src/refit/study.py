@@ -91,18 +91,9 @@ class Study:
         for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
             storage.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
 
-    def hardware(self) -> str:
-        """On what the finished trials ran, in a few words."""
-        facts = runlog.provenance(self.trials, self.runs).set_index("fact")["value"]
-        if facts.empty:
-            return ""
-        gpus = facts.get("gpus", "none")
-        return f"{facts['processor']}, {facts['cores']} cores, GPU: {gpus}"
-
-    def data_sentence(self) -> str:
-        """Which data the finished trials used, and what they stand in for."""
-        facts = runlog.provenance(self.trials, self.runs).set_index("fact")["value"]
-        return " ".join(facts[name] for name in ("data", "stand-in") if name in facts)
+    def provenance(self) -> dict[str, str]:
+        """Data, versions and hardware of the finished trials, all values that occur."""
+        return runlog.provenance(self.trials, self.runs).set_index("fact")["value"].to_dict()
 
     def data(self) -> Dataset:
         """The data set of the first trial, decoded."""
