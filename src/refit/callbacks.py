@@ -17,24 +17,28 @@ import keras
 import numpy as np
 
 from refit import storage
-from refit.declaration import ReduceOnPlateau
+from refit.declaration import Callback, StopAtTarget
 from refit.events import EventWriter, read_scalars
 from refit.storage import PROGRESS
 
 CHECKPOINT = "checkpoint.npz"
+BATCHES = "batches"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
+_BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 
 class OrphanedError(RuntimeError):
     """The process that wanted this training is gone, so nobody waits for its result."""
 
 
-def build(specs: tuple[ReduceOnPlateau, ...]) -> list[keras.callbacks.Callback]:
+def build(specs: tuple[Callback, ...]) -> list[keras.callbacks.Callback]:
     """The Keras callbacks that a trial's declaration names."""
     return [
-        keras.callbacks.ReduceLROnPlateau(
+        StopTraining(spec.monitor, spec.target)
+        if isinstance(spec, StopAtTarget)
+        else keras.callbacks.ReduceLROnPlateau(
             monitor=spec.monitor,
             factor=spec.factor,
             patience=spec.patience,
@@ -44,13 +48,53 @@ def build(specs: tuple[ReduceOnPlateau, ...]) -> list[keras.callbacks.Callback]:
     ]
 
 
+class StopTraining(keras.callbacks.Callback):
+    """Ends a training after the first epoch whose `monitor` reaches `target`."""
+
+    def __init__(self, monitor: str, target: float) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.target = target
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if (logs or {}).get(self.monitor, -math.inf) >= self.target:
+            self.model.stop_training = True
+
+
+class LastBatch(keras.metrics.Metric):
+    """The mean of a loss or an accuracy over the last batch only, where Keras averages all.
+
+    `measure` maps labels and predictions of a batch to a value per image.
+    """
+
+    def __init__(self, measure: Callable[[Any, Any], Any], name: str) -> None:
+        super().__init__(name=name)
+        self.measure = measure
+        self.value = self.add_variable((), "zeros", name="value")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.value.assign(keras.ops.mean(self.measure(y_true, y_pred)))
+
+    def result(self) -> Any:
+        return self.value
+
+
+def batch_metrics() -> list[keras.metrics.Metric]:
+    """Cross-entropy, in nats, and accuracy of single batches, for `Recorder` to record."""
+    return [
+        LastBatch(keras.losses.sparse_categorical_crossentropy, "batch_loss"),
+        LastBatch(keras.metrics.sparse_categorical_accuracy, "batch_accuracy"),
+    ]
+
+
 class Recorder(keras.callbacks.Callback):
     """Records every epoch in `run_dir` and lets an interrupted training go on.
 
     Place it last, so that it sees and saves what the other callbacks have counted. After an epoch
     it first saves the checkpoint, which holds the curves so far, and then writes the event files;
     on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
-    About once a second it asks `wanted` whether anybody still waits for the result. `workers` is
+    Where the model has `batch_metrics`, and returns to Python after every step, these are recorded
+    too, in the event folder `batches`. About once a second it asks `wanted` whether anybody still waits for the result. `workers` is
     the largest number of trainings that shared the machine with any of the epochs.
     """
 
@@ -64,6 +108,7 @@ class Recorder(keras.callbacks.Callback):
         self.epochs = epochs
         self.history: list[dict[str, float]] = []
         self.others: list[keras.callbacks.Callback] = []
+        self.batch_losses: list[float] = []
         self._counters: list[dict[str, float]] = []
         self._last_sign = 0.0
 
@@ -78,6 +123,9 @@ class Recorder(keras.callbacks.Callback):
             with np.load(self.run_dir / CHECKPOINT, allow_pickle=False) as file:
                 state = json.loads(str(file["state"]))
                 arrays = [file[f"v{number}"] for number in range(state["arrays"])]
+            losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
+            # Batches after the last whole epoch are trained, and recorded, once more.
+            batch_losses = [losses[step] for step in range(state.get("batches", 0))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return 0
         variables = self._variables()
@@ -88,6 +136,7 @@ class Recorder(keras.callbacks.Callback):
         self.history = state["history"]
         self.workers = max(self.workers, state.get("workers", 0))
         self._counters = state["counters"]
+        self.batch_losses = batch_losses
         return len(self.history)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -104,32 +153,51 @@ class Recorder(keras.callbacks.Callback):
                     writer.scalars(_tags(row, group), epoch)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._started = time.perf_counter()
+        self._started, self._worked = time.perf_counter(), time.process_time()
+        self._trained = {}
         self._rate = float(self.model.optimizer.learning_rate)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs and _BATCH_TAGS[0] in logs:
+            self._record_batch({tag: float(logs[tag]) for tag in _BATCH_TAGS})
         self._sign_of_life(None)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._trained = {
+            "train_seconds": time.perf_counter() - self._started,
+            "processor_seconds": time.process_time() - self._worked,
+        }
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._sign_of_life(None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         seconds = time.perf_counter() - self._started
-        row = {name: float(value) for name, value in (logs or {}).items()}
-        row |= {"learning_rate": self._rate, "seconds": seconds}
+        row = {
+            name: float(value)
+            for name, value in (logs or {}).items()
+            if name.removeprefix("val_") not in _BATCH_TAGS
+        }
+        row |= {"learning_rate": self._rate, "seconds": seconds} | self._trained
         self.history.append(row)
         if not math.isfinite(row["loss"]):
             # Weights that are not numbers never recover; the divergence itself is the result.
             self.model.stop_training = True
         if not self.model.stop_training:
             self._save()
-        for group, writer in self._writers.items():
-            writer.scalars(_tags(row, group), epoch)
+        for group in ("train", "validation"):
+            self._writers[group].scalars(_tags(row, group), epoch)
         self._sign_of_life(row)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         for writer in self._writers.values():
             writer.close()
+
+    def _record_batch(self, values: dict[str, float]) -> None:
+        if BATCHES not in self._writers:
+            self._writers[BATCHES] = EventWriter(self.run_dir / BATCHES)
+        self._writers[BATCHES].scalars(values, len(self.batch_losses))
+        self.batch_losses.append(values[_BATCH_TAGS[0]])
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -139,6 +207,7 @@ class Recorder(keras.callbacks.Callback):
         state = {
             "arrays": len(variables),
             "history": self.history,
+            "batches": len(self.batch_losses),
             "workers": self.workers,
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}

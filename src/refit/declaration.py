@@ -5,7 +5,7 @@ keys, so that a misspelt one is an error before anything is trained, not a silen
 """
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -44,6 +44,17 @@ class Optimizer(Strict):
         return self
 
 
+class StopAtTarget(Strict):
+    """End the training after the first epoch whose `monitor` reaches `target`.
+
+    The epochs of the trial are then the most that it may take to get there.
+    """
+
+    name: Literal["stop_at_target"]
+    monitor: Literal["accuracy", "val_accuracy"] = "accuracy"
+    target: float = Field(gt=0, le=1)
+
+
 class ReduceOnPlateau(Strict):
     """Keras's ReduceLROnPlateau: multiply the rate by `factor` after `patience` stagnant epochs."""
 
@@ -52,6 +63,9 @@ class ReduceOnPlateau(Strict):
     factor: float = Field(gt=0, lt=1)
     patience: PositiveInt
     min_lr: float = Field(0.0, ge=0)
+
+
+Callback = Annotated[ReduceOnPlateau | StopAtTarget, Field(discriminator="name")]
 
 
 # --- what is run -----------------------------------------------------------------------------

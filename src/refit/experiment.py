@@ -21,7 +21,7 @@ from pydantic import PositiveInt
 
 from refit import data, paths
 from refit.data import DataSpec
-from refit.declaration import Cut, Declaration, Model, Optimizer, Profile, ReduceOnPlateau, Sweep
+from refit.declaration import Callback, Cut, Declaration, Model, Optimizer, Profile, Sweep
 from refit.errors import DeclarationError
 from refit.predicates import Epochs, Selection, Trials
 from refit.vocabulary import Name, Strict
@@ -38,6 +38,10 @@ class Trial(Strict):
     `sweep`, `name`, `title` and `published_epochs` say where it belongs; the rest is what the
     training means and enters its identity. Settings at their default do not, so that a setting
     added later leaves old results valid.
+
+    With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
+    loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
+    accuracies of batches of that size, which some reports take for the accuracy.
     """
 
     sweep: Name
@@ -47,10 +51,13 @@ class Trial(Strict):
     data: DataSpec
     model: Model
     optimizer: Optimizer
-    callbacks: tuple[ReduceOnPlateau, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
     epochs: PositiveInt
     batch_size: PositiveInt
     seed: int
+    shuffle: bool = False
+    record_batches: bool = False
+    test_batch_size: PositiveInt | None = None
 
     @property
     def digest(self) -> str:
@@ -75,7 +82,10 @@ class Trial(Strict):
         optimizer = self.optimizer.model_dump(exclude_none=True)
         flat |= {"optimizer": optimizer.pop("name")}
         flat |= {f"optimizer.{name}": value for name, value in optimizer.items()}
-        flat |= {"reduce_lr_on_plateau": bool(self.callbacks)}
+        used = {callback.name: callback for callback in self.callbacks}
+        flat |= {"reduce_lr_on_plateau": "reduce_lr_on_plateau" in used}
+        if "stop_at_target" in used:
+            flat |= {"target": used["stop_at_target"].target}
         flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
         return {
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -33,6 +33,8 @@ _COLUMNS = {
         "epoch_cross_entropy": "train_cross_entropy",
         "epoch_learning_rate": "learning_rate",
         "epoch_seconds": "seconds_per_epoch",
+        "epoch_train_seconds": "train_seconds",
+        "epoch_processor_seconds": "processor_seconds",
     },
     "validation": {
         "epoch_accuracy": "val_accuracy",
@@ -40,6 +42,7 @@ _COLUMNS = {
         "epoch_cross_entropy": "val_cross_entropy",
     },
 }
+_TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
 _CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
     column for columns in _COLUMNS.values() for column in columns.values()
 ]
@@ -271,7 +274,7 @@ def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
     frame = pd.DataFrame(columns, dtype=float).sort_index()
     if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
         # A diverged training stops early, but stays what it has become.
-        reached, last = len(frame), frame.drop(columns="seconds_per_epoch").iloc[-1]
+        reached, last = len(frame), frame.drop(columns=list(_TIMES)).iloc[-1]
         frame = frame.reindex(range(trial.epochs))
         frame.loc[reached:, last.index] = last.to_numpy()
     frame.insert(0, "epoch", frame.index + 1)

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from refit import callbacks, data, events, models, storage
 from refit.data import Dataset, Part
-from refit.declaration import Optimizer
+from refit.declaration import Optimizer, StopAtTarget
 from refit.experiment import Trial
 from refit.models import layers
 from refit.storage import PREDICTIONS, PROGRESS, RESULT
@@ -37,6 +37,8 @@ MULTIPLICATIONS = 20e9
 EVALUATION_BATCH = 250
 # Keras clips probabilities here before the logarithm.
 EPSILON = 1e-7
+# Batches whose mean smooths a curve of batch losses.
+BLOCK = 100
 
 
 def use_one_thread(workers: int) -> None:
@@ -80,8 +82,25 @@ def build_optimizer(spec: Optimizer) -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(spec.learning_rate, **settings)
 
 
-def batches(part: Part, batch_size: int) -> tf.data.Dataset:
-    """Batches of (float32 images in 0..1, int32 labels), in the order of the part.
+class Shuffling(keras.callbacks.Callback):
+    """Gives every epoch an order of its own, which depends on nothing but seed and epoch.
+
+    So an interrupted training goes on as it would have. `order` is what `batches` follows.
+    """
+
+    def __init__(self, images: int, seed: int) -> None:
+        super().__init__()
+        self.images = images
+        self.seed = seed
+        self.order = tf.Variable(tf.range(images, dtype=tf.int32), trainable=False)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        self.order.assign(order.astype(np.int32))
+
+
+def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
+    """Batches of (float32 images in 0..1, int32 labels), in the order of the part or in `order`.
 
     The bytes stay as they are on disk and are scaled batch by batch. tf.data's autotuning is off:
     its threads compete with the training for the cores.
@@ -91,7 +110,10 @@ def batches(part: Part, batch_size: int) -> tf.data.Dataset:
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = slice(start, start + batch_size)
-        return tf.cast(images[rows], tf.float32) / 255.0, labels[rows]
+        if order is None:
+            return tf.cast(images[rows], tf.float32) / 255.0, labels[rows]
+        chosen = order[rows]
+        return tf.cast(tf.gather(images, chosen), tf.float32) / 255.0, tf.gather(labels, chosen)
 
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -106,6 +128,8 @@ def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -
     """
     model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
     metrics: list[Any] = ["accuracy"]
+    if trial.record_batches:
+        metrics += callbacks.batch_metrics()
     if model.losses:
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
     work = layers.multiplications(model) * trial.batch_size
@@ -113,7 +137,9 @@ def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -
         optimizer=build_optimizer(trial.optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
-        steps_per_execution=int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
+        steps_per_execution=1
+        if trial.record_batches
+        else int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
         jit_compile=False,
     )
     return model
@@ -144,20 +170,21 @@ def train(
 
     recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     others = callbacks.build(trial.callbacks)
+    shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
     done = recorder.restore(model, others)
     log = events.EventWriter(run_dir)
     log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
     fit_started = time.perf_counter()
     model.fit(
-        batches(dataset.train, trial.batch_size),
+        batches(dataset.train, trial.batch_size, *(one.order for one in shuffling)),
         validation_data=batches(dataset.validation, EVALUATION_BATCH),
         epochs=trial.epochs,
         initial_epoch=done,
-        callbacks=[*others, recorder],
+        callbacks=[*shuffling, *others, recorder],
         verbose=0,
     )
     result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
-    result |= _assess(model, dataset, recorder.history, run_dir)
+    result |= _assess(model, dataset, trial, recorder, run_dir)
     result |= {
         "environment": environment() | facts | {"workers": recorder.workers},
         "started": started.isoformat(timespec="seconds"),
@@ -176,7 +203,11 @@ def train(
 
 
 def _assess(
-    model: keras.Model, dataset: Dataset, history: list[dict[str, float]], run_dir: Path
+    model: keras.Model,
+    dataset: Dataset,
+    trial: Trial,
+    recorder: callbacks.Recorder,
+    run_dir: Path,
 ) -> dict[str, Any]:
     """What a finished training says of its network; stores the predictions of the test images."""
     probabilities = model.predict(
@@ -184,8 +215,10 @@ def _assess(
     ).astype(np.float64)
     np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
     table = layers.layer_table(model)
-    metrics = summarise(history) | layers.parameter_counts(model)
-    metrics |= _test(dataset.test, probabilities)
+    metrics = summarise(recorder.history) | layers.parameter_counts(model)
+    metrics |= _test(dataset.test, probabilities, trial.test_batch_size)
+    metrics |= _to_target(recorder.history, trial)
+    metrics |= batch_measures(np.array(recorder.batch_losses))
     metrics |= {
         "classes": len(dataset.class_names),
         "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in table),
@@ -226,6 +259,42 @@ def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
         "diverged": not np.isfinite(last["loss"]),
         "seconds": sum(seconds),
         "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+    }
+
+
+def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
+    """What it took to reach the target of a training that stops there; infinite if it never did.
+
+    The epochs are whole ones: Keras's accuracy of an epoch is the mean while it was trained.
+    """
+    stops = [spec for spec in trial.callbacks if isinstance(spec, StopAtTarget)]
+    if not stops:
+        return {}
+    reached = history[-1].get(stops[0].monitor, -np.inf) >= stops[0].target
+    spent = {
+        "epochs_to_target": len(history),
+        "seconds_to_target": sum(row["train_seconds"] for row in history),
+        "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
+    }
+    return spent if reached else dict.fromkeys(spent, float("inf"))
+
+
+def batch_measures(losses: np.ndarray) -> dict[str, float]:
+    """How rugged the losses of single batches are, `(batches,)` in nats; empty without any.
+
+    `batch_loss_noise` is the root mean square of the differences between neighbours over the
+    square root of two (von Neumann 1941), which a slow trend hardly touches; oscillation is what
+    the means of blocks of 100 batches rise in all, per block. Infinite for a diverged training.
+    """
+    if not len(losses):
+        return {}
+    if not np.isfinite(losses).all():
+        return {"batch_loss_noise": float("inf"), "batch_loss_oscillation": float("inf")}
+    blocks = losses[: len(losses) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=1)
+    rises = np.diff(blocks).clip(min=0)
+    return {
+        "batch_loss_noise": float(np.sqrt((np.diff(losses) ** 2).mean() / 2)),
+        "batch_loss_oscillation": float(rises.mean()) if len(rises) else float("nan"),
     }
 
 
@@ -285,14 +354,20 @@ def _labelled(part: Part) -> Part:
     return Part(part.images, np.zeros(len(part.images), np.int32), part.ids)
 
 
-def _test(part: Part, probabilities: np.ndarray) -> dict[str, float]:
+def _test(part: Part, probabilities: np.ndarray, batch_size: int | None) -> dict[str, float]:
     if part.labels is None:
         return {}
     chosen = probabilities[np.arange(len(part.labels)), part.labels]
-    return {
-        "test_accuracy": float((probabilities.argmax(axis=1) == part.labels).mean()),
+    right = probabilities.argmax(axis=1) == part.labels
+    metrics = {
+        "test_accuracy": float(right.mean()),
         "test_loss": float(-np.log(np.clip(chosen, EPSILON, 1 - EPSILON)).mean()),
     }
+    if batch_size:
+        starts = range(0, len(right), batch_size)
+        means = [right[start : start + batch_size].mean() for start in starts]
+        metrics["mean_batch_test_accuracy"] = float(np.mean(means))
+    return metrics
 
 
 def _confusion_matrix(part: Part, probabilities: np.ndarray) -> list[list[int]] | None:

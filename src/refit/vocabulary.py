@@ -12,15 +12,26 @@ CURVE_METRICS = {
     "train_loss": "nats",
     "val_accuracy": "fraction",
     "val_loss": "nats",
-    "seconds_per_epoch": "s",
+    "seconds_per_epoch": "s",  # validation included
+    "train_seconds": "s",  # of one epoch, without validation
+    "processor_seconds": "s",  # the same, counted while the processor works for this training
 }
 TRIAL_METRICS = {
     "best_val_accuracy": "fraction",
     "min_val_loss": "nats",
     "min_val_loss_epoch": "epoch",
     "test_accuracy": "fraction",
+    "mean_batch_test_accuracy": "fraction",  # over batches of equal weight, the last one smaller
     "seconds": "s",
     "microseconds_per_sample": "µs",
+    # What it took until a training that stops at a target was there; infinite where it never was.
+    "epochs_to_target": "epochs",
+    "seconds_to_target": "s",
+    "processor_seconds_to_target": "s",
+    # Of the losses of single batches: their spread from one to the next, and how far their means
+    # over 100 batches rise in all, per such mean.
+    "batch_loss_noise": "nats",
+    "batch_loss_oscillation": "nats",
     "total_params": "count",
     "trainable_params": "count",
     "non_trainable_params": "count",

@@ -63,7 +63,11 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
 
     Raises DataError where the split leaves a part empty or the folder cannot be written.
     """
-    train, validation = _split(decoded.learning, spec)
+    if spec.validation == "test":
+        # As the reports that have no validation images: their curves are those of the test set.
+        train, validation = decoded.learning, decoded.test
+    else:
+        train, validation = _split(decoded.learning, spec)
     parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,9 @@ class DataSpec(BaseModel):
     resampling: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "bicubic", description="Pillow's filter, used when image_size is not the original side"
     )
+    validation: Literal["split", "test"] = Field(
+        "split", description="split off the learning images, or the test images themselves"
+    )
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     split_seed: int = Field(42, ge=0, lt=2**32)
     train_images: Count | None = Field(None, description="the first n of the training part")

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from refit.errors import DeclarationError
-from refit.models import alexnet, cnn, lenet, resnet, vgg
+from refit.models import alexnet, cnn, conv_pair, lenet, resnet, vgg
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "cnn": cnn.build,
@@ -21,6 +21,7 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "lenet": lenet.build,
     "lenet_wide": lenet.build_wide,
     "resnet": resnet.build,
+    "conv_pair": conv_pair.build,
 }
 NAMES = tuple(ARCHITECTURES)
 
