@@ -94,8 +94,9 @@ class Recorder(keras.callbacks.Callback):
     it first saves the checkpoint, which holds the curves so far, and then writes the event files;
     on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
     Where the model has `batch_metrics`, and returns to Python after every step, these are recorded
-    too, in the event folder `batches`. About once a second it asks `wanted` whether anybody still waits for the result. `workers` is
-    the largest number of trainings that shared the machine with any of the epochs.
+    too, in the event folder `batches`. About once a second it asks `wanted` whether anybody still
+    waits for the result. `workers` is the largest number of trainings that shared the machine with
+    any of the epochs.
     """
 
     def __init__(
