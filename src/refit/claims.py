@@ -18,12 +18,13 @@ from refit.evidence import FEWEST_SEEDS, LEVEL, Test, evaluate
 from refit.runlog import RunLog
 from refit.vocabulary import METRICS
 
-PACES = {"seconds_per_epoch", "microseconds_per_sample"}
-TIMES = {"seconds"} | PACES
+PACES = {"seconds_per_epoch", "train_seconds", "microseconds_per_sample"}
+# Processor times are not among them: what else the machine does changes them little.
+TIMES = {"seconds", "seconds_to_target"} | PACES
 # Numbers that depend on labels and length of training; rankings and differences depend less.
 LEVELS = {
     "train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy",
-    "min_val_loss", "min_val_loss_epoch", "test_accuracy",
+    "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
 }  # fmt: skip
 VERDICTS = (
     "reproduced", "contradicted", "inconclusive", "not comparable", "not run", "undecidable",
@@ -88,6 +89,12 @@ class _Case:
         return "; ".join(str(test) for test in self.tests if len(test.values))
 
     @property
+    def replicates(self) -> str:
+        """How many of what: seeds, or whatever else the part with the fewest has."""
+        fewest = min(self.tests, key=lambda test: len(test.values))
+        return f"{self.n} {fewest.unit}{'s' if self.n != 1 else ''}"
+
+    @property
     def supported(self) -> bool:
         return all(test.holds for test in self.tests)
 
@@ -141,6 +148,10 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
         return reason
     if rows.empty:
         return ""
+    for subject in predicate.subjects():
+        thinned = isinstance(subject, p.Selection) and subject.take != "mean" and subject.sweep
+        if thinned and profile.sweeps.get(subject.sweep, profile.cut).grid:
+            return "the best of a grid takes the whole grid"
     planned, published = rows["planned_epochs"], rows["published_epochs"]
     shortened = (planned < published).any()
     if _sized(predicate) and (shortened or rows["cut"].astype(bool).any()):
@@ -198,8 +209,7 @@ def _note(claim: p.Claim, case: _Case, verdict: str) -> str:
         notes = [f"refuted by a part of it; of the rest: {case.reason}"]
     elif verdict == "inconclusive" and not case.reason:
         side = "for" if case.supported else "against"
-        seeds = f"{case.n} seed{'s' if case.n != 1 else ''}"
-        notes.append(f"{seeds}: observed {side} the claim, but not beyond doubt")
+        notes.append(f"{case.replicates}: observed {side} the claim, but not beyond doubt")
     if claim.contradicted_by_report:
         notes.append("the report's own numbers speak against it")
     notes.append(claim.note)

@@ -11,7 +11,7 @@ import click
 from refit import experiment, paths, storage
 from refit.errors import RefitError, TrialError
 from refit.progress import follow
-from refit.runlog import CURVES_FILE, RESULTS_FILE
+from refit.runlog import FILES
 from refit.study import Study
 
 
@@ -207,7 +207,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         seconds=float(log.done["seconds"].sum()) if len(log.done) else 0.0,
         data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
         hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
-        digests={name: storage.digest(study.pages / name) for name in (RESULTS_FILE, CURVES_FILE)},
+        digests={name: storage.digest(study.pages / name) for name in FILES},
     )
     pages.record_page(study.pages.parent, entry)
     return failure

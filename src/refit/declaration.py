@@ -100,14 +100,16 @@ class Cut(Strict):
     """How a profile shortens a sweep. What is not named stays as published.
 
     `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
-    names fewer values for some axes; `max_seeds` bounds the replicates of costly trials; `skip`
-    says in a sentence why the profile leaves the sweep out.
+    names fewer values for some axes, `keep` trials that stay although a value of theirs is not
+    among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
+    the profile leaves the sweep out.
     """
 
     epoch_fraction: float = Field(1.0, gt=0, le=1)
     max_epochs: PositiveInt | None = None
     data: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
+    keep: list[Name] = []
     max_seeds: PositiveInt | None = None
     skip: str = ""
 

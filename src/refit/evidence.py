@@ -1,7 +1,7 @@
 """What predicates ask of the measurements: numbers, and the interval in which a claim wants them.
 
-Every predicate becomes one or more tests. A test has one number per seed; the doubt about their
-mean is Student's t over the seeds.
+Every predicate becomes one or more tests. A test has one number per replicate, that is per seed or,
+in a grid, per matched pair of trials; the doubt about their mean is Student's t.
 """
 
 import math
@@ -29,7 +29,7 @@ MOST_SEEDS = 1000
 class Test:
     """What one predicate asks of the measurements: the mean of `values` between `low` and `high`.
 
-    `values` has one number per seed. `label` says in words what was measured. Where `strict`, the
+    `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in words what was measured. Where `strict`, the
     ends lie outside: what is equal is not greater.
     """
 
@@ -38,6 +38,7 @@ class Test:
     low: float = -math.inf
     high: float = math.inf
     strict: bool = False
+    unit: str = "seed"
 
     @cached_property
     def mean(self) -> float:
@@ -65,7 +66,7 @@ class Test:
     def seeds_needed(self, level: float = LEVEL) -> int | None:
         """How many seeds would decide, were mean and spread to stay as they are."""
         values = self.values.to_numpy(float)
-        if len(values) < 2 or not np.isfinite(values).all():
+        if self.unit != "seed" or len(values) < 2 or not np.isfinite(values).all():
             return None
         distance = min(abs(self.mean - end) for end in (self.low, self.high))
         counts = range(FEWEST_SEEDS, MOST_SEEDS + 1)
@@ -81,7 +82,8 @@ class Test:
         signs = (">", "<") if self.strict else ("≥", "≤")
         ends = zip(signs, (self.low, self.high), strict=True)
         wanted = " and ".join(f"{sign} {end:.4g}" for sign, end in ends if math.isfinite(end))
-        return f"{self.label}: {self.mean:.4g}{interval}, claimed {wanted}"
+        count = "" if self.unit == "seed" else f" over {len(values)} {self.unit}s"
+        return f"{self.label}: {self.mean:.4g}{interval}{count}, claimed {wanted}"
 
 
 def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[Test]:
@@ -180,6 +182,67 @@ def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[Test]:
     return tests
 
 
+def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
+    """One number per matched pair: the metric at `a` minus that at `b`, mean over seeds."""
+    rows = log.settings(claim.sweep)
+    others = [name for name in rows if name != claim.axis]
+    sides = []
+    for level in (claim.a, claim.b):
+        wanted = level if isinstance(level, list) else [level]
+        chosen = rows[rows[claim.axis].isin(wanted)]
+        measured = {trial: _measure(trial, claim, log) for trial in chosen.index}
+        values = pd.concat(measured, axis=1) if measured else pd.DataFrame()
+        keys = [", ".join(row) for row in chosen[others].astype(str).to_numpy()]
+        sides.append(values.T.groupby(keys).mean() if len(values) else pd.DataFrame())
+    pairs = (sides[0] - sides[1]).mean(axis=1).dropna() if all(map(len, sides)) else pd.Series()
+    label = f"effect of {claim.axis} {claim.a} over {claim.b} in {claim.sweep}, {claim.metric}"
+    return [Test(label, pairs.astype(float), claim.by, strict=True, unit="matched pair")]
+
+
+def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[Test]:
+    """Per seed: the weakest of the strong settings minus the strongest of the weak ones."""
+    rows = log.settings(claim.sweep)
+    measured = pd.DataFrame({trial: _measure(trial, claim, log) for trial in rows.index}).dropna()
+    leads = {}
+    for seed, values in measured.iterrows():
+        ranks = values.rank()
+        share = {axis: _between_groups(ranks, rows[axis]) for axis in [*claim.strong, *claim.weak]}
+        strong, weak = ([share[axis] for axis in axes] for axes in (claim.strong, claim.weak))
+        leads[seed] = min(strong) - max(weak)
+    names = f"{', '.join(claim.strong)} over {', '.join(claim.weak)}"
+    label = f"lead of {names} in {claim.sweep}, share of the ranks of {claim.metric}"
+    return [Test(label, pd.Series(leads, dtype=float), 0.0, strict=True)]
+
+
+def _between_groups(values: pd.Series, groups: pd.Series) -> float:
+    """The share of the variance that lies between groups (correlation ratio, 0 to 1)."""
+    total = ((values - values.mean()) ** 2).sum()
+    means = values.groupby(groups).transform("mean")
+    return float(((means - values.mean()) ** 2).sum() / total) if total else 0.0
+
+
+def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[Test]:
+    names = [claim.trial] if isinstance(claim.trial, str) else log.select(claim.trial)
+    moved = {}
+    for name in names:
+        values = _measure(name, claim, log).sort_index().iloc[:2]
+        if len(values) == 2 and np.isfinite(values).all():
+            scale = abs(values.mean()) if claim.relative else 1.0
+            moved[name] = abs(values.iloc[0] - values.iloc[1]) / scale
+    kind = "relative change" if claim.relative else "change"
+    label = f"{kind} with another seed of {ledger.describe_trial(claim.trial)}, {claim.metric}"
+    return [Test(label, pd.Series(moved, dtype=float), *_bounds(claim), unit="repeated trial")]
+
+
+def _confuses(claim: p.Confuses, log: RunLog, classes: int) -> list[Test]:
+    rows = log.confusions[log.confusions["trial"] == claim.trial]
+    rows = rows[rows["true"] == claim.true]
+    taken = rows["count"].where(rows["predicted"] == claim.predicted, 0).groupby(rows["seed"]).sum()
+    shares = (taken / rows.groupby("seed")["count"].sum()).astype(float)
+    label = f"share of {claim.true} that {claim.trial} takes for {claim.predicted}"
+    return [Test(label, shares, *_bounds(claim))]
+
+
 def _curves(claim: p.OnCurve, log: RunLog) -> pd.DataFrame:
     """The predicate's part of a trial's curve, one column per seed that has all of it."""
     curve = log.curve(claim.trial, claim.metric)
@@ -259,6 +322,10 @@ _TESTS: dict[type[p.Predicate], Callable[..., Sequence[Test]]] = {
     p.Order: _order,
     p.Best: _best,
     p.Growing: _growing,
+    p.Effect: _effect,
+    p.Separates: _separates,
+    p.Repeats: _repeats,
+    p.Confuses: _confuses,
     p.Trend: _trend,
     p.Minimum: _minimum,
     p.Share: _share,

@@ -23,7 +23,7 @@ from refit import data, paths
 from refit.data import DataSpec
 from refit.declaration import Callback, Cut, Declaration, Model, Optimizer, Profile, Sweep
 from refit.errors import DeclarationError
-from refit.predicates import Epochs, Selection, Trials
+from refit.predicates import Epochs, Selection, Separates, Trials
 from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
@@ -200,9 +200,9 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     if not sweep.grid:
         return sweep.entries
     entries = []
-    axes = sweep.grid | cut.grid
+    dropped = set()
     # In the declared order of the axes, the last one fastest, as the reports number their grids.
-    for point in (dict(zip(axes, values, strict=True)) for values in product(*axes.values())):
+    for point in (dict(zip(sweep.grid, v, strict=True)) for v in product(*sweep.grid.values())):
         try:
             parts = {axis.split(".")[-1]: value for axis, value in point.items()}
             label = sweep.name.format(**parts)
@@ -211,12 +211,19 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
                 f"sweeps.{name}.name: {sweep.name!r} does not fit; in braces may stand "
                 f"{', '.join(parts)}"
             ) from error
+        inside = all(value in cut.grid.get(axis, [value]) for axis, value in point.items())
+        if not inside and label not in cut.keep:
+            dropped.add(label)
+            continue
         entry: dict[str, Any] = {"name": label, "title": label}
         for axis, value in point.items():
             for part in reversed(axis.split(".")):
                 value = {part: value}
             entry = _overlay(entry, value)
         entries.append(entry)
+    known = dropped | {entry["name"] for entry in entries}
+    if strangers := sorted(set(cut.keep) - known):
+        raise DeclarationError(f"keep: sweep {name} has no trial {strangers[0]!r}")
     return entries
 
 
@@ -275,6 +282,17 @@ def _check(declaration: Declaration) -> None:
             for predicate in claim.holds:
                 for subject in predicate.subjects():
                     _check_subject(subject, predicate.epochs, trials)
+                if isinstance(predicate, Separates):
+                    known = _settings(predicate.sweep, trials)
+                    if strangers := {*predicate.strong, *predicate.weak} - known:
+                        raise DeclarationError(
+                            f"sweep {predicate.sweep} has no setting {sorted(strangers)}; "
+                            f"known: {', '.join(sorted(known))}"
+                        )
+
+
+def _settings(sweep: str, trials: list[Trial]) -> set[str]:
+    return {name for t in trials if t.sweep == sweep for name in t.hyper_parameters()}
 
 
 def _check_names(trials: Iterable[Trial]) -> None:

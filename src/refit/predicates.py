@@ -152,6 +152,66 @@ class Growing(Predicate):
     pairs: list[tuple[Name, Name]] = Field(min_length=2)
 
 
+class Effect(Predicate):
+    """The setting `axis` at `a` gives more than at `b` by more than `by`, all else being equal.
+
+    Compared are matched pairs of one sweep's grid: trials that differ in nothing but `axis`. `a`
+    and `b` are values, or lists of values whose mean counts. The pairs are the replicates (seeds
+    are averaged within), so the doubt is about the mean effect over the grid.
+    """
+
+    kind: Literal["effect"] = Field(alias="is")
+    sweep: Name
+    axis: str
+    a: Any
+    b: Any
+    by: float = 0.0
+
+    def subjects(self) -> list[Trials]:
+        return [
+            Selection(sweep=self.sweep, where={self.axis: value}, take="mean")
+            for value in (self.a, self.b)
+        ]
+
+
+class Separates(Predicate):
+    """Each of the settings `strong` tells the trials of a sweep apart better than any of `weak`.
+
+    How well a setting does so is the share of the variance of the metric's ranks that lies between
+    its values (the correlation ratio), which infinite times do not upset.
+    """
+
+    kind: Literal["separates"] = Field(alias="is")
+    sweep: Name
+    strong: list[str] = Field(min_length=1)
+    weak: list[str] = Field(min_length=1)
+
+    def subjects(self) -> list[Trials]:
+        return [Selection(sweep=self.sweep, take="mean")]
+
+
+class Repeats(Bounded):
+    """Training again with another seed moves the metric by an amount in the interval.
+
+    The amount is the absolute difference of the first two seeds, divided by their mean where
+    `relative`; the trials that have two are the replicates.
+    """
+
+    kind: Literal["repeats"] = Field(alias="is")
+    trial: Trials
+    relative: bool = False
+
+
+class Confuses(Bounded):
+    """The share of the test images of class `true` that a trial takes for `predicted`."""
+
+    kind: Literal["confuses"] = Field(alias="is")
+    trial: Name
+    true: str
+    predicted: str
+    metric: Metric = "test_accuracy"
+
+
 class Trend(OnCurve):
     """A curve rises or falls by at least `by` from the start to the end of its least-squares line,
     or is `flat`: changes by at most `by` either way."""
@@ -232,6 +292,10 @@ AnyPredicate = Annotated[
     | Order
     | Best
     | Growing
+    | Effect
+    | Separates
+    | Repeats
+    | Confuses
     | Trend
     | Minimum
     | Share

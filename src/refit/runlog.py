@@ -6,7 +6,7 @@ beside a report. Nothing here needs TensorFlow.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from refit.vocabulary import CURVE_METRICS
 
 RESULTS_FILE = "results.csv"
 CURVES_FILE = "curves.csv"
+CONFUSIONS_FILE = "confusions.csv"
+FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
 # Event tag -> column, per event folder of a run directory.
 _COLUMNS = {
@@ -42,6 +44,7 @@ _COLUMNS = {
         "epoch_cross_entropy": "val_cross_entropy",
     },
 }
+_CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
 _TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
 _CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
     column for columns in _COLUMNS.values() for column in columns.values()
@@ -50,15 +53,20 @@ _CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
 
 @dataclass(frozen=True)
 class RunLog:
-    """The results of some trials: `results` has a row per trial, `curves` a row per epoch.
+    """The results of some trials: `results` has a row per trial, `curves` a row per epoch,
+    `confusions` a row per pair of true and predicted class that occurs.
 
     `results`: sweep, trial, title, seed, status (`done`, `failed` or `missing`), reason, digest,
     the hyper-parameters, and the metrics of `refit.vocabulary`; accuracies are fractions, losses
     nats, times seconds. `curves`: sweep, trial, seed, epoch (from 1) and the metrics of the epoch.
+    `confusions`: trial, seed, true, predicted (names of classes) and count, on the test images.
     """
 
     results: pd.DataFrame
     curves: pd.DataFrame
+    confusions: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=_CONFUSION_COLUMNS)
+    )
 
     @cached_property
     def done(self) -> pd.DataFrame:
@@ -124,6 +132,15 @@ class RunLog:
             rows = rows[rows[setting].isin(wanted if isinstance(wanted, list) else [wanted])]
         return list(dict.fromkeys(rows["trial"]))
 
+    def settings(self, sweep: str) -> pd.DataFrame:
+        """The hyper-parameters in which the trials of a sweep differ, one row per trial.
+
+        Trials that are not done are there too. The index is the trial's name.
+        """
+        rows = self.results[self.results["sweep"] == sweep].drop_duplicates("trial")
+        rows = rows.set_index("trial")[[name for name in rows if _is_setting(name)]]
+        return rows.loc[:, rows.nunique(dropna=False) > 1]
+
     def curve(self, trial: str, metric: str) -> pd.DataFrame:
         """A metric of a trial over its epochs (the index, from 1), one column per seed.
 
@@ -165,27 +182,32 @@ class RunLog:
         return means.rename(columns=columns).reset_index()
 
     def save(self, folder: Path) -> None:
-        """Store both tables as CSV, with as many digits as it takes to read them back the same."""
-        for name, frame in ((RESULTS_FILE, self.results), (CURVES_FILE, self.curves)):
+        """Store the tables as CSV, with as many digits as it takes to read them back the same."""
+        for name, frame in zip(FILES, (self.results, self.curves, self.confusions), strict=True):
             storage.write_bytes(folder / name, frame.to_csv(index=False).encode())
 
 
 def read(trials: Sequence[Trial], folder: Path) -> RunLog:
     """Read what the trials left in `folder`, the experiment's runs of one profile."""
-    rows, curves = [], []
+    rows, curves, confusions = [], [], []
     for trial in trials:
         result = result_of(trial, folder)
         rows.append(_result_row(trial, folder, result))
         if result is not None:
             curves.append(_curve_rows(trial, folder))
+            confusions += _confusion_rows(trial, result)
     frame = pd.concat(curves) if curves else pd.DataFrame()
-    return RunLog(pd.DataFrame(rows), frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True))
+    return RunLog(
+        pd.DataFrame(rows),
+        frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True),
+        pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS),
+    )
 
 
 def read_csv(folder: Path) -> RunLog:
     """Read the tables that `RunLog.save` stored beside a report. Raises ReportError."""
     frames = []
-    for name in (RESULTS_FILE, CURVES_FILE):
+    for name in FILES:
         try:
             frames.append(pd.read_csv(folder / name, float_precision="round_trip"))
         except (OSError, ValueError) as error:
@@ -264,6 +286,21 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
     return row | settings | metrics
+
+
+def _is_setting(name: str) -> bool:
+    """Whether a column of the results is a hyper-parameter that an experiment may vary."""
+    return name.split(".")[0] in ("model", "optimizer") or name == "batch_size"
+
+
+def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:
+    classes = result["data"]["classes"]
+    return [
+        (trial.name, trial.seed, classes[true], classes[predicted], count)
+        for true, row in enumerate(result["confusion_matrix"] or [])
+        for predicted, count in enumerate(row)
+        if count
+    ]
 
 
 def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from IPython.display import HTML
 
 from refit import claims, experiment, ledger, runlog, scoreboard, storage
 from refit.errors import ReportError
-from refit.runlog import CURVES_FILE, RESULTS_FILE, RunLog
+from refit.runlog import CURVES_FILE, FILES, RESULTS_FILE, RunLog
 from refit.tables import page_tables, scoreboard_tables
 
 # What the last epoch of a curve must give in the table of results.
@@ -82,7 +82,7 @@ def _verify_digests(folder: Path) -> list[str]:
     digests = page.get("digests", {})
     return [
         f"{folder / name}: is not the file that the page was made from"
-        for name in (RESULTS_FILE, CURVES_FILE)
+        for name in FILES
         if storage.digest(folder / name) != digests.get(name)
     ]
 
