@@ -19,10 +19,9 @@ import numpy as np
 from refit import storage
 from refit.declaration import Callback, StopAtTarget
 from refit.events import EventWriter, read_scalars
-from refit.storage import PROGRESS
+from refit.storage import BATCHES, PROGRESS
 
 CHECKPOINT = "checkpoint.npz"
-BATCHES = "batches"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")

@@ -91,7 +91,7 @@ class _Case:
     @property
     def replicates(self) -> str:
         """How many of what: seeds, or whatever else the part with the fewest has."""
-        fewest = min(self.tests, key=lambda test: len(test.values))
+        fewest = next(test for test in self.tests if len(test.values) == self.n)
         return f"{self.n} {fewest.unit}{'s' if self.n != 1 else ''}"
 
     @property

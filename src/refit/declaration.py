@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from refit.predicates import Claim, Trials, check_epochs
-from refit.vocabulary import Metric, Name, Printed, Strict
+from refit.vocabulary import CURVE_METRICS, Metric, Name, Printed, Strict
 
 # --- training settings -----------------------------------------------------------------------
 
@@ -71,6 +71,30 @@ Callback = Annotated[ReduceOnPlateau | StopAtTarget, Field(discriminator="name")
 # --- what is run -----------------------------------------------------------------------------
 
 
+class Search(Strict):
+    """Keras Tuner over the grid of a sweep, to see what it finds for how many epochs.
+
+    `metric` is what the tuners maximise, read at the last epoch of a training. RandomSearch and
+    BayesianOptimization may try `trials` points, the latter `initial_points` of them at random;
+    Hyperband trains for at most `hyperband_epochs`. Each search is repeated with other seeds.
+    """
+
+    tuners: list[Literal["random", "bayesian", "hyperband"]] = Field(min_length=1)
+    metric: Metric = "val_accuracy"
+    trials: PositiveInt
+    initial_points: PositiveInt
+    hyperband_epochs: PositiveInt
+    repeats: PositiveInt
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Search":
+        if not self.metric.endswith("accuracy") or self.metric not in CURVE_METRICS:
+            raise ValueError(f"the tuners maximise an accuracy with a curve, not {self.metric}")
+        if self.initial_points > self.trials:
+            raise ValueError(f"{self.initial_points} initial points for {self.trials} trials")
+        return self
+
+
 class Sweep(Strict):
     """A named set of trials: a list of entries, or a grid; each is laid over `base`.
 
@@ -86,9 +110,12 @@ class Sweep(Strict):
     entries: list[dict[str, Any]] = []
     grid: dict[str, list[Any]] = {}
     name: str = ""
+    search: Search | None = None
 
     @model_validator(mode="after")
     def _list_or_grid(self) -> "Sweep":
+        if self.search and not self.grid:
+            raise ValueError("only a grid can be searched")
         if bool(self.entries) == bool(self.grid):
             raise ValueError("a sweep has either entries or a grid")
         if bool(self.grid) != bool(self.name):
@@ -102,7 +129,7 @@ class Cut(Strict):
     `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
     names fewer values for some axes, `keep` trials that stay although a value of theirs is not
     among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
-    the profile leaves the sweep out.
+    the profile leaves the sweep out. `search` changes settings of the sweep's search.
     """
 
     epoch_fraction: float = Field(1.0, gt=0, le=1)
@@ -110,6 +137,7 @@ class Cut(Strict):
     data: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     keep: list[Name] = []
+    search: dict[str, Any] = {}
     max_seeds: PositiveInt | None = None
     skip: str = ""
 

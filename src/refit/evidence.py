@@ -29,8 +29,8 @@ MOST_SEEDS = 1000
 class Test:
     """What one predicate asks of the measurements: the mean of `values` between `low` and `high`.
 
-    `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in words what was measured. Where `strict`, the
-    ends lie outside: what is equal is not greater.
+    `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in
+    words what was measured. Where `strict`, the ends lie outside: what is equal is not greater.
     """
 
     label: str
@@ -236,10 +236,10 @@ def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[Test]:
 
 def _confuses(claim: p.Confuses, log: RunLog, classes: int) -> list[Test]:
     rows = log.confusions[log.confusions["trial"] == claim.trial]
-    rows = rows[rows["true"] == claim.true]
+    rows = rows[rows["true"] == claim.actual]
     taken = rows["count"].where(rows["predicted"] == claim.predicted, 0).groupby(rows["seed"]).sum()
     shares = (taken / rows.groupby("seed")["count"].sum()).astype(float)
-    label = f"share of {claim.true} that {claim.trial} takes for {claim.predicted}"
+    label = f"share of {claim.actual} that {claim.trial} takes for {claim.predicted}"
     return [Test(label, shares, *_bounds(claim))]
 
 

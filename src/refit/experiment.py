@@ -201,16 +201,8 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
         return sweep.entries
     entries = []
     dropped = set()
-    # In the declared order of the axes, the last one fastest, as the reports number their grids.
-    for point in (dict(zip(sweep.grid, v, strict=True)) for v in product(*sweep.grid.values())):
-        try:
-            parts = {axis.split(".")[-1]: value for axis, value in point.items()}
-            label = sweep.name.format(**parts)
-        except (LookupError, ValueError, AttributeError) as error:
-            raise DeclarationError(
-                f"sweeps.{name}.name: {sweep.name!r} does not fit; in braces may stand "
-                f"{', '.join(parts)}"
-            ) from error
+    for point in points(sweep.grid):
+        label = point_name(name, sweep, point)
         inside = all(value in cut.grid.get(axis, [value]) for axis, value in point.items())
         if not inside and label not in cut.keep:
             dropped.add(label)
@@ -225,6 +217,24 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     if strangers := sorted(set(cut.keep) - known):
         raise DeclarationError(f"keep: sweep {name} has no trial {strangers[0]!r}")
     return entries
+
+
+def points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """The points of a grid in the declared order of its axes, the last one fastest, as the reports
+    number theirs."""
+    return (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+
+
+def point_name(sweep_name: str, sweep: Sweep, point: dict[str, Any]) -> str:
+    """The name of the trial at a point of a sweep's grid."""
+    parts = {axis.split(".")[-1]: value for axis, value in point.items()}
+    try:
+        return sweep.name.format(**parts)
+    except (LookupError, ValueError, AttributeError) as error:
+        raise DeclarationError(
+            f"sweeps.{sweep_name}.name: {sweep.name!r} does not fit; in braces may stand "
+            f"{', '.join(parts)}"
+        ) from error
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -203,11 +203,11 @@ class Repeats(Bounded):
 
 
 class Confuses(Bounded):
-    """The share of the test images of class `true` that a trial takes for `predicted`."""
+    """The share of the test images of class `actual` that a trial takes for `predicted`."""
 
     kind: Literal["confuses"] = Field(alias="is")
     trial: Name
-    true: str
+    actual: str
     predicted: str
     metric: Metric = "test_accuracy"
 

@@ -20,6 +20,7 @@ from refit.events import read_scalars
 from refit.experiment import Trial
 from refit.predicates import Selection
 from refit.runner import FAILURE, result_of
+from refit.storage import BATCHES
 from refit.vocabulary import CURVE_METRICS
 
 RESULTS_FILE = "results.csv"
@@ -132,6 +133,14 @@ class RunLog:
             rows = rows[rows[setting].isin(wanted if isinstance(wanted, list) else [wanted])]
         return list(dict.fromkeys(rows["trial"]))
 
+    def means(self, sweep: str | None = None) -> pd.DataFrame:
+        """One row per finished trial, of one sweep or of all: settings, and means over seeds."""
+        rows = self.done if sweep is None else self.done[self.done["sweep"] == sweep]
+        rows = rows.drop(columns=["seed", "digest", "reason", "status"])
+        numbers = [name for name in rows.select_dtypes("number") if not _is_setting(name)]
+        kept = {name: "mean" if name in numbers else "first" for name in rows if name != "trial"}
+        return rows.groupby("trial", sort=False).agg(kept).reset_index()
+
     def settings(self, sweep: str) -> pd.DataFrame:
         """The hyper-parameters in which the trials of a sweep differ, one row per trial.
 
@@ -213,6 +222,21 @@ def read_csv(folder: Path) -> RunLog:
         except (OSError, ValueError) as error:
             raise ReportError(f"{folder / name}: cannot be read: {error}") from error
     return RunLog(*frames)
+
+
+def batch_curves(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """Losses and accuracies of single training batches, for the trials that recorded them.
+
+    One row per batch: trial, seed, batch (from 0), batch_loss (nats), batch_accuracy.
+    """
+    frames = []
+    for trial in trials:
+        if trial.record_batches and result_of(trial, folder):
+            scalars = read_scalars(folder / trial.directory / BATCHES)
+            frame = pd.DataFrame(scalars).sort_index().rename_axis("batch").reset_index()
+            frames.append(frame.assign(trial=trial.name, seed=trial.seed))
+    columns = ["trial", "seed", "batch", "batch_loss", "batch_accuracy"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
 
 
 def layer_table(trial: Trial, folder: Path) -> pd.DataFrame:

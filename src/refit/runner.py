@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -72,13 +72,17 @@ def run(
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
     data_dir: Path | None = None,
+    earlier: Mapping[Trial, Trial] | None = None,
+    keep_checkpoints: bool = False,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
     `workers` defaults to one per core; `time_limit` is in seconds per trial. A failed trial leaves
     its kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
-    finished epochs; the next run goes on from them. Raises DataError where a data set cannot be
-    loaded, before anything is trained.
+    finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
+    training that was not stopped early stays too, and `earlier` names for a trial one of the same
+    settings but fewer epochs, from whose last state it goes on. Raises DataError where a data set
+    cannot be loaded, before anything is trained.
     """
     workers = _check_workers(workers)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
@@ -95,9 +99,12 @@ def run(
     with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
         # Starting with the longest keeps all workers busy to the end.
         for trial in sorted(missing, key=expected.__getitem__, reverse=True):
+            shorter = (earlier or {}).get(trial)
+            start = folder / shorter.directory if shorter else None
             plain = trial.model_dump(mode="json")
             arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
-            jobs[pool.schedule(_train, args=arguments, timeout=time_limit)] = trial
+            options = {"earlier": start, "keep_checkpoint": keep_checkpoints}
+            jobs[pool.schedule(_train, args=arguments, kwargs=options, timeout=time_limit)] = trial
         pending = set(jobs)
         while pending:
             finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -167,6 +174,7 @@ def _train(
     cache: Path,
     facts: dict[str, Any],
     driver: int,
+    **options: Any,
 ) -> tuple[str, str, str]:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
@@ -184,7 +192,7 @@ def _train(
             fcntl.flock(lock, fcntl.LOCK_EX)
             if result_of(trial, folder) is None:
                 training.use_one_thread(facts["workers"])
-                training.train(trial, run_dir, data_dir, cache, facts, wanted)
+                training.train(trial, run_dir, data_dir, cache, facts, wanted, **options)
     except BaseException as error:
         return _kind(error), f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()
     return "", "", ""

@@ -11,6 +11,8 @@ from typing import Any
 RESULT = "result.json"
 # How far a run or a training is, for whoever watches from another process.
 PROGRESS = "progress.json"
+# The event folder of the curves of single batches.
+BATCHES = "batches"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from refit import claims, data, experiment, ledger, paths, runlog, runner, storage
+from refit import claims, data, experiment, ledger, paths, runlog, runner, search, storage
 from refit.data import Dataset
-from refit.declaration import Declaration, Profile
+from refit.declaration import Declaration, Profile, Search
 from refit.errors import DeclarationError, TrialError
 from refit.experiment import Trial
 from refit.runlog import RunLog
@@ -90,6 +90,25 @@ class Study:
         log.save(self.pages)
         for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
             storage.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
+
+    def search(self, sweep: str) -> pd.DataFrame:
+        """Search the grid of a sweep with Keras Tuner, as its declaration says, or read the record
+        of it; see `refit.search.run` for the table.
+
+        The space is what the profile leaves of the grid; the trials are those of the first seed.
+        Raises DeclarationError where the sweep declares no search.
+        """
+        declared = self.declaration.sweeps[sweep]
+        cut = self.profile.sweeps.get(sweep, self.profile.cut)
+        if declared.search is None:
+            raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
+        spec = Search.model_validate(declared.search.model_dump() | cut.search)
+        axes = declared.grid | cut.grid
+        trials = {
+            tuple(point.values()): self.trial(experiment.point_name(sweep, declared, point))
+            for point in experiment.points(axes)
+        }
+        return search.run(search.Grid(sweep, axes, trials), spec, self.runs, self.data_dir)
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""

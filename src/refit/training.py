@@ -152,17 +152,23 @@ def train(
     cache_dir: Path,
     facts: dict[str, Any],
     wanted: Callable[[], bool],
+    earlier: Path | None = None,
+    keep_checkpoint: bool = False,
 ) -> dict[str, Any]:
     """Train one trial, or go on with it from its last finished epoch, and store its result.
 
     `facts` are what only the caller knows of the circumstances, such as the number of workers;
-    the training stops once `wanted` says that nobody waits for it. The result file is written
-    last. Returns its content.
+    the training stops once `wanted` says that nobody waits for it. `earlier` is the run directory
+    of a training with fewer epochs, from whose kept checkpoint this one goes on. The result file
+    is written last. Returns its content.
     """
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
     for unfinished in run_dir.glob(f".{callbacks.CHECKPOINT}.*"):
         unfinished.unlink()  # left by a training that was killed while it saved
+    checkpoint = run_dir / callbacks.CHECKPOINT
+    if earlier and not checkpoint.exists() and (earlier / checkpoint.name).exists():
+        storage.write_bytes(checkpoint, (earlier / checkpoint.name).read_bytes())
     dataset = data.load(trial.data, data_dir, cache_dir)
     keras.utils.set_random_seed(trial.seed)
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
@@ -197,7 +203,8 @@ def train(
     log.summary(events.hparams_session_end(success=True))
     log.close()
     storage.write_json(run_dir / RESULT, result)
-    (run_dir / callbacks.CHECKPOINT).unlink(missing_ok=True)
+    if not keep_checkpoint:
+        checkpoint.unlink(missing_ok=True)
     (run_dir / PROGRESS).unlink(missing_ok=True)
     return result
 
