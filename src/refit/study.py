@@ -91,24 +91,29 @@ class Study:
         for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
             storage.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
 
-    def search(self, sweep: str) -> pd.DataFrame:
-        """Search the grid of a sweep with Keras Tuner, as its declaration says, or read the record
-        of it; see `refit.search.run` for the table.
-
-        The space is what the profile leaves of the grid; the trials are those of the first seed.
-        Raises DeclarationError where the sweep declares no search.
-        """
+    def space(self, sweep: str) -> search.Grid:
+        """What the profile leaves of a sweep's grid, with the trials of the first seed."""
         declared = self.declaration.sweeps[sweep]
         cut = self.profile.sweeps.get(sweep, self.profile.cut)
-        if declared.search is None:
-            raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
-        spec = Search.model_validate(declared.search.model_dump() | cut.search)
         axes = declared.grid | cut.grid
         trials = {
             tuple(point.values()): self.trial(experiment.point_name(sweep, declared, point))
             for point in experiment.points(axes)
         }
-        return search.run(search.Grid(sweep, axes, trials), spec, self.runs, self.data_dir)
+        return search.Grid(sweep, axes, trials)
+
+    def search(self, sweep: str) -> pd.DataFrame:
+        """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
+
+        See `refit.search.run` for the table. Raises DeclarationError where the sweep declares no
+        search.
+        """
+        declared = self.declaration.sweeps[sweep].search
+        if declared is None:
+            raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
+        changes = self.profile.sweeps.get(sweep, self.profile.cut).search
+        spec = Search.model_validate(declared.model_dump() | changes)
+        return search.run(self.space(sweep), spec, self.runs, self.data_dir)
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""

@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from refit import storage
+from refit.declaration import StopAtTarget
 from refit.experiment import Trial
 
 # What makes two trainings take equally long per image, from the closest match to the loosest.
 _LIKENESS = (
+    ("model", "options", "size", "batch_size", "optimizer", "settings"),
     ("model", "options", "size", "batch_size", "optimizer"),
     ("model", "options", "size", "batch_size"),
     ("model", "options", "size"),
@@ -40,7 +42,10 @@ class Times:
             if len(alike):
                 # Trainings on many images tell most: short epochs are mostly fixed cost.
                 best = alike[alike["images"] == alike["images"].max()]
-                return float(best["seconds_per_image"].median()) * images * trial.epochs
+                # One that stops at a target takes fewer epochs than it may.
+                early = alike[alike["target"] & traits["target"]]
+                epochs = early["epochs"].median() if len(early) else trial.epochs
+                return float(best["seconds_per_image"].median() * images * epochs)
         return math.nan
 
 
@@ -51,9 +56,11 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
             trial = Trial.model_validate(result["trial"])
             images = result["data"]["train_images"]
             seconds = result["metrics"]["seconds_per_epoch"]
+            epochs = result["metrics"]["epochs"]
         except (TypeError, KeyError, ValueError):
             continue
-        yield _traits(trial) | {"images": images, "seconds_per_image": seconds / images}
+        measured = {"images": images, "epochs": epochs, "seconds_per_image": seconds / images}
+        yield _traits(trial) | measured
 
 
 def _traits(trial: Trial) -> dict[str, object]:
@@ -63,4 +70,6 @@ def _traits(trial: Trial) -> dict[str, object]:
         "size": trial.data.image_size,
         "batch_size": trial.batch_size,
         "optimizer": trial.optimizer.name,
+        "settings": trial.optimizer.model_dump_json(),
+        "target": any(isinstance(callback, StopAtTarget) for callback in trial.callbacks),
     }
