@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from refit import ledger
 from refit import predicates as p
@@ -105,7 +105,7 @@ def _p_above(values: np.ndarray, bound: float) -> float:
     if math.isinf(bound):
         return 0.0 if bound < 0 else 1.0
     if not np.isfinite(values).all():
-        return float(stats.binom.sf((values > bound).sum() - 1, len(values), 0.5))
+        return float(special.bdtrc((values > bound).sum() - 1, len(values), 0.5))
     distance = (values.mean() - bound) * math.sqrt(len(values)) / values.std(ddof=1)
     return float(special.stdtr(len(values) - 1, -distance))
 

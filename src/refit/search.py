@@ -23,6 +23,8 @@ from refit.errors import RefitError
 from refit.experiment import Trial
 
 FOLDER = "search"
+# Beside a page: what this begins, the sweep's name ends.
+FILE = "search_"
 TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
 COLUMNS = ["sweep", "tuner", "repeat", "step", "trial", "digest", "reached", "epochs", "score"]
 

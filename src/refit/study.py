@@ -105,7 +105,7 @@ class Study:
     def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `refit.search.run` for the table. Raises DeclarationError where the sweep declares no
+        See `refit.search.run` for the table, which is also stored beside the page. Raises DeclarationError where the sweep declares no
         search.
         """
         declared = self.declaration.sweeps[sweep].search
@@ -113,7 +113,10 @@ class Study:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).search
         spec = Search.model_validate(declared.model_dump() | changes)
-        return search.run(self.space(sweep), spec, self.runs, self.data_dir)
+        trace = search.run(self.space(sweep), spec, self.runs, self.data_dir)
+        content = trace.to_csv(index=False).encode()
+        storage.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
+        return trace
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""

@@ -12,7 +12,8 @@ import pandas as pd
 from bs4 import BeautifulSoup
 from IPython.display import HTML
 
-from refit import claims, experiment, ledger, runlog, scoreboard, storage
+from refit import claims, experiment, ledger, runlog, scoreboard, search, storage
+from refit.declaration import Declaration
 from refit.errors import ReportError
 from refit.runlog import CURVES_FILE, FILES, RESULTS_FILE, RunLog
 from refit.tables import page_tables, scoreboard_tables
@@ -42,6 +43,7 @@ def _verify_experiment(folder: Path) -> list[str]:
         )
     log = runlog.read_csv(folder)
     problems = _verify_results(folder, log) + _verify_digests(folder)
+    problems += _verify_searches(folder, declaration, log)
     numbers = ledger.figures(declaration, profile, log)
     verdicts = claims.judge(declaration, profile, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
@@ -73,6 +75,22 @@ def _verify_results(folder: Path, log: RunLog) -> list[str]:
                     f"{folder / RESULTS_FILE}: {row.trial} (seed {row.seed}): {name} is "
                     f"{getattr(row, name)}, but {CURVES_FILE} gives {value}"
                 )
+    return problems
+
+
+def _verify_searches(folder: Path, declaration: Declaration, log: RunLog) -> list[str]:
+    """Whether the scores that a tuner saw are those of the curves."""
+    problems = []
+    for path in sorted(folder.glob(f"{search.FILE}*.csv")):
+        sweep = declaration.sweeps.get(path.stem.removeprefix(search.FILE))
+        if sweep is None or sweep.search is None:
+            problems.append(f"{path}: no sweep declares this search")
+            continue
+        for row in scoreboard.read_table(path).itertuples():
+            curve = log.curve(row.trial, sweep.search.metric)
+            seen = curve[curve.columns.min()].get(row.reached) if len(curve) else None
+            if seen is not None and not _same(row.score, seen, 1e-6):
+                problems.append(f"{path}: {row.trial} scored {row.score}, its curve says {seen}")
     return problems
 
 
