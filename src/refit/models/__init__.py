@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from refit.errors import DeclarationError
-from refit.models import alexnet, cnn, conv_pair, lenet, resnet, vgg
+from refit.models import alexnet, cifar, cnn, conv_pair, lenet, resnet, vgg
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "cnn": cnn.build,
@@ -22,6 +22,8 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "lenet_wide": lenet.build_wide,
     "resnet": resnet.build,
     "conv_pair": conv_pair.build,
+    "mlp": cifar.build_mlp,
+    "cifar_cnn": cifar.build_cnn,
 }
 NAMES = tuple(ARCHITECTURES)
 
