@@ -1,11 +1,16 @@
-"""A figure that notebooks and pages can show: small, described in words, with readable labels."""
+"""A figure that notebooks and pages can show: small, described in words, with readable labels.
+
+Here too is what every module that draws does to its input: check it, and say what is not drawn.
+"""
 
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from refit.errors import ReportError
 from refit.storage import write_bytes
 
 # The reports drew with seaborn's darkgrid; matplotlib's copy of it spares seaborn's import time.
@@ -42,6 +48,12 @@ class Picture(Figure):
         """Add rows x columns axes and return them as a two-dimensional array."""
         with style.context(STYLE):
             return self.subplots(rows, columns, squeeze=False, **shared)
+
+    def note(self, sentence: str) -> None:
+        """Write below the panels what a reader has to know about them; nothing if it is empty."""
+        if sentence:
+            self.supxlabel(sentence, fontsize=8.5, color="#555555")
+            self.description += f". {sentence}"
 
     def png(self) -> bytes:
         """The figure as a PNG of at most 256 colours, a third of the size of one in full colour.
@@ -80,18 +92,22 @@ def line_style(index: int, epochs: int) -> dict:
     }
 
 
-def place_labels(panel: Axes, points: np.ndarray, labels: Sequence[str]) -> None:
+def place_labels(
+    panel: Axes, points: np.ndarray, labels: Sequence[str], others: np.ndarray | None = None
+) -> None:
     """Write each label beside its point where it covers no other label and no point.
 
-    `points` is (n, 2) in data units; call it when limits, scales and legends are final. A label
-    tries eight directions, then farther ones with a thin line back to its point; where nothing is
-    free it takes the nearest place.
+    `points` is (n, 2) in data units; `others` are further points, without labels, to leave free.
+    Call it when limits, scales and legends are final. A label tries eight directions, then farther
+    ones with a thin line back to its point; where nothing is free it takes the nearest place.
     """
+    panel.autoscale(False)
     figure = panel.figure
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     pixels = panel.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels]
+    occupied = points if others is None else np.concatenate([points, others])
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in panel.transData.transform(occupied)]
     inside = panel.get_window_extent(renderer)
     for index in np.argsort(pixels[:, 0]):
         text = panel.annotate(
@@ -151,12 +167,66 @@ def mark_durations(panel: Axes) -> None:
     ticks = [duration for duration in ticks if shortest <= duration <= longest]
     panel.set_xticks(ticks[:: math.ceil(len(ticks) / 9) or 1])
     panel.set_xlim(shortest, longest)
-    panel.xaxis.set_major_formatter(FuncFormatter(_duration))
+    panel.xaxis.set_major_formatter(FuncFormatter(duration))
     panel.xaxis.set_minor_locator(NullLocator())
 
 
-def _duration(seconds: float, _position: int = 0) -> str:
+def duration(seconds: float, _position: int = 0) -> str:
+    """Seconds in the unit that keeps them short, as "1.5 min"; also a formatter of ticks."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Limits of a loss axis, and the words that tell the reader where something is cut off."""
+
+    limits: tuple[float, float]
+    note: str
+
+
+def cut(highest: pd.Series, extreme: float | None = None) -> Cut:
+    """Limits that leave out trials whose loss climbs beyond four times a middling trial's highest.
+
+    One exploding loss would otherwise flatten all other curves. `highest` has a value per trial;
+    `extreme` is the highest value drawn, where it is not among them.
+    """
+    highest = highest.dropna()
+    if highest.empty:
+        return Cut((0.0, 1.0), "")
+    usual = highest[highest <= 4 * highest.quantile(0.5, interpolation="lower")]
+    end = 1.05 * usual.max() or 1.0
+    beyond = max(highest.max(), extreme or 0.0) > end
+    return Cut((0.0, end), f" (axis cut at {end:.3g})" if beyond else "")
+
+
+def checked(frame: pd.DataFrame, columns: set[str]) -> pd.DataFrame:
+    """The frame with infinities as NaN, which lines leave out; a missing column is an error.
+
+    A frame without rows may lack columns: nothing has been trained yet.
+    """
+    if missing := sorted(columns - set(frame.columns)) if len(frame) else []:
+        raise ReportError(f"the table for this figure lacks the columns {', '.join(missing)}")
+    return frame.replace([np.inf, -np.inf], np.nan)
+
+
+def checked_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Counts (true class, predicted class) and the names of the classes, if these fit them."""
+    counts, names = np.asarray(matrix), [str(name) for name in class_names]
+    if counts.size and counts.shape != (len(names), len(names)):
+        raise ReportError(f"{len(names)} class names for a matrix of shape {counts.shape}")
+    return counts, names
+
+
+def count_trials(frame: pd.DataFrame) -> str:
+    """Their number in words: 1 trial, or 7 trials."""
+    number = frame["trial"].nunique()
+    return f"{number} trial{'' if number == 1 else 's'}"
+
+
+def legend_columns(labels: Sequence[str], characters: int = 150) -> int:
+    """How many labels fit side by side where a row of a legend has room for some characters."""
+    longest = max(map(len, labels), default=0)
+    return max(1, min(len(labels), characters // (longest + 6)))

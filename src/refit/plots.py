@@ -7,7 +7,6 @@ so that nothing leaks between notebook cells and importing this module changes n
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
@@ -22,6 +21,11 @@ from refit.errors import ReportError
 from refit.picture import (
     COLOURS,
     Picture,
+    checked,
+    checked_matrix,
+    count_trials,
+    cut,
+    legend_columns,
     line_style,
     mark_durations,
     nothing_finished,
@@ -52,10 +56,12 @@ def six_plots(curves: pd.DataFrame, title: str, titles: Mapping[str, str] | None
     `curves`: one row per trial, seed and epoch, with the four measures. `titles` names trials in
     the legend. Raises ReportError if a column is missing.
     """
-    curves = _checked(curves, {"trial", "seed", "epoch", *MEASURES})
+    curves = checked(curves, {"trial", "seed", "epoch", *MEASURES})
     if curves.empty:
         return nothing_finished(title)
-    picture = Picture(11, 6.4, f"{title}: loss and accuracy of {_count(curves)} against epoch")
+    picture = Picture(
+        11, 6.4, f"{title}: loss and accuracy of {count_trials(curves)} against epoch"
+    )
     axes = picture.panels(2, 3, sharex="col", sharey="col")
     handles = []
     for index, (trial, rows) in enumerate(curves.groupby("trial", sort=False)):
@@ -63,11 +69,11 @@ def six_plots(curves: pd.DataFrame, title: str, titles: Mapping[str, str] | None
         _draw_six(axes, rows, style)
         name = (titles or {}).get(trial, trial)
         handles.append(Line2D([], [], **style | {"markevery": None}, label=name + _fate(rows)))
-    cut = _cut(curves, ["train_loss", "val_loss"])
+    loss = cut(_highest_losses(curves))
     for row, (_, part) in zip(axes, PARTS, strict=True):
-        row[0].set(ylabel=f"{part} loss{cut.note}", ylim=cut.limits)
+        row[0].set(ylabel=f"{part} loss{loss.note}", ylim=loss.limits)
         row[1].set(ylabel=f"{part} accuracy", ylim=_accuracy_limits(curves))
-        row[2].set(ylabel=f"{part} loss{cut.note}", ylim=cut.limits)
+        row[2].set(ylabel=f"{part} loss{loss.note}", ylim=loss.limits)
         row[2].set_xlabel(f"{part} accuracy")
         row[2].tick_params(labelbottom=True)
         for panel in row[:2]:
@@ -75,7 +81,11 @@ def six_plots(curves: pd.DataFrame, title: str, titles: Mapping[str, str] | None
     for panel in axes[1, :2]:
         panel.set_xlabel("epoch")
     picture.suptitle(title, fontweight="bold")
-    picture.legend(handles=handles, loc="outside lower center", ncols=_columns(handles))
+    picture.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=legend_columns([handle.get_label() for handle in handles]),
+    )
     return picture
 
 
@@ -104,13 +114,13 @@ def small_multiples(
     """
     if metric not in ("accuracy", "loss"):
         raise ReportError(f"metric is {metric!r}; it can be 'accuracy' or 'loss'")
-    curves = _checked(curves, {"sweep", "trial", "seed", "epoch", *MEASURES})
+    curves = checked(curves, {"sweep", "trial", "seed", "epoch", *MEASURES})
     if curves.empty:
         return nothing_finished(f"{metric} of each trial")
     trials = list(dict.fromkeys([*titles, *curves["trial"]]))
     columns = min(5, math.ceil(math.sqrt(len(trials))))
     rows = math.ceil(len(trials) / columns)
-    picture = Picture(11, 1.0 + 1.75 * rows, f"{metric} of {_count(curves)}, one panel each")
+    picture = Picture(11, 1.0 + 1.75 * rows, f"{metric} of {count_trials(curves)}, one panel each")
     axes = picture.panels(rows, columns, sharex=True, sharey=True).ravel()
     colours = dict(zip(curves["sweep"].unique(), cycle(COLOURS), strict=False))
     for panel, trial in zip(axes, trials, strict=False):
@@ -120,11 +130,11 @@ def small_multiples(
         panel.set_visible(False)
     for panel in axes[max(0, len(trials) - columns) : len(trials)]:
         panel.tick_params(labelbottom=True)
-    cut = _cut(curves, ["train_loss", "val_loss"])
-    axes[0].set_ylim(cut.limits if metric == "loss" else _accuracy_limits(curves))
+    loss = cut(_highest_losses(curves))
+    axes[0].set_ylim(loss.limits if metric == "loss" else _accuracy_limits(curves))
     axes[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     picture.supxlabel("epoch", fontsize=10)
-    picture.supylabel(metric + (cut.note if metric == "loss" else ""), fontsize=10)
+    picture.supylabel(metric + (loss.note if metric == "loss" else ""), fontsize=10)
     lines = [
         Line2D([], [], color="#444444", ls="--", lw=1, label="training"),
         Line2D([], [], color="#444444", label="validation"),
@@ -159,7 +169,7 @@ def published_against_reproduced(frame: pd.DataFrame, label: str = "accuracy") -
     highest seed); a value may be NaN. `label` names the horizontal axis.
     """
     values = ["published", "reproduced", "lower", "upper"]
-    frame = _checked(frame, {"trial", "title", *values})
+    frame = checked(frame, {"trial", "title", *values})
     if frame.empty or frame["reproduced"].isna().all():
         return nothing_finished(f"published against reproduced {label}")
     picture = Picture(9, 1.3 + 0.3 * len(frame), f"published against reproduced {label}")
@@ -197,14 +207,14 @@ def accuracy_against_time(results: pd.DataFrame) -> Picture:
     `results`: one row per trial and seed with sweep, trial, val_accuracy and seconds (whole fit);
     seeds are averaged. The time axis is logarithmic.
     """
-    results = _checked(results, {"sweep", "trial", "val_accuracy", "seconds"})
+    results = checked(results, {"sweep", "trial", "val_accuracy", "seconds"})
     if len(results):
         results = results[results["seconds"] > 0].dropna(subset="val_accuracy")
     if results.empty:
         return nothing_finished("accuracy against time")
     means = results.groupby(["sweep", "trial"], sort=False)[["seconds", "val_accuracy"]].mean()
     means = means.reset_index()
-    picture = Picture(9, 5.2, f"validation accuracy of {_count(means)} against training time")
+    picture = Picture(9, 5.2, f"validation accuracy of {count_trials(means)} against training time")
     panel = picture.panels(1, 1)[0, 0]
     for index, (sweep, rows) in enumerate(means.groupby("sweep", sort=False)):
         style = line_style(index, 1) | {"ls": "", "ms": 7}
@@ -224,12 +234,9 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str)
     `matrix`: (classes, classes) integers, rows are true classes. Raises ReportError where the
     names do not fit the matrix.
     """
-    counts = np.asarray(matrix)
+    counts, names = checked_matrix(matrix, class_names)
     if not counts.size:
         return nothing_finished(f"{title}: no confusion matrix, these images have no labels")
-    names = [str(name) for name in class_names]
-    if counts.shape != (len(names), len(names)):
-        raise ReportError(f"{len(names)} class names for a matrix of shape {counts.shape}")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.8 + 0.55 * len(names)
     picture = Picture(size + 1, size, f"{title}: confusion matrix of {len(names)} classes")
@@ -265,25 +272,8 @@ def samples(dataset: Dataset, per_class: int = 8) -> Picture:
     return picture
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Limits of a loss axis, and the words that tell the reader where something is cut off."""
-
-    limits: tuple[float, float]
-    note: str
-
-
-def _cut(curves: pd.DataFrame, columns: list[str]) -> _Cut:
-    """Limits that leave out trials whose loss climbs beyond four times a middling trial's highest.
-
-    One exploding loss would otherwise flatten all other curves.
-    """
-    highest = curves.groupby("trial")[columns].max().max(axis=1).dropna()
-    if highest.empty:
-        return _Cut((0.0, 1.0), "")
-    usual = highest <= 4 * highest.quantile(0.5, interpolation="lower")
-    end = 1.05 * highest[usual].max() or 1.0
-    return _Cut((0.0, end), "" if usual.all() else f" (axis cut at {end:.3g})")
+def _highest_losses(curves: pd.DataFrame) -> pd.Series:
+    return curves.groupby("trial")[["train_loss", "val_loss"]].max().max(axis=1)
 
 
 def _accuracy_limits(curves: pd.DataFrame) -> tuple[float, float]:
@@ -292,29 +282,9 @@ def _accuracy_limits(curves: pd.DataFrame) -> tuple[float, float]:
     return (lowest - 0.03, min(highest + 0.03, 1.01)) if np.isfinite(lowest) else (0.0, 1.0)
 
 
-def _checked(frame: pd.DataFrame, columns: set[str]) -> pd.DataFrame:
-    """The frame with infinities as NaN, which lines leave out; a missing column is an error.
-
-    A frame without rows may lack columns: nothing has been trained yet.
-    """
-    if missing := sorted(columns - set(frame.columns)) if len(frame) else []:
-        raise ReportError(f"the table for this figure lacks the columns {', '.join(missing)}")
-    return frame.replace([np.inf, -np.inf], np.nan)
-
-
 def _fate(rows: pd.DataFrame) -> str:
     """' (diverged)' for curves with losses that are not numbers, with seeds if only some are."""
     lost = rows[["train_loss", "val_loss"]].isna().any(axis=1).groupby(rows["seed"]).any()
     if not lost.any():
         return ""
     return " (diverged)" if lost.all() else f" (diverged in {lost.sum()} of {len(lost)} seeds)"
-
-
-def _count(frame: pd.DataFrame) -> str:
-    number = frame["trial"].nunique()
-    return f"{number} trial{'' if number == 1 else 's'}"
-
-
-def _columns(handles: list) -> int:
-    longest = max(len(handle.get_label()) for handle in handles)
-    return max(1, min(len(handles), 150 // (longest + 6)))

@@ -1,12 +1,14 @@
 """From a notebook to a page: papermill runs it, nbconvert renders it, an index lists all pages.
 
-Pages are complete in themselves: they open from a file, offline, and run no script but their own.
+Pages are complete in themselves: they open from a file, offline, and run no script but their own,
+and plotly's, from a file beside them, where they have figures to explore.
 """
 
 import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,7 @@ from traitlets.config import Config
 from refit import scoreboard, tables
 from refit.errors import ReportError
 from refit.storage import read_json, write_bytes, write_json
-from refit.templating import TEMPLATES, page, trusted
+from refit.templating import PLOTLY, TEMPLATES, page, trusted
 
 PROFILES = {
     "smoke": "Every published trial on embedded data, trained briefly: it shows that"
@@ -150,8 +152,8 @@ def render(executed: Path, page_path: Path, title: str) -> None:
     """Write an executed notebook as one self-contained HTML file.
 
     Code is folded, outputs are open, level-two headings make the contents. A notebook that failed
-    gets a banner that leads to the failing cell. Raises ReportError where `executed` is no
-    notebook.
+    gets a banner that leads to the failing cell. Figures to explore need plotly's script, which is
+    put beside the page. Raises ReportError where `executed` is no notebook.
     """
     try:
         notebook = nbformat.read(executed, as_version=4)
@@ -174,8 +176,12 @@ def render(executed: Path, page_path: Path, title: str) -> None:
     )
     cells, _ = exporter.from_notebook_node(notebook)
     soup = BeautifulSoup(cells, "html.parser")
+    explorable = soup.select_one("figure.explorable") is not None
+    if explorable:
+        _provide_plotly(Path(page_path).with_name(PLOTLY))
     html = page(
         "report.html.j2",
+        explorable=explorable,
         title=title,
         failure=failure,
         headings=[
@@ -186,6 +192,13 @@ def render(executed: Path, page_path: Path, title: str) -> None:
         cells=trusted(cells),
     )
     write_bytes(Path(page_path), html.encode())
+
+
+def _provide_plotly(path: Path) -> None:
+    """Copy the installed plotly's script to `path`, unless that is what lies there."""
+    script = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    if not path.exists() or path.read_bytes() != script:
+        write_bytes(path, script)
 
 
 def _failure(notebook: NotebookNode) -> str:

@@ -105,8 +105,8 @@ class Study:
     def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `refit.search.run` for the table, which is also stored beside the page. Raises DeclarationError where the sweep declares no
-        search.
+        See `refit.search.run` for the table, which is also stored beside the page. Raises
+        DeclarationError where the sweep declares no search.
         """
         declared = self.declaration.sweeps[sweep].search
         if declared is None:

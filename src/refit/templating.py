@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Plotly's own script, as large as a hundred pages: it lies beside them instead of inside each.
+PLOTLY = "plotly.min.js"
 
 
 def fill(template: str, **values: Any) -> str:
@@ -23,20 +25,33 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
-def page(template: str, **values: Any) -> str:
-    """Fill a template that extends `page.html.j2`, with style and script inside the page.
+def page(template: str, explorable: bool = False, **values: Any) -> str:
+    """Fill a template that extends `page.html.j2`, with style and scripts inside the page.
 
-    The page names the checksum of its script, and browsers run no other.
+    The page names the checksums of its scripts, and browsers run no others. Only an `explorable`
+    page also loads plotly's script, from the file `PLOTLY` beside it.
     """
-    script = (TEMPLATES / "sort.js").read_text()
-    checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script, style = _template("sort.js"), _template("style.css")
+    explore = _template("explore.js") if explorable else ""
     return fill(
         template,
-        style=trusted((TEMPLATES / "style.css").read_text()),
+        style=trusted(style + (_template("explore.css") if explorable else "")),
         script=trusted(script),
-        script_hash=f"sha256-{checksum}",
+        script_hash=_checksum(script),
+        plotly=PLOTLY,
+        explore=trusted(explore),
+        explore_hash=_checksum(explore),
         **values,
     )
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text()
+
+
+def _checksum(script: str) -> str:
+    """A script's checksum as a page's Content-Security-Policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def trusted(text: str) -> Markup:
