@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from refit.data import cache, course, digits, fashion_mnist
+from refit.data import cache, cifar10, course, digits, fashion_mnist
 from refit.data.arrays import Dataset, Decoded, Part
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
@@ -27,7 +27,9 @@ SOURCES = {
     "fashion_mnist": Source(fashion_mnist.fingerprint, fashion_mnist.read),
     "fashion_mnist_course": Source(course.fingerprint, course.read),
     "fashion_mnist_pairs": Source(fashion_mnist.fingerprint, fashion_mnist.read_pairs),
+    "cifar10": Source(cifar10.fingerprint, cifar10.read),
     "digits": Source(digits.fingerprint, digits.read),
+    "digits_colour": Source(digits.fingerprint, digits.read_colour),
     "digits_pairs": Source(digits.fingerprint, digits.read_pairs),
 }
 

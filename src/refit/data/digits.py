@@ -4,6 +4,7 @@ They let a first run and the tests exercise everything in seconds. Their figures
 the published ones, so the data call themselves a stand-in.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from refit.data.arrays import Decoded, Description, Part, merge_pairs, resize
 
 SIDE = 28
+COLOUR_SIDE = 32
 # The last images in file order, fixed for all splits; 1,500 of the 1,797 are left to learn from.
 TEST_IMAGES = 297
 STAND_IN = (
@@ -46,6 +48,42 @@ def read(data_dir: Path | None) -> Decoded:
             embedded=True,
         ),
     )
+
+
+def read_colour(data_dir: Path | None) -> Decoded:
+    """Read the digits in colour: blended over patches of scikit-learn's two photographs, 32x32.
+
+    A pixel of the digit covers the photograph as far as it is inked, in a colour drawn for each
+    digit; patches and colours come from a fixed seed.
+    """
+    from sklearn.datasets import load_sample_images
+
+    grey = read(data_dir)
+    generator = np.random.default_rng(0)
+    photographs = load_sample_images().images
+    source = (
+        "The digits bundled with scikit-learn, blended in drawn colours over patches of its two "
+        f"photographs, {COLOUR_SIDE}x{COLOUR_SIDE}; the last {TEST_IMAGES} are the test images."
+    )
+    return Decoded(
+        learning=_over_photographs(grey.learning, photographs, generator),
+        test=_over_photographs(grey.test, photographs, generator),
+        description=replace(grey.description, source=source),
+    )
+
+
+def _over_photographs(
+    part: Part, photographs: list[np.ndarray], generator: np.random.Generator
+) -> Part:
+    ink = resize(part.images, COLOUR_SIDE, "bicubic") / 255
+    images = np.empty((len(part), COLOUR_SIDE, COLOUR_SIDE, 3), np.uint8)
+    for cover, target in zip(ink, images, strict=True):
+        photograph = photographs[generator.integers(len(photographs))]
+        row, column = (generator.integers(s - COLOUR_SIDE + 1) for s in photograph.shape[:2])
+        patch = photograph[row : row + COLOUR_SIDE, column : column + COLOUR_SIDE]
+        colour = generator.integers(0, 256, 3)
+        target[...] = np.rint(patch * (1 - cover) + colour * cover)
+    return replace(part, images=images)
 
 
 def read_pairs(data_dir: Path | None) -> Decoded:

@@ -7,14 +7,13 @@ comparison with a published figure worthless.
 
 import gzip
 import hashlib
-import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 from refit.data.arrays import Decoded, Description, Part, merge_pairs
-from refit.data.folders import candidates
+from refit.data.folders import candidates, download, keras_cache
 from refit.errors import DataError
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -140,22 +139,8 @@ def _find(data_dir: Path | None) -> tuple[Path, str]:
             raise DataError(
                 f"{folder}: holds only a part of Fashion-MNIST, {', '.join(missing)} missing."
             )
-    home = os.environ.get("KERAS_HOME")
-    cache = (Path(home) if home else Path.home() / ".keras") / "datasets" / "fashion-mnist"
+    cache = keras_cache() / "fashion-mnist"
     for name, checksum in CHECKSUMS.items():
         if not (cache / name).is_file():
-            _download(cache, name, checksum)
+            download(URL, name, f"md5:{checksum}", cache, "Fashion-MNIST")
     return cache, "the Keras cache"
-
-
-def _download(folder: Path, name: str, checksum: str) -> None:
-    import pooch  # brings the network libraries, needed once per machine
-
-    try:
-        pooch.retrieve(URL + name, known_hash=f"md5:{checksum}", fname=name, path=folder)
-    except (OSError, ValueError) as error:
-        reason = type(error).__name__
-        raise DataError(
-            f"Fashion-MNIST's {name} could not be downloaded into {folder} ({reason}): set "
-            f"DATA_DIR to a folder that holds the four files {', '.join(CHECKSUMS)}."
-        ) from error

@@ -1,5 +1,6 @@
-"""Where in the user's data folder a data set may lie."""
+"""Where a data set may lie: in the user's data folder, in Keras's cache, or to be downloaded."""
 
+import os
 from pathlib import Path
 
 from refit.errors import DataError
@@ -16,3 +17,25 @@ def candidates(data_dir: Path | None, *names: str) -> list[Path]:
     if not data_dir.is_dir():
         raise DataError(f"DATA_DIR: {data_dir} should be a folder that exists.")
     return [data_dir, *(data_dir / name for name in names)]
+
+
+def keras_cache() -> Path:
+    """The folder in which Keras keeps downloaded data sets."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "datasets"
+
+
+def download(url: str, name: str, known_hash: str, folder: Path, data_set: str) -> Path:
+    """Download a file into `folder`, once per machine, and check its hash (`md5:...`).
+
+    Raises DataError, which says where the user can put the file instead.
+    """
+    import pooch  # brings the network libraries, needed once per machine
+
+    try:
+        return Path(pooch.retrieve(url + name, known_hash=known_hash, fname=name, path=folder))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{data_set}'s {name} could not be downloaded into {folder} ({type(error).__name__}): "
+            "set DATA_DIR to a folder that holds it."
+        ) from error

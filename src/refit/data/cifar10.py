@@ -1,0 +1,145 @@
+"""CIFAR-10 (Krizhevsky 2009), from folders of images, from zip archives, or as published.
+
+The published archive is a pickle, which can run code when it is read: it is read only after its
+checksum has shown that it is the official one.
+"""
+
+import hashlib
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from refit.data import image_folder
+from refit.data.arrays import Decoded, Description, Part
+from refit.data.folders import candidates, download, keras_cache
+from refit.errors import DataError
+
+URL = "https://www.cs.toronto.edu/~kriz/"
+ARCHIVE = "cifar-10-python.tar.gz"
+# SHA-256 of the official archive, as Keras pins it.
+CHECKSUM = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+FOLDERS = ("cifar-10", "cifar10", "CIFAR-10")
+SHAPE = (32, 32, 3)
+# In the order of the official labels, which is also that of the alphabet.
+CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+BATCHES = {"learning": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+# Files of a folder come class by class; any first n of them should hold all classes.
+ORDER_SEED = 0
+
+
+def fingerprint(data_dir: Path | None) -> str:
+    """A hash of the image files' names and sizes, or a constant for the official archive."""
+    listings = _listings(data_dir)
+    if listings is None:
+        return CHECKSUM[:12]
+    return hashlib.sha256("".join(one.fingerprint() for one in listings).encode()).hexdigest()[:12]
+
+
+def read(data_dir: Path | None) -> Decoded:
+    """Read 50,000 training and 10,000 test images, 32x32 colour, ten classes.
+
+    Image files are taken in an order drawn with a fixed seed. Raises DataError naming what is
+    missing, damaged or not CIFAR-10.
+    """
+    listings = _listings(data_dir)
+    if listings is None:
+        return _read_archive(_find_archive(data_dir))
+    for listing in listings:
+        if listing.class_names != CLASS_NAMES:
+            raise DataError(
+                f"{listing.root}: has the class folders {', '.join(listing.class_names)}; "
+                f"CIFAR-10 has {', '.join(CLASS_NAMES)}."
+            )
+    learning, test = (_shuffled(*image_folder.read_images(one, SHAPE)) for one in listings)
+    files = " and ".join(listing.root.name for listing in listings)
+    return Decoded(
+        learning=learning,
+        test=test,
+        description=Description(
+            class_names=CLASS_NAMES,
+            source=f"CIFAR-10 (Krizhevsky): {len(learning):,} and {len(test):,} image files of "
+            f"{files} in the user's data folder, fingerprint {fingerprint(data_dir)}; files that "
+            "were compressed anew differ a little from the official pixels.",
+        ),
+    )
+
+
+def _listings(data_dir: Path | None) -> list[image_folder.Listing] | None:
+    """The training and test images of the first folder that has both; None where none has any.
+
+    Raises DataError where one part is there without the other.
+    """
+    for folder in candidates(data_dir, *FOLDERS):
+        found = {}
+        for part in ("train", "test"):
+            if (folder / f"{part}.zip").is_file():
+                found[part] = (folder / f"{part}.zip", part)
+            elif any((folder / part / name).is_dir() for name in CLASS_NAMES):
+                found[part] = (folder, part)
+        if len(found) == 1:
+            raise DataError(
+                f"{folder}: has only the {next(iter(found))} images of CIFAR-10; train and test "
+                "are both needed, each a zip archive or a folder with a folder per class."
+            )
+        if found:
+            return [image_folder.list_images(*place) for place in found.values()]
+    return None
+
+
+def _shuffled(images: np.ndarray, labels: np.ndarray) -> Part:
+    order = np.random.default_rng(ORDER_SEED).permutation(len(labels))
+    return Part(images[order], labels[order], order)
+
+
+def _find_archive(data_dir: Path | None) -> Path:
+    for folder in [*candidates(data_dir, *FOLDERS), keras_cache()]:
+        # Keras 3 names the archive by what it holds once unpacked.
+        for name in (ARCHIVE, "cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz"):
+            if (folder / name).is_file():
+                return folder / name
+    return download(URL, ARCHIVE, f"sha256:{CHECKSUM}", keras_cache(), "CIFAR-10")
+
+
+def _read_archive(path: Path) -> Decoded:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != CHECKSUM:
+        raise DataError(
+            f"{path}: its SHA-256 checksum is {checksum} and should be {CHECKSUM}; delete the file "
+            "or replace it by the official one."
+        )
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        learning, test = (
+            _join([_read_batch(archive, name) for name in BATCHES[part]])
+            for part in ("learning", "test")
+        )
+    return Decoded(
+        learning=learning,
+        test=test,
+        description=Description(
+            class_names=CLASS_NAMES,
+            source=f"CIFAR-10 (Krizhevsky): the official archive {ARCHIVE}, SHA-256 verified.",
+        ),
+    )
+
+
+def _read_batch(archive: tarfile.TarFile, name: str) -> tuple[np.ndarray, np.ndarray]:
+    file = archive.extractfile(f"cifar-10-batches-py/{name}")
+    if file is None:
+        raise DataError(f"{ARCHIVE}: holds no {name}.")
+    batch = pickle.load(file, encoding="bytes")  # noqa: S301 - the archive's checksum was verified
+    images = np.asarray(batch[b"data"], np.uint8).reshape(-1, SHAPE[2], *SHAPE[:2])
+    return images.transpose(0, 2, 3, 1), np.asarray(batch[b"labels"], np.int32)
+
+
+def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> Part:
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return Part(images, labels, np.arange(len(labels)))
