@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -39,7 +40,8 @@ class Picture(Figure):
 
     def __init__(self, width: float, height: float, description: str):
         with style.context(STYLE):
-            super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+            # What measures its own text, such as `place_labels`, does so as it will be drawn.
+            super().__init__((width, height), RESOLUTION, layout="constrained", facecolor="white")
         FigureCanvasAgg(self)
         self.description = description
         self._drawn = b""
@@ -107,7 +109,8 @@ def place_labels(
     renderer = figure.canvas.get_renderer()
     pixels = panel.transData.transform(points)
     occupied = points if others is None else np.concatenate([points, others])
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in panel.transData.transform(occupied)]
+    marks = _around(panel.transData.transform(occupied), 12)
+    written = np.empty((0, 4))
     inside = panel.get_window_extent(renderer)
     for index in np.argsort(pixels[:, 0]):
         text = panel.annotate(
@@ -120,18 +123,23 @@ def place_labels(
             fontsize=8.5,
         )
         size = text.get_window_extent(renderer)
-        offset, box, distance = _free_place(pixels[index], size, taken, inside)
+        offset, box, line = _free_place(pixels[index], size, marks, written, inside)
         text.set_position(offset)
-        taken.append(box)
-        if distance > 1:
-            _connect(panel, pixels[index], offset)
+        written = np.vstack([written, box.extents, _around(line, 4)])
+        if len(line):
+            ends = panel.transData.inverted().transform(line[[0, -1]])
+            panel.plot(*ends.T, color="#999999", lw=0.7, zorder=1)
 
 
 def _free_place(
-    point: np.ndarray, size: Bbox, taken: list[Bbox], inside: Bbox
-) -> tuple[tuple[float, float], Bbox, int]:
+    point: np.ndarray, size: Bbox, marks: np.ndarray, written: np.ndarray, inside: Bbox
+) -> tuple[tuple[float, float], Bbox, np.ndarray]:
+    """Offset and box of a label, and places along the line back to its point, if it needs one.
+
+    Neither may cover what is already `written`, nor the label a mark. All in pixels.
+    """
     nearest = None
-    for distance in (1, 2, 3, 4, 5):
+    for distance in range(1, 10):
         for right, up in DIRECTIONS:
             offset = (
                 right * (size.width / 2 + 9 * distance),
@@ -139,16 +147,26 @@ def _free_place(
             )
             corner = point + offset - (size.width / 2, size.height / 2)
             box = Bbox.from_bounds(*corner, size.width, size.height)
-            nearest = nearest or (offset, box, distance)
-            clear = not any(box.overlaps(other) for other in taken)
-            if clear and inside.containsx(box.x0) and inside.containsx(box.x1):
-                return offset, box, distance
+            line = np.linspace(point, np.clip(point, box.min, box.max), 10 if distance > 1 else 0)
+            nearest = nearest or (offset, box, line)
+            if (
+                all(inside.contains(*corner) for corner in (box.min, box.max))
+                and not _overlap(box.extents[None], np.vstack([marks, written]))
+                and not _overlap(_around(line, 2), written)
+            ):
+                return offset, box, line
     return nearest
 
 
-def _connect(panel: Axes, point: np.ndarray, offset: tuple[float, float]) -> None:
-    ends = panel.transData.inverted().transform([point, point + np.multiply(offset, 0.75)])
-    panel.plot(*ends.T, color="#999999", lw=0.7, zorder=1)
+def _around(places: np.ndarray, size: float) -> np.ndarray:
+    """Extents (left, bottom, right, top) of squares around places."""
+    return np.hstack([places - size / 2, places + size / 2])
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> bool:
+    starts = np.maximum(boxes[:, None, :2], others[:, :2])
+    ends = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    return bool((starts < ends).all(axis=-1).any())
 
 
 def nothing_finished(subject: str) -> Picture:
@@ -159,13 +177,16 @@ def nothing_finished(subject: str) -> Picture:
     return picture
 
 
-def mark_durations(panel: Axes) -> None:
-    """Round durations, at most nine, as ticks of a logarithmic x axis in seconds."""
+def mark_durations(panel: Axes, most: int = 9) -> None:
+    """Round durations, at most nine or so many, as ticks of an x axis in seconds."""
     steps = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45)
     shortest, longest = panel.get_xlim()
     ticks = [step * unit for unit in (0.01, 1, 60, 3600) for step in steps]
-    ticks = [duration for duration in ticks if shortest <= duration <= longest]
-    panel.set_xticks(ticks[:: math.ceil(len(ticks) / 9) or 1])
+    if panel.get_xscale() == "linear":
+        step = next((step for step in ticks if step * (most - 1) >= longest), longest)
+        ticks = [step * number for number in range(most)]
+    ticks = [tick for tick in ticks if shortest <= tick <= longest]
+    panel.set_xticks(ticks[:: math.ceil(len(ticks) / most) or 1])
     panel.set_xlim(shortest, longest)
     panel.xaxis.set_major_formatter(FuncFormatter(duration))
     panel.xaxis.set_minor_locator(NullLocator())
@@ -226,7 +247,7 @@ def count_trials(frame: pd.DataFrame) -> str:
     return f"{number} trial{'' if number == 1 else 's'}"
 
 
-def legend_columns(labels: Sequence[str], characters: int = 150) -> int:
-    """How many labels fit side by side where a row of a legend has room for some characters."""
-    longest = max(map(len, labels), default=0)
-    return max(1, min(len(labels), characters // (longest + 6)))
+def legend_columns(handles: Sequence[Artist], characters: int = 150) -> int:
+    """How many entries of a legend fit side by side, where a row has room for some characters."""
+    longest = max(len(handle.get_label()) for handle in handles)
+    return max(1, min(len(handles), characters // (longest + 6)))

@@ -81,11 +81,7 @@ def six_plots(curves: pd.DataFrame, title: str, titles: Mapping[str, str] | None
     for panel in axes[1, :2]:
         panel.set_xlabel("epoch")
     picture.suptitle(title, fontweight="bold")
-    picture.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=legend_columns([handle.get_label() for handle in handles]),
-    )
+    picture.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles))
     return picture
 
 
