@@ -136,7 +136,8 @@ def test_a_killed_search_ends_as_an_undisturbed_one(grid, tmp_path):
     process.stdin.close()
     end = time.monotonic() + 120
     while not trained(folder):
-        assert time.monotonic() < end and process.poll() is None
+        assert time.monotonic() < end
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

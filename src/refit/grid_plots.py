@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from refit.errors import ReportError
 from refit.picture import (
     COLOURS,
     MARKERS,
@@ -300,3 +302,58 @@ def _written(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def parallel_coordinates(
+    results: pd.DataFrame, axes: Mapping[str, str], metrics: Mapping[str, str]
+) -> Picture:
+    """A line for each trial through its hyper-parameters and metrics, coloured by the last metric.
+
+    `results`: one row per trial. `axes` and `metrics` map columns to the names of the vertical
+    axes. Lines of equal settings are drawn a little apart. Raises ReportError if a column is
+    missing or no metric is named.
+    """
+    if not metrics:
+        raise ReportError("parallel coordinates need a metric to colour the lines by")
+    results = checked(results, {"trial", *axes, *metrics})
+    points, lost = _finite(results, metrics)
+    if points.empty:
+        return nothing_finished("trials along their settings")
+    last = list(metrics)[-1]
+    points = points.sort_values(last)
+    names = [*axes, *metrics]
+    heights, ticks = zip(*(_along(points[name], name in axes) for name in names), strict=True)
+    picture = Picture(11, 4.4, f"{count_trials(points)} along {', '.join([*axes, *metrics])}")
+    panel = picture.panels(1, 1)[0, 0]
+    shades = colormaps["viridis"](np.linspace(0, 0.92, len(points)))
+    for line, shade in zip(np.column_stack(heights), shades, strict=True):
+        panel.plot(range(len(names)), line, color=shade, lw=1.0, alpha=0.75)
+    for place, marks in enumerate(ticks):
+        panel.axvline(place, color="#444444", lw=0.8)
+        for height, text in marks:
+            panel.annotate(
+                text, (place, height), (4, 0), textcoords="offset points", fontsize=8, va="center"
+            )
+    titles = [*axes.values(), *metrics.values()]
+    panel.set_xticks(range(len(names)), titles)
+    panel.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.2, len(names) - 0.6))
+    panel.grid(visible=False)
+    panel.set_title(f"from low (dark) to high (bright) {titles[-1]}", fontsize=9)
+    picture.note(lost)
+    return picture
+
+
+def _along(values: pd.Series, categorical: bool) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Where the trials cross a vertical axis of height one, and the axis's marks."""
+    if not categorical:
+        low, high = values.min(), values.max()
+        heights = (values - low) / (high - low) if high > low else values * 0 + 0.5
+        return heights.to_numpy(), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
+    texts = values.map(_written)
+    known = list(dict.fromkeys(values.sort_values().map(_written)))
+    places = {text: (number + 0.5) / len(known) for number, text in enumerate(known)}
+    order = texts.groupby(texts).cumcount() / texts.groupby(texts).transform("size")
+    spread = (order - 0.5) * 0.5 / len(known)
+    return (texts.map(places) + spread).to_numpy(), [
+        (place, text) for text, place in places.items()
+    ]
