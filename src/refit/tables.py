@@ -35,10 +35,10 @@ def table(
 ) -> HTML:
     """A table as HTML; on the report's page a click on a heading sorts it.
 
-    `formats` gives columns a format such as ".2%" or "d", or a function from value to text.
-    Otherwise integers get thousands separators, other numbers four decimals, and what is missing a
-    dash. A named index becomes the first columns; an unnamed one is left out. Raises ReportError
-    where `formats` names a column that the frame does not have.
+    `formats` gives columns, by their headings, a format such as ".2%" or "d", or a function from
+    value to text. Otherwise integers get thousands separators, other numbers four decimals, and
+    what is missing a dash. A named index becomes the first columns; an unnamed one is left out.
+    Raises ReportError where `formats` names a column that the frame does not have.
     """
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
@@ -57,11 +57,9 @@ def table(
 
 
 def _heading(name: Any) -> str:
-    return (
-        " / ".join(str(part) for part in name if part != "")
-        if isinstance(name, tuple)
-        else str(name)
-    )
+    """A column's name in words: without underscores, the parts of a nested one with slashes."""
+    parts = name if isinstance(name, tuple) else (name,)
+    return " / ".join(str(part).replace("_", " ") for part in parts if part != "")
 
 
 def _cell(value: Any, form: Format | None) -> Cell:

@@ -290,7 +290,7 @@ def _with_images(frame: pd.DataFrame, images_per_batch: Mapping[str, int] | None
 def _beyond(rows: pd.DataFrame, end: float) -> list[str]:
     """A line of text where some batches are not in the panel, or none."""
     above, lost = (rows["batch_loss"] > end).sum(), rows["batch_loss"].isna().sum()
-    facts = [f"{above:,} batches above the axis"] if above else []
+    facts = [f"{above:,} batch{'es' if above > 1 else ''} above the axis"] if above else []
     facts += [f"{lost:,} without a finite loss"] if lost else []
     return [f"{' and '.join(facts)}, of {len(rows):,}"] if facts else []
 
