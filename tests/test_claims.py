@@ -67,6 +67,52 @@ def log_of(metric="val_accuracy", trials=None, **facts):
     return RunLog(pd.DataFrame(rows), pd.concat(curves) if curves else empty)
 
 
+def grid_log(metric, points, **facts):
+    """The log of a grid: `{(x, y): a number per seed}`, with the settings model.x and model.y."""
+    names = {f"x{x}-y{y}": (x, y) for x, y in points}
+    for axis, name in enumerate(("model.x", "model.y")):
+        facts[name] = {trial: point[axis] for trial, point in names.items()}
+    return log_of(metric, dict(zip(names, points.values(), strict=True)), **facts)
+
+
+def pairs(centre, width=0.002, seeds=2):
+    """Five matched pairs: x = 2 lies about `centre` above x = 1, whose level y decides."""
+    effects = enumerate(around(centre, width), start=1)
+    return {(x, y): [0.1 * y + effect * (x - 1)] * seeds for y, effect in effects for x in (1, 2)}
+
+
+def ranked(x_counts, y_counts, noise=0.01):
+    """A grid of three by three in which the settings count so much, for five seeds."""
+    random = np.random.default_rng(0)
+    return {
+        (x, y): list(x_counts * x + y_counts * y + noise * random.normal(size=5))
+        for x in (1, 2, 3)
+        for y in (1, 2, 3)
+    }
+
+
+def repeated(changes):
+    """Trials with two seeds each, between which the number moves by the changes."""
+    return {f"r{number}": [0.5, 0.5 + change] for number, change in enumerate(changes)}
+
+
+def confused_log(trials, images=1000):
+    """Trials that take a share of the shirts, one number per seed, for coats."""
+    rows = [
+        (trial, seed, *pair, count)
+        for trial, shares in trials.items()
+        for seed, share in enumerate(shares)
+        for pair, count in {
+            ("Shirt", "Coat"): round(share * images),
+            ("Shirt", "Shirt"): images - round(share * images),
+            ("Coat", "Coat"): images,
+        }.items()
+    ]
+    columns = ["trial", "seed", "true", "predicted", "count"]
+    log = log_of("test_accuracy", trials)
+    return RunLog(log.results, log.curves, pd.DataFrame(rows, columns=columns))
+
+
 def claim(*holds, number=1, **settings):
     predicates = [{"metric": "val_accuracy"} | predicate for predicate in holds]
     fixed = {"id": f"C{number}", "by": "stated", "statement": "It is so.", "evidence": "0.9"}
@@ -84,6 +130,11 @@ def verdict(log, *holds, **settings):
 
 
 A_OVER_B = {"is": "greater", "a": "a", "b": "b"}
+X_EFFECT = {"is": "effect", "sweep": "s", "axis": "model.x", "a": 2, "b": 1}
+CONFUSES = {
+    "is": "confuses", "metric": "test_accuracy", "trial": "a",
+    "actual": "Shirt", "predicted": "Coat", "low": 0.25, "high": 0.35,
+}  # fmt: skip
 
 # Predicate, then the measurements that bear it out, refute it, and leave it open.
 CASES = {
@@ -134,6 +185,30 @@ CASES = {
         {"a": around(0.9), "b": around(0.89)[::-1], "c": around(0.9), "d": around(0.6)},
         {"a": around(0.9), "b": around(0.6)[::-1], "c": around(0.9), "d": around(0.89)},
         {"a": around(0.9), "b": around(0.8)[::-1], "c": around(0.9, 0.1), "d": around(0.79)},
+    ),
+    "effect": (
+        X_EFFECT,
+        pairs(0.02),
+        pairs(-0.02),
+        pairs(0.01, 0.1),
+    ),
+    "separates": (
+        {"is": "separates", "sweep": "s", "strong": ["model.x"], "weak": ["model.y"]},
+        ranked(1, 0.1),
+        ranked(0.1, 1),
+        ranked(1, 1, noise=0.5),
+    ),
+    "repeats": (
+        {"is": "repeats", "trial": {"sweep": "s", "take": "mean"}, "low": 0.01, "high": 0.03},
+        repeated(around(0.02)),
+        repeated(around(0.2)),
+        repeated(around(0.025, 0.01)),
+    ),
+    "confuses": (
+        CONFUSES,
+        {"a": around(0.3)},
+        {"a": around(0.2)},
+        {"a": around(0.3, 0.1)},
     ),
     "trend, rising": (
         {"is": "trend", "trial": "a", "direction": "rising", "by": 0.1},
@@ -200,7 +275,10 @@ CASES = {
 
 def measured(kind, trials):
     predicate = CASES[kind][0]
-    log = log_of(predicate.get("metric", "val_accuracy"), trials)
+    make = grid_log if kind in ("effect", "separates") else log_of
+    log = make(predicate.get("metric", "val_accuracy"), trials)
+    if kind == "confuses":
+        log = confused_log(trials)
     if kind == "diverges":
         log.results["diverged"] = log.results["train_loss"].isna()
     return log, predicate
@@ -216,7 +294,7 @@ def test_predicate_is_reproduced_contradicted_or_left_open(kind):
         assert (found.verdict, found.n) == (expected, 5), found.observed
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", [kind for kind in CASES if kind not in ("effect", "repeats")])
 def test_two_seeds_show_a_direction_and_decide_nothing(kind):
     for trials, side in zip(CASES[kind][1:3], ("for", "against"), strict=True):
         log, predicate = measured(kind, {name: values[:2] for name, values in trials.items()})
@@ -244,7 +322,11 @@ def test_one_seed_gives_no_estimate_of_the_seeds_needed(kind, seeds):
 
 
 def test_nothing_measured_is_not_run(tmp_path, make_tiny):
-    log = runlog.read([make_tiny(name=name) for name in "abcd"], tmp_path)
+    trials = [
+        make_tiny(name=name, sweep="s", model={"name": "lenet", "options": {"x": x, "y": y}})
+        for name, (x, y) in zip("abcd", itertools.product((1, 2), repeat=2), strict=True)
+    ]
+    log = runlog.read(trials, tmp_path)
     found = judge(log, *(claim(case[0], number=i) for i, case in enumerate(CASES.values())))
     assert set(found["verdict"]) == {"not run"}
     assert found["p"].isna().all()
@@ -337,7 +419,33 @@ def test_shares_that_rounding_up_made_unequal_are_the_same_share():
     assert verdict(log, A_OVER_B).verdict == "reproduced"
 
 
-@pytest.mark.parametrize("metric", ["seconds", "seconds_per_epoch", "microseconds_per_sample"])
+def test_the_best_of_a_grid_takes_the_whole_grid():
+    log = log_of(trials={"a": around(0.92), "b": around(0.9)[::-1]})
+    whole, cut = {"cut": {}}, {"cut": {"grid": {"batch_size": [32]}}}
+    elsewhere = {"sweeps": {"other": cut["cut"]}}
+    own = {"sweeps": {"s": {}}} | cut
+    for take, settings, expected in [
+        ("max", whole, "reproduced"),
+        ("max", elsewhere, "reproduced"),
+        ("max", own, "reproduced"),
+        ("max", cut, "not comparable"),
+        ("min", cut, "not comparable"),
+        ("mean", cut, "reproduced"),
+    ]:
+        profile = Profile.model_validate({"description": "cut"} | settings)
+        predicate = {"is": "greater", "a": {"sweep": "s", "take": take}, "b": "b", "by": -0.1}
+        found = judge(log, claim(predicate), profile=profile).loc["C1"]
+        assert found.verdict == expected, (take, settings)
+        reason = "the best of a grid takes the whole grid"
+        assert found.note == (reason if expected == "not comparable" else "")
+
+
+WALL_TIMES = [
+    "seconds", "seconds_to_target", "seconds_per_epoch", "train_seconds", "microseconds_per_sample",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", WALL_TIMES)
 def test_times_of_a_shared_machine_decide_nothing(metric):
     trials = {"a": around(30, 0.1), "b": around(20, 0.1)[::-1]}
     predicate = A_OVER_B | {"metric": metric}
@@ -346,6 +454,188 @@ def test_times_of_a_shared_machine_decide_nothing(metric):
     assert shared.note == "times were measured while 2 trainings shared the machine"
     assert math.isnan(shared["seeds needed"])
     assert verdict(log_of(metric, trials, workers=1), predicate).verdict == "reproduced"
+
+
+@pytest.mark.parametrize("metric", ["processor_seconds_to_target", "processor_seconds"])
+def test_processor_times_of_a_shared_machine_decide(metric):
+    trials = {"a": around(30, 0.1), "b": around(20, 0.1)[::-1]}
+    found = verdict(log_of(metric, trials, workers=2), A_OVER_B | {"metric": metric})
+    assert (found.verdict, found.note) == ("reproduced", "")
+
+
+# --- grids -----------------------------------------------------------------------------------
+
+
+def flat(x1, x2, x3=None):
+    """A grid whose numbers depend on x only, for three values of y and one seed."""
+    values = {1: x1, 2: x2, 3: x3}
+    return {(x, y): [v] for x, v in values.items() if v is not None for y in (1, 2, 3)}
+
+
+SEEDS = {1: [0.5, 0.5, 0.5], 2: [1.0, 0.25, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("points", "changes", "expected", "count"),
+    [
+        (flat(0.5, 0.75), {}, "reproduced", 3),
+        (flat(0.5, 0.75), {"a": 1, "b": 2}, "contradicted", 3),
+        (flat(0.5, 0.5), {}, "contradicted", 3),
+        (flat(0.5, 0.75), {"by": 0.25}, "contradicted", 3),
+        (flat(0.5, 0.25), {"by": -0.5}, "reproduced", 3),
+        # The mean of several levels.
+        (flat(0.5, 0.5, 1.0), {"a": [2, 3], "by": 0.125}, "reproduced", 3),
+        (flat(0.5, 0.5, 1.0), {"a": [2, 3], "by": 0.25}, "contradicted", 3),
+        (flat(0.5, 0.5, 1.0), {"a": 3, "b": [1, 2]}, "reproduced", 3),
+        # A trial without its counterpart does not count, nor does a third level.
+        (flat(0.5, 0.75) | {(2, 4): [-9.0], (1, 5): [9.0]}, {}, "reproduced", 3),
+        (flat(0.5, 0.75, -9.0), {}, "reproduced", 3),
+        ({(1, 1): [0.5], (2, 2): [0.5]}, {}, "not run", 0),
+        # Seeds are averaged within a pair: +0.5 and -0.25 are +0.125, with a third seed +0.25.
+        ({(x, y): SEEDS[x][:2] for x, y in flat(1, 1)}, {"by": 0.0625}, "reproduced", 3),
+        ({(x, y): SEEDS[x][:2] for x, y in flat(1, 1)}, {"by": 0.125}, "contradicted", 3),
+        ({(x, y): SEEDS[x] for x, y in flat(1, 1)}, {"by": 0.125}, "reproduced", 3),
+    ],
+)
+def test_an_effect_is_the_mean_over_matched_pairs(points, changes, expected, count):
+    found = verdict(grid_log("val_accuracy", points), X_EFFECT | changes)
+    assert (found.verdict, found.n) == (expected, count), found.observed
+    assert math.isnan(found["seeds needed"])
+
+
+def test_pairs_differ_in_nothing_else():
+    """Those that x and y alone would make pairs differ in their batch sizes too."""
+    log = grid_log("val_accuracy", flat(0.5, 0.75))
+    log.results["batch_size"] = log.results["model.x"] * 8
+    assert verdict(log, X_EFFECT).verdict == "not run"
+
+
+def test_pairs_are_counted_as_what_they_are():
+    noise = np.random.default_rng(2).normal(size=16)
+    points = {(1, y): [0.0] for y in range(16)}
+    points |= {(2, y): [value] for y, value in enumerate(noise - noise.mean() + 0.1)}
+    found = verdict(grid_log("val_accuracy", points), X_EFFECT)
+    assert (found.verdict, found.n) == ("inconclusive", 16)
+    assert found.note == "16 matched pairs: observed for the claim, but not beyond doubt"
+    assert "over 16 matched pairs" in found.observed
+    assert math.isnan(found["seeds needed"]), "more seeds give no more pairs"
+    two = {point: values for point, values in points.items() if point[1] < 2}
+    assert verdict(grid_log("val_accuracy", two), X_EFFECT).note.startswith("2 matched pairs: ")
+    one = {point: values for point, values in points.items() if point[1] < 1}
+    assert verdict(grid_log("val_accuracy", one), X_EFFECT).note.startswith("1 matched pair: ")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected", "count"),
+    [
+        # One infinite time leaves the signs: six of them are enough, five are not.
+        ([math.inf, 12, 13, 11, 12, 13], "reproduced", 6),
+        ([math.inf, 12, 13, 11, 12], "inconclusive", 5),
+        ([12, 12.5, 13, 11, 12], "reproduced", 5),
+        ([math.inf] * 3, "reproduced", 3),
+    ],
+)
+def test_a_time_without_end_is_longer_than_every_other(times, expected, count):
+    points = {(1, y): [5.0 + y / 10] for y, _ in enumerate(times)}
+    points |= {(2, y): [time] for y, time in enumerate(times)}
+    metric = "processor_seconds_to_target"
+    found = verdict(grid_log(metric, points), X_EFFECT | {"metric": metric})
+    assert (found.verdict, found.n) == (expected, count)
+    back = verdict(grid_log(metric, points), X_EFFECT | {"metric": metric, "a": 1, "b": 2})
+    assert back.verdict == expected.replace("reproduced", "contradicted")
+
+
+def test_pairs_that_both_never_end_tell_nothing():
+    metric = "processor_seconds_to_target"
+    points = flat(5.0, 7.0) | {(1, 4): [math.inf], (2, 4): [math.inf]}
+    found = verdict(grid_log(metric, points), X_EFFECT | {"metric": metric})
+    assert (found.verdict, found.n) == ("reproduced", 3)
+
+
+def endless(axis):
+    """A grid whose numbers grow along an axis and are infinite at its end."""
+    return {
+        point: [point[axis] + sum(point) / 9 if point[axis] < 3 else math.inf] * 3
+        for point in ranked(1, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("points", "expected", "count"),
+    [
+        # What never ends takes the last ranks, however far the others lie apart.
+        (endless(axis=0), "reproduced", 3),
+        (endless(axis=1), "contradicted", 3),
+        # Where neither tells anything apart, neither does so better.
+        ({point: [0.5] * 3 for point in ranked(1, 1)}, "contradicted", 3),
+        # A seed that one trial lacks would compare other trials.
+        (ranked(1, 0.1) | {(1, 1): [1.1] * 3}, "reproduced", 3),
+    ],
+)
+def test_settings_separate_by_their_share_of_the_ranks(points, expected, count):
+    found = verdict(grid_log("val_accuracy", points), CASES["separates"][0])
+    assert (found.verdict, found.n) == (expected, count), found.observed
+
+
+def test_every_strong_setting_beats_every_weak_one():
+    """The batch size goes with x, so that it tells apart less than x and more than y."""
+    log = grid_log("val_accuracy", ranked(1, 0.1))
+    log.results["batch_size"] = np.where(log.results["model.x"] == 1, 8, 16)
+    for strong, weak, expected in [
+        (["model.x"], ["batch_size", "model.y"], "reproduced"),
+        (["model.x", "batch_size"], ["model.y"], "reproduced"),
+        (["model.x", "model.y"], ["batch_size"], "contradicted"),
+        (["batch_size"], ["model.y", "model.x"], "contradicted"),
+    ]:
+        settings = {"is": "separates", "sweep": "s", "strong": strong, "weak": weak}
+        assert verdict(log, settings).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("trials", "changes", "observed", "count"),
+    [
+        (repeated([0.25, 0.25, 0.25]), {}, "0.25", 3),
+        # Divided by the mean of the two, 0.625.
+        (repeated([0.25, 0.25, 0.25]), {"relative": True}, "0.4", 3),
+        (repeated([0.25, -0.25, 0.25]), {}, "0.25", 3),
+        # Only the first two seeds count, and only trials that have both, finite.
+        ({name: [0.5, 0.75, 9.0] for name in "abc"}, {}, "0.25", 3),
+        (repeated([0.25] * 3) | {"single": [9.0], "endless": [0.5, math.inf]}, {}, "0.25", 3),
+        (repeated([0.25] * 3), {"trial": "r1"}, "0.25", 1),
+        ({"single": [9.0]}, {}, "", 0),
+    ],
+)
+def test_repeats_are_the_changes_between_two_seeds(trials, changes, observed, count):
+    predicate = CASES["repeats"][0] | {"low": 0.0, "high": 1.0} | changes
+    found = verdict(log_of(trials=trials), predicate)
+    assert found.n == count
+    if count:
+        assert f"val_accuracy: {observed} over {count} repeated trial" in found.observed
+        kind = "relative change" if changes.get("relative") else "change"
+        assert found.observed.startswith(f"{kind} with another seed of ")
+    assert found.verdict == {3: "reproduced", 1: "inconclusive", 0: "not run"}[count]
+
+
+def test_a_single_repeated_trial_is_called_so():
+    found = verdict(log_of(trials=repeated([0.02])), CASES["repeats"][0])
+    assert found.note == "1 repeated trial: observed for the claim, but not beyond doubt"
+    assert math.isnan(found["seeds needed"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "count"),
+    [
+        ({"predicted": "Shirt", "low": 0.65, "high": 0.75}, "reproduced", 5),
+        ({"actual": "Coat", "low": 0.0, "high": 0.0}, "contradicted", 5),
+        # What is never predicted is a share of nothing, not a missing number.
+        ({"predicted": "Bag", "low": None, "high": 0.0}, "reproduced", 5),
+        ({"actual": "Bag"}, "not run", 0),
+        ({"trial": "b"}, "not run", 0),
+    ],
+)
+def test_confusions_are_shares_of_the_true_class(changes, expected, count):
+    found = verdict(confused_log({"a": around(0.3)}), CONFUSES | changes)
+    assert (found.verdict, found.n) == (expected, count), found.observed
 
 
 # --- several parts ---------------------------------------------------------------------------
@@ -587,13 +877,13 @@ def no_difference():
     return tuple(np.array([table[column] for table in tables]) for column in ("verdict", "p"))
 
 
-def fair_count(level):
-    """What a count of `DRAWS` decisions at a level stays below in 99 of 100 cases.
+def fair_count(level, draws=DRAWS):
+    """What a count of decisions at a level stays below in 99 of 100 cases, of 1000 `draws`.
 
     The t-test decides exactly `level` of the draws without a difference; a fixed number of draws
     scatters around it, by 0.7 points at five percent.
     """
-    return stats.binom.ppf(0.99, DRAWS, level)
+    return stats.binom.ppf(0.99, draws, level)
 
 
 def test_one_claim_without_a_difference_is_rarely_decided(no_difference):
@@ -631,6 +921,20 @@ def test_differences_of_three_standard_deviations_are_found_among_several_claims
     assert np.mean([verdicts == "reproduced" for verdicts in found]) >= 0.9
 
 
+def test_an_effect_that_is_none_is_rarely_decided():
+    """Pairs of equal trials, whatever luck the two of a pair share: LEVEL of the claims."""
+    count, random = 300, np.random.default_rng(1337)
+    results = grid_log("val_accuracy", {(x, y): [0.0] for x in (1, 2) for y in range(4)}).results
+    luck = np.tile(random.normal(size=4), 2)
+    found = []
+    for noise in random.normal(size=(count, len(results))):
+        log = RunLog(results.assign(val_accuracy=luck + noise), pd.DataFrame())
+        found.append(judge(log, claim(X_EFFECT)).loc["C1", "verdict"])
+    decided = found.count("reproduced") + found.count("contradicted")
+    assert 0.02 * count < decided <= fair_count(evidence.LEVEL, count)
+    assert decided + found.count("inconclusive") == count
+
+
 # --- what is no claim ------------------------------------------------------------------------
 
 
@@ -655,6 +959,10 @@ def test_differences_of_three_standard_deviations_are_found_among_several_claims
         ({"is": "largest_rise", "trial": "a"}, "either at_most or at_least"),
         ({"is": "largest_rise", "trial": "a", "at_most": 1, "at_least": 1}, "either at_most"),
         ({"is": "chance", "metric": "val_loss", "trial": "a", "tolerance": 0.1}, "accuracy"),
+        ({"is": "repeats", "trial": "a"}, "give low, high or both"),
+        (CONFUSES | {"low": None, "high": None}, "give low, high or both"),
+        ({"is": "separates", "sweep": "s", "strong": [], "weak": ["model.x"]}, "strong"),
+        ({"is": "effect", "sweep": "s", "axis": "model.x", "a": 1}, "b"),
     ],
 )
 def test_predicate_that_cannot_be_meant_is_refused(predicate, message):

@@ -204,6 +204,27 @@ def test_limits_take_the_first_images_from_the_same_cache(tmp_path):
         data.load(DataSpec(name="digits", test_images=298), None, tmp_path)
 
 
+def test_the_test_images_can_be_the_validation_images(fashion):
+    dataset, originals = load(fashion, name="fashion_mnist", validation="test"), arrays()
+    np.testing.assert_array_equal(dataset.train.ids, np.arange(LEARNING))
+    np.testing.assert_array_equal(dataset.train.images[..., 0], originals[IMAGES])
+    np.testing.assert_array_equal(dataset.train.labels, originals[LABELS])
+    for field in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(
+            getattr(dataset.validation, field), getattr(dataset.test, field)
+        )
+    assert len(load(fashion, name="fashion_mnist").train) == 40
+    assert len(list((fashion.parent / "cache").iterdir())) == 2
+    limits = {"train_images": 7, "validation_images": 5, "test_images": 6}
+    cut = load(fashion, name="fashion_mnist", validation="test", **limits)
+    assert [len(getattr(cut, part)) for part in PARTS] == [7, 5, 6]
+    np.testing.assert_array_equal(cut.train.labels, originals[LABELS][:7])
+    np.testing.assert_array_equal(cut.validation.images, cut.test.images[:5])
+    assert len(list((fashion.parent / "cache").iterdir())) == 2, "limits need no other files"
+    with pytest.raises(DataError, match=r"data\.validation_images: 21 .* the validation part"):
+        load(fashion, name="fashion_mnist", validation="test", validation_images=21)
+
+
 def test_a_cached_data_set_needs_its_source_no_more(fashion):
     first = load(fashion, name="fashion_mnist")
     for file in (fashion / "fashion-mnist").iterdir():
@@ -400,6 +421,7 @@ def test_an_unknown_name_lists_the_known_ones():
         {"validation_fraction": 1.0},
         {"validation_fraction": float("nan")},
         {"split_seed": -1},
+        {"validation": "tests"},
         {"train_images": 0},
         {"test_images": True},
         {"images": 3},

@@ -1,6 +1,7 @@
 """Declarations: what the file may say, what it expands to, and what gives a trial its identity."""
 
 import copy
+import hashlib
 import json
 import re
 import subprocess
@@ -85,6 +86,27 @@ def test_every_kind_of_predicate_but_divergence_is_in_the_example(content):
     assert len(kinds) == 12
 
 
+# --- the declaration of fmnist_grid ----------------------------------------------------------
+
+
+def test_grid_declares_every_published_training():
+    grid = experiment.load("fmnist_grid")
+    published = {name: sweep.trials for name, sweep in grid.sweeps.items() if sweep.published}
+    assert published == {"baseline": 1, "grid1": 72, "grid2": 48, "special": 4, "overfit": 1}
+    full = {trial.name: trial for trial in expand(grid)}
+    assert sum(full[name].sweep in published for name in full) == 126
+    assert len(full) == sum(sweep.trials for sweep in grid.sweeps.values())
+    for profile in ("smoke", "small"):
+        trials = expand(grid, profile)
+        assert {trial.name for trial in trials} <= set(full)
+        assert {trial.sweep for trial in trials} >= set(published)
+    assert {trial.data.validation for trial in expand(grid)} == {"test", "split"}
+    small = {trial.name for trial in expand(grid, "small")}
+    best = {"c16k5-c32k5-d100", "c16k5-c32k5-d64", "c8k3-c8k3-d64"}
+    fastest = {"c8k3-c8k3-d100", "c8k5-c8k3-d64", "c8k3-c8k5-d100"}
+    assert best | fastest <= small
+
+
 # --- wrong declarations ----------------------------------------------------------------------
 
 
@@ -117,6 +139,20 @@ CNN1 = ("sweeps", "cnn", "entries", 0)
 TABLE = ("published", "tables", 0)
 READING = ("published", "readings", 0)
 VALUE = {"is": "value", "metric": "val_accuracy", "trial": "cnn1", "low": 0.5}
+EFFECT = {
+    "is": "effect", "metric": "val_accuracy", "sweep": "vgg_sgd", "axis": "optimizer.momentum",
+    "a": 0.9, "b": 0.0,
+}  # fmt: skip
+SEPARATES = {
+    "is": "separates", "metric": "val_accuracy", "sweep": "vgg_sgd",
+    "strong": ["optimizer.momentum"], "weak": ["optimizer.learning_rate"],
+}  # fmt: skip
+MOMENTUM = {"grid": {"optimizer.momentum": [0.9]}}
+
+
+def target(**settings):
+    return change(*CNN1, "callbacks", to=[{"name": "stop_at_target"} | settings])
+
 
 # What is changed, and what the message says besides the file.
 WRONG = {
@@ -184,6 +220,36 @@ WRONG = {
         change("profiles", "full", "cut", to={"grid": {"optimizer.momentum": [0.9]}}),
         "profiles.full: grid.optimizer.momentum",
     ),
+    "kept trial that the sweep lacks": (
+        change("profiles", "full", "sweeps", to={"vgg_sgd": MOMENTUM | {"keep": ["vgg2-lr9"]}}),
+        "profiles.full: keep: sweep vgg_sgd has no trial 'vgg2-lr9'",
+    ),
+    "kept trial of another sweep": (
+        change("profiles", "full", "sweeps", to={"vgg_sgd": MOMENTUM | {"keep": ["cnn1"]}}),
+        "profiles.full: keep: sweep vgg_sgd has no trial 'cnn1'",
+    ),
+    "kept trial that is no name": (
+        change("profiles", "full", "sweeps", to={"vgg_sgd": {"keep": ["../vgg"]}}),
+        "profiles.full.sweeps.vgg_sgd.keep.0: .*cannot name a folder",
+    ),
+    "target above one": (target(target=90), r"cnn1.*callbacks.0.stop_at_target.target: .*1"),
+    "target of nothing": (target(target=0), r"cnn1.*callbacks.0.stop_at_target.target: .*0"),
+    "no target": (target(), r"cnn1.*callbacks.0.stop_at_target.target: missing key"),
+    "target for a loss": (
+        target(target=0.9, monitor="val_loss"),
+        r"cnn1.*callbacks.0.stop_at_target.monitor: .*'accuracy' or 'val_accuracy'",
+    ),
+    "setting of another callback": (
+        target(target=0.9, patience=3),
+        r"cnn1.*callbacks.0.stop_at_target.patience: unknown key",
+    ),
+    "unknown callback": (target(name="stop"), r"cnn1.*callbacks.0: .*'stop_at_target'"),
+    "batches of no test image": (change(*CNN1, "test_batch_size", to=0), "cnn1.*test_batch_size"),
+    "shuffle in words": (change(*CNN1, "shuffle", to="always"), "cnn1.*shuffle"),
+    "other validation images": (
+        change("data", "validation", to="train"),
+        "cnn1.*data.validation: .*'split' or 'test'",
+    ),
     "data set that no sweep uses": (
         change("profiles", "smoke", "data_sets", to={"fashion_mnist_fiv": "digits"}),
         "profiles.smoke: data_sets.fashion_mnist_fiv",
@@ -242,6 +308,30 @@ WRONG = {
     "claim about a setting that no trial has": (
         claim(holds=[VALUE | {"trial": {"where": {"batch_size": [31, 33]}, "take": "max"}}]),
         r"claims.Z01: where: no trial has batch_size: \[31, 33\]",
+    ),
+    "effect of an unknown setting": (
+        claim(holds=[EFFECT | {"axis": "momentum"}]),
+        "claims.Z01: where: no trial has momentum: 0.9",
+    ),
+    "effect of a value that the grid lacks": (
+        claim(holds=[EFFECT | {"b": 0.5}]),
+        "claims.Z01: where: no trial has optimizer.momentum: 0.5",
+    ),
+    "effect in an unknown sweep": (
+        claim(holds=[EFFECT | {"sweep": "vgg_sdg"}]),
+        "claims.Z01: no sweep is called 'vgg_sdg'",
+    ),
+    "unknown setting that separates": (
+        claim(holds=[SEPARATES | {"strong": ["momentum"]}]),
+        r"claims.Z01: sweep vgg_sgd has no setting \['momentum'\]; known: .*optimizer.momentum",
+    ),
+    "unknown setting that does not separate": (
+        claim(holds=[SEPARATES | {"weak": ["optimizer.learning_rate", "width"]}]),
+        r"claims.Z01: sweep vgg_sgd has no setting \['width'\]",
+    ),
+    "confusions of an unknown trial": (
+        claim(holds=[VALUE | {"is": "confuses", "trial": "cnn8", "actual": "a", "predicted": "b"}]),
+        "claims.Z01: no trial is called 'cnn8'",
     ),
     "unknown key of a selection": (
         claim(holds=[VALUE | {"trial": {"typo": 1, "take": "max"}}]),
@@ -431,6 +521,22 @@ def test_grid_of_a_profile_leaves_the_order_and_the_other_axes(content, load):
     ]
 
 
+def test_a_profile_can_keep_single_trials_of_a_grid_it_cuts(content, load):
+    content = copy.deepcopy(content)
+    cut = content["profiles"]["full"]["sweeps"] = {"vgg_sgd": dict(MOMENTUM)}
+    names = ["vgg2-lr0.001-m0.9", "vgg2-lr0.1-m0.0", "vgg2-lr0.1-m0.9"]
+    for keep, expected in [
+        (["vgg2-lr0.1-m0.0"], names),
+        (["vgg2-lr0.1-m0.9", "vgg2-lr0.1-m0.0"], names),  # the first one is there anyhow
+        ([], [names[0], names[2]]),
+    ]:
+        cut["vgg_sgd"]["keep"] = keep
+        found = [trial for trial in expand(load(content)) if trial.sweep == "vgg_sgd"]
+        assert [trial.name for trial in found] == expected, "in the order of the grid"
+    whole = {t.name: t.digest for t in expand(load(SOURCE.read_text()))}
+    assert all(whole[trial.name] == trial.digest for trial in found)
+
+
 def test_grid_can_go_through_whole_settings(content, load):
     content = copy.deepcopy(content)
     content["sweeps"]["vgg_sgd"] |= {
@@ -513,6 +619,16 @@ MEANINGS = {
     "test images": {"data": {"name": "digits_pairs", "test_images": 100}},
     "split": {"data": {"name": "digits_pairs", "split_seed": 1}},
     "image size": {"data": {"name": "digits_pairs", "image_size": 32}},
+    "validation images": {"data": {"name": "digits_pairs", "validation": "test"}},
+    "order": {"shuffle": True},
+    "recorded batches": {"record_batches": True},
+    "test batches": {"test_batch_size": 32},
+    "another size of test batches": {"test_batch_size": 16},
+    "target": {"callbacks": [{"name": "stop_at_target", "target": 0.9}]},
+    "another target": {"callbacks": [{"name": "stop_at_target", "target": 0.8}]},
+    "monitor": {
+        "callbacks": [{"name": "stop_at_target", "target": 0.9, "monitor": "val_accuracy"}]
+    },
 }
 
 
@@ -536,11 +652,34 @@ def test_identity_follows_the_meaning(make_tiny):
         {"callbacks": []},
         {"optimizer": {"name": "adam", "learning_rate": 0.001, "momentum": 0.0, "rho": None}},
         {"optimizer": {"learning_rate": 1e-3, "name": "adam"}},
+        {"shuffle": False, "record_batches": False, "test_batch_size": None},
     ],
 )
 def test_identity_ignores_names_and_defaults(make_tiny, changes):
     assert make_tiny(**changes).digest == make_tiny().digest
     assert hash(make_tiny(**changes)) == hash(make_tiny())
+
+
+def test_settings_added_later_leave_old_results_valid(make_tiny, zoo):
+    """The identities are those of the first published results, and of settings spelt out."""
+    meaning = {
+        "data": {
+            "name": "digits_pairs",
+            "train_images": 160,
+            "validation_images": 60,
+            "test_images": 60,
+            "fingerprint": "sklearn-digits",
+        },
+        "model": {"name": "lenet"},
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "epochs": 3,
+        "batch_size": 32,
+        "seed": 1337,
+    }
+    text = json.dumps([1, meaning], sort_keys=True)
+    assert make_tiny().digest == hashlib.sha256(text.encode()).hexdigest()[:10]
+    digests = {trial.name: trial.digest for trial in expand(zoo, "smoke")}
+    assert (digests["cnn1"], digests["vgg1"]) == ("b407a45a11", "2f649c4869")
 
 
 def test_options_are_the_same_in_any_order(make_tiny):
@@ -577,3 +716,9 @@ def test_hyper_parameters_are_flat_and_plain(zoo):
     assert settings["model.kernel_sizes"] == "[3, 3]"
     assert (settings["optimizer"], settings["optimizer.learning_rate"]) == ("adam", 0.001)
     assert all(isinstance(value, bool | int | float | str) for value in settings.values())
+    assert "target" not in settings
+
+
+def test_hyper_parameters_name_the_target(make_tiny):
+    settings = make_tiny(callbacks=[{"name": "stop_at_target", "target": 0.9}]).hyper_parameters()
+    assert (settings["target"], settings["reduce_lr_on_plateau"]) == (0.9, False)

@@ -57,6 +57,12 @@ RESNET_POOLED = """
     2x2x256 295168, 2x2x256 1024, 2x2x256 590080, 2x2x256 33024, 2x2x256 1024,
     2x2x256 590080, 2x2x256 1024, 2x2x256 590080, 2x2x256 1024,
     1x1x256 0, 5 1285"""
+CONV_PAIR = """
+    26x26x16 160, 24x24x16 2320, 100 921700, 5 505"""
+MLP = "256 200960, 256 65792, 256 65792, 5 1285"
+CIFAR_CNN = """
+    30x30x256 6656, 15x15x256 0, 17x17x256 1638656, 8x8x256 0, 10x10x256 1638656, 5x5x256 0,
+    7x7x256 1638656, 3x3x256 0, 5x5x256 1638656, 2x2x256 0, 128 131200, 64 8256, 5 325"""
 
 # name, options, total parameters, trainable parameters, rows
 FACTORIES = [
@@ -70,6 +76,9 @@ FACTORIES = [
     ("lenet_wide", {}, 368_749, 368_749, LENET_WIDE),
     ("resnet", {}, 11_183_621, 11_175_813, RESNET),
     ("resnet", {"max_pool": True}, 2_782_981, 2_779_269, RESNET_POOLED),
+    ("conv_pair", {}, 924_685, 924_685, CONV_PAIR),
+    ("mlp", {}, 333_829, 333_829, MLP),
+    ("cifar_cnn", {}, 6_701_061, 6_701_061, CIFAR_CNN),
 ]
 
 
@@ -179,6 +188,64 @@ def test_options_reach_the_layers():
     assert models.default_options("alexnet") == {"dropout": 0.5}
 
 
+SMALL = {"filters1": 8, "filters2": 8}
+LARGE = {"filters1": 64, "filters2": 64, "kernel1": 5, "kernel2": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [
+        ({}, 925_190),
+        ({"padding": "same"}, 1_257_990),
+        (SMALL, 462_574),
+        (SMALL | {"padding": "same"}, 628_974),
+        (LARGE, 2_665_238),
+        (LARGE | {"padding": "same"}, 5_122_838),
+        # A convolution of 8 3x3 filters over 8 maps has 584 parameters, whatever the size.
+        (SMALL | {"deeper_by": 3}, 462_574 + 3 * 584),
+    ],
+)
+def test_conv_pair_has_as_many_parameters_as_the_grid_says(options, total):
+    model = models.build("conv_pair", (28, 28, 1), 10, **options)
+    assert parameter_counts(model)["trainable_params"] == total == model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "limit"),
+    [
+        ("glorot_uniform", lambda fan_in, fan_out: np.sqrt(6 / (fan_in + fan_out))),
+        ("he_uniform", lambda fan_in, fan_out: np.sqrt(6 / fan_in)),
+        # Cut off at two standard deviations of a normal distribution that this makes 0.88 as wide.
+        ("glorot_normal", lambda fan_in, fan_out: 2 * np.sqrt(2 / (fan_in + fan_out)) / 0.87962566),
+    ],
+)
+def test_conv_pair_starts_with_the_declared_weights_and_no_biases(initializer, limit):
+    keras.utils.set_random_seed(1)
+    model = built("conv_pair", initializer=initializer)
+    layers = [layer for layer in model.layers if layer.weights]
+    assert [layer.name for layer in layers] == ["conv1", "conv2", "dense1", "predictions"]
+    for layer in layers:
+        kernel, bias = layer.get_weights()
+        assert not bias.any()
+        window = np.prod(kernel.shape[:-2])
+        widest = limit(window * kernel.shape[-2], window * kernel.shape[-1])
+        assert 0.9 * widest < np.abs(kernel).max() <= widest * (1 + 1e-6)
+        assert np.abs(kernel.mean()) < 0.15 * widest
+
+
+def test_conv_pair_grows_deeper_without_shrinking_its_maps():
+    options = {"filters1": 4, "filters2": 6, "kernel2": 5}
+    plain, deeper = (built("conv_pair", **options, deeper_by=depth) for depth in (0, 3))
+    names = [layer.name for layer in deeper.layers if "conv" in layer.name]
+    assert names == [f"conv{number}" for number in range(1, 6)]
+    assert {deeper.get_layer(name).output.shape for name in names[1:]} == {
+        plain.get_layer("conv2").output.shape
+    }
+    assert [deeper.get_layer(name).kernel_size for name in names] == [(3, 3), (5, 5)] + [(3, 3)] * 3
+    assert all(deeper.get_layer(name).activation is keras.activations.relu for name in names)
+    assert deeper.get_layer("dense1").kernel.shape == plain.get_layer("dense1").kernel.shape
+
+
 @pytest.mark.parametrize(
     ("name", "side", "options", "sentence"),
     [
@@ -188,6 +255,9 @@ def test_options_reach_the_layers():
         ("cnn", 28, {"leaky_relu": "before"}, r"'after_relu' or 'instead', not 'before'"),
         ("cnn", 28, {"kernel_sizes": 3}, r"kernel_sizes is a list of 2 sizes, not 3"),
         ("alexnet", 48, {"dropout": 2}, r"between 0 and 1"),
+        ("conv_pair", 28, {"padding": "sam"}, r"'conv_pair' .* cannot be built: .*padding"),
+        ("conv_pair", 28, {"initializer": "kaiming"}, r"cannot be built: .*kaiming"),
+        ("conv_pair", 28, {"pool": 2}, r"no option 'pool'; its options are: filters1, kernel1"),
         ("resnet", 8, {}, r"nothing is left after layer 'pool'; larger images are needed"),
     ],
 )

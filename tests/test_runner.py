@@ -6,11 +6,13 @@ import signal
 import threading
 import time
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
 from refit import events, runlog, runner
-from refit.errors import DataError, DeclarationError, TrialError
+from refit.errors import DataError, DeclarationError, ReportError, TrialError
 from refit.storage import RESULT
 
 ENDLESS = 5000
@@ -71,6 +73,59 @@ def test_events_hold_the_curves_and_the_settings(four):
         settings = events.read_hparams(folder / trial.directory)
         assert settings["optimizer.learning_rate"] == trial.optimizer.learning_rate
         assert settings["model"] == trial.model.name
+
+
+def test_settings_are_those_in_which_the_trials_of_a_sweep_differ(four, make_tiny):
+    trials, folder, _ = four
+    late = make_tiny(name="late", model={"name": "lenet", "options": {"activation": "relu"}})
+    elsewhere = make_tiny(name="elsewhere", sweep="other", batch_size=8)
+    log = runlog.read([*trials, late, elsewhere], folder)
+    settings = log.settings("tests")
+    assert settings.index.tolist() == ["lenet1", "lenet2", "wide", "sgd", "late"]
+    columns = {"model", "model.activation", "optimizer", "optimizer.learning_rate"}
+    assert set(settings) == columns, "neither a seed nor what all have in common"
+    assert settings.loc["sgd", ["model", "optimizer"]].tolist() == ["lenet", "sgd"]
+    assert settings["optimizer.learning_rate"].tolist() == [0.001] * 3 + [0.01, 0.001]
+    assert settings["model.activation"].dropna().to_dict() == {"late": "relu"}
+    for sweep, names in (("other", ["elsewhere"]), ("nowhere", [])):
+        assert log.settings(sweep).index.tolist() == names
+        assert log.settings(sweep).columns.empty, "one trial does not differ"
+
+
+def test_tables_survive_storage(make_tiny, tmp_path):
+    """Those of a training that never reached its target, and of one that is not done."""
+    target = make_tiny(epochs=1, callbacks=[{"name": "stop_at_target", "target": 1}])
+    runner.check(runner.run([target], tmp_path))
+    log = runlog.read([target, make_tiny(name="missing")], tmp_path)
+    log.save(tmp_path)
+    stored = runlog.read_csv(tmp_path)
+    for name in ("results", "curves", "confusions"):
+        kept = getattr(stored, name).fillna({"reason": ""})
+        pd.testing.assert_frame_equal(kept, getattr(log, name), check_dtype=False, check_exact=True)
+    assert log.confusions["count"].sum() == 60
+    assert stored.measure("tiny", "seconds_to_target").tolist() == [np.inf]
+
+
+def test_confusions_are_the_cells_of_the_matrix_that_occur(four):
+    trials, folder, _ = four
+    log = runlog.read(trials, folder)
+    assert set(log.confusions["trial"]) == {trial.name for trial in trials}
+    for trial in trials:
+        matrix, names = runlog.confusion_matrix(trial, folder)
+        rows = log.confusions[log.confusions["trial"] == trial.name]
+        assert (rows["count"] > 0).all()
+        assert set(rows["seed"]) == {trial.seed}
+        cells = rows.pivot(index="true", columns="predicted", values="count")
+        cells = cells.reindex(index=names, columns=names).fillna(0)
+        np.testing.assert_array_equal(cells, matrix)
+
+
+def test_tables_without_one_of_them_are_no_log(four, tmp_path):
+    trials, folder, _ = four
+    runlog.read(trials, folder).save(tmp_path)
+    (tmp_path / runlog.CONFUSIONS_FILE).unlink()
+    with pytest.raises(ReportError, match=r"confusions\.csv: cannot be read"):
+        runlog.read_csv(tmp_path)
 
 
 def test_truncated_event_file_is_read_up_to_the_cut(four, tmp_path):

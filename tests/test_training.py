@@ -8,11 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 
-from refit import runlog, runner
-from refit.storage import RESULT
+from refit import data, paths, runlog, runner, training
+from refit.data import Part
+from refit.declaration import Optimizer
+from refit.events import read_scalars
+from refit.storage import BATCHES, PREDICTIONS, RESULT
 
 DROPOUT_AND_PLATEAU = {
     "model": {"name": "cnn", "options": {"batch_normalization": True}},
@@ -23,6 +28,17 @@ DROPOUT_AND_PLATEAU = {
         {"name": "reduce_lr_on_plateau", "factor": 0.5, "patience": 1, "min_lr": 1e-5}
     ],
 }  # fmt: skip
+RECORDED = {"shuffle": True, "record_batches": True}
+
+
+def stop(target, **settings):
+    return {"callbacks": [{"name": "stop_at_target", "target": target} | settings]}
+
+
+def trained(trial, folder: Path) -> dict:
+    """The result of a trial, which is trained where it has none."""
+    runner.check(runner.run([trial], folder, workers=1))
+    return runner.result_of(trial, folder)
 
 
 def losses(trial, folder: Path) -> list[float]:
@@ -39,8 +55,9 @@ def test_same_trial_gives_the_same_curve_alone_and_beside_others(make_tiny, tmp_
     assert losses(trial, tmp_path / "alone") == losses(trial, tmp_path / "beside")
 
 
-def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tmp_path):
-    trial = make_tiny(**DROPOUT_AND_PLATEAU, epochs=8)
+@pytest.mark.parametrize("changes", [{}, RECORDED], ids=["plain", "recorded"])
+def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tmp_path, changes):
+    trial = make_tiny(**DROPOUT_AND_PLATEAU, **changes, epochs=8)
     runner.check(runner.run([trial], tmp_path / "whole", workers=1))
 
     run_dir = tmp_path / "killed" / trial.directory
@@ -57,6 +74,9 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tm
     result = json.loads((run_dir / RESULT).read_text())
     assert result["resumed_at_epoch"] >= 2
     assert losses(trial, tmp_path / "killed") == losses(trial, tmp_path / "whole")
+    whole, killed = (runlog.batch_curves([trial], tmp_path / name) for name in ("whole", "killed"))
+    pd.testing.assert_frame_equal(killed, whole, check_exact=True)
+    assert len(whole) == (8 * 5 if changes else 0)
 
 
 DRIVER = """
@@ -142,3 +162,194 @@ def test_plateau_halves_the_rate_and_decay_acts_on_top(make_tiny, tmp_path):
     runner.check(runner.run([reduced], tmp_path, workers=1))
     rates = runlog.read([reduced], tmp_path).curves["learning_rate"].tolist()
     assert rates == pytest.approx([1e-7, 1e-7, 5e-8, 2.5e-8])
+
+
+def test_decay_divides_the_rate_by_the_steps():
+    """The formula of Keras 2, on whatever rate a plateau has left."""
+    spec = {"name": "sgd", "learning_rate": 0.1, "decay": 0.5}
+    optimizer = training.build_optimizer(Optimizer.model_validate(spec))
+    weight = keras.Variable([0.0])
+    optimizer.build([weight])
+    expected = 0.0
+    for step, rate in enumerate([0.1, 0.1, 0.1, 0.05]):
+        optimizer.learning_rate = rate
+        optimizer.apply([keras.ops.ones(1)], [weight])
+        expected -= rate / (1 + 0.5 * step)
+        assert float(weight[0]) == pytest.approx(expected)
+
+
+# --- trainings to a target -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val_accuracy"])
+def test_training_ends_after_the_first_epoch_at_the_target(make_tiny, tmp_path, monitor):
+    plain = make_tiny(epochs=5, name="plain")
+    trained(plain, tmp_path)
+    column = {"accuracy": "train_accuracy"}.get(monitor, monitor)
+    curve = runlog.read([plain], tmp_path).curves[column]
+    target = float(curve[:4].max())  # reached exactly, and not by the last epoch first
+    reached = int(np.argmax(curve >= target)) + 1
+    trial = make_tiny(epochs=5, **stop(target, monitor=monitor))
+    metrics = trained(trial, tmp_path)["metrics"]
+    log = runlog.read([trial], tmp_path)
+    assert log.curves[column].tolist() == curve[:reached].tolist()
+    assert (metrics["epochs"], metrics["epochs_to_target"]) == (reached, reached)
+    for metric, column in [
+        ("seconds_to_target", "train_seconds"),
+        ("processor_seconds_to_target", "processor_seconds"),
+    ]:
+        assert metrics[metric] == pytest.approx(log.curves[column].sum(), rel=1e-5)
+        assert log.measure("tiny", metric).tolist() == [metrics[metric]]
+    assert 0 < metrics["seconds_to_target"] < metrics["seconds"], "without validation"
+
+
+def test_target_that_is_not_reached_takes_for_ever(make_tiny, tmp_path):
+    trial = make_tiny(epochs=2, **stop(1.0))
+    metrics = trained(trial, tmp_path)["metrics"]
+    names = ["epochs_to_target", "seconds_to_target", "processor_seconds_to_target"]
+    assert (metrics["epochs"], [metrics[name] for name in names]) == (2, [np.inf] * 3)
+    assert runlog.read([trial], tmp_path).done[names].to_numpy().tolist() == [[np.inf] * 3]
+
+
+def test_training_without_a_target_has_no_time_to_it(make_tiny, tmp_path):
+    metrics = trained(make_tiny(epochs=1), tmp_path)["metrics"]
+    assert not [name for name in metrics if "target" in name or "batch" in name]
+
+
+# --- shuffling -------------------------------------------------------------------------------
+
+
+def orders(seed, epochs=3, images=10, batch_size=4) -> list[list[int]]:
+    """The labels, one per image, as the batches of some epochs bring them."""
+    labels = np.arange(images, dtype=np.int32)
+    pictures = np.broadcast_to(labels[:, None, None, None], (images, 2, 2, 1)).astype(np.uint8)
+    shuffling = training.Shuffling(images, seed)
+    found = []
+    for epoch in range(epochs):
+        shuffling.on_epoch_begin(epoch)
+        batches = list(
+            training.batches(Part(pictures, labels, labels), batch_size, shuffling.order)
+        )
+        assert [len(batch) for _, batch in batches] == [4, 4, 2]
+        for shown, batch in batches:
+            np.testing.assert_allclose(shown[:, 0, 0, 0] * 255, batch, rtol=1e-6)
+        found.append(np.concatenate([batch for _, batch in batches]).tolist())
+    return found
+
+
+def test_every_epoch_has_its_own_order_which_the_seed_decides():
+    first = orders(seed=3)
+    assert len({tuple(order) for order in first}) == 3
+    assert all(sorted(order) == list(range(10)) for order in first)
+    assert first == orders(seed=3)
+    assert first != orders(seed=4)
+
+
+def test_shuffled_training_is_another_one_and_repeats_itself(make_tiny, tmp_path):
+    plain, shuffled = make_tiny(name="plain"), make_tiny(shuffle=True)
+    for folder in ("one", "two"):
+        runner.check(runner.run([plain, shuffled], tmp_path / folder))
+    assert losses(shuffled, tmp_path / "one") == losses(shuffled, tmp_path / "two")
+    assert losses(shuffled, tmp_path / "one") != losses(plain, tmp_path / "one")
+
+
+# --- single batches --------------------------------------------------------------------------
+
+
+def test_recorded_batches_are_all_there_and_change_nothing(make_tiny, tmp_path):
+    plain, recorded = make_tiny(name="plain"), make_tiny(record_batches=True)
+    runner.check(runner.run([plain, recorded], tmp_path))
+    assert losses(recorded, tmp_path) == losses(plain, tmp_path)
+    log = runlog.read([recorded], tmp_path)
+    run_dir = tmp_path / recorded.directory
+    scalars = read_scalars(run_dir / BATCHES)
+    assert {tag: list(values) for tag, values in scalars.items()} == {
+        "batch_loss": list(range(15)), "batch_accuracy": list(range(15)),
+    }  # fmt: skip
+    assert not (tmp_path / plain.directory / BATCHES).exists()
+    for group in ("train", "validation"):
+        assert not [tag for tag in read_scalars(run_dir / group) if "batch" in tag]
+
+    batches = runlog.batch_curves([plain, recorded], tmp_path)
+    assert set(batches["trial"]) == {"tiny"}
+    assert batches["batch"].tolist() == list(range(15))
+    # 160 images are five full batches, so that an epoch's mean is that of its batches.
+    epochs = batches.groupby(batches["batch"] // 5)
+    for column, curve in [("batch_loss", "train_loss"), ("batch_accuracy", "train_accuracy")]:
+        np.testing.assert_allclose(epochs[column].mean(), log.curves[curve], rtol=1e-5)
+    noise = training.batch_measures(batches["batch_loss"].to_numpy())["batch_loss_noise"]
+    assert log.measure("tiny", "batch_loss_noise").tolist() == pytest.approx([noise])
+    assert log.measure("tiny", "batch_loss_oscillation").empty, "too few batches to tell"
+
+
+WHITE = np.random.default_rng(0).normal(0, 0.3, 20_000)
+# Means of 100 batches that go up and down by one: 5 of 9 steps rise.
+WAVE = np.repeat(np.arange(10) % 2, 100).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("losses", "noise", "oscillation"),
+    [
+        (WHITE, pytest.approx(0.3, rel=0.02), pytest.approx(0.3 / 10 / np.sqrt(np.pi), rel=0.1)),
+        (WHITE + np.linspace(500, 0, 20_000), pytest.approx(0.3, rel=0.02), 0.0),
+        (np.linspace(3, 1, 1000), pytest.approx(0, abs=0.002), 0.0),
+        (WAVE, pytest.approx(np.sqrt(9 / 999 / 2)), pytest.approx(5 / 9)),
+        # A block that is not full does not count.
+        (
+            np.r_[WAVE, [9.0] * 99],
+            pytest.approx(np.sqrt((9 + 64) / 1098 / 2)),
+            pytest.approx(5 / 9),
+        ),
+        (np.array([1.0, 3.0]), pytest.approx(np.sqrt(2)), pytest.approx(np.nan, nan_ok=True)),
+        (np.array([1.0, np.nan]), np.inf, np.inf),
+        (np.array([1.0, np.inf, 1.0]), np.inf, np.inf),
+    ],
+)
+def test_noise_is_from_batch_to_batch_and_oscillation_from_block_to_block(
+    losses, noise, oscillation
+):
+    assert training.batch_measures(losses) == {
+        "batch_loss_noise": noise, "batch_loss_oscillation": oscillation,
+    }  # fmt: skip
+
+
+def test_no_batches_have_no_measures():
+    assert training.batch_measures(np.array([])) == {}
+
+
+# --- test images -----------------------------------------------------------------------------
+
+
+def test_mean_over_test_batches_gives_the_smaller_last_one_the_same_weight(make_tiny, tmp_path):
+    trial = make_tiny(test_batch_size=32)
+    metrics = trained(trial, tmp_path)["metrics"]
+    predicted = np.load(tmp_path / trial.directory / PREDICTIONS)
+    right = predicted == data.load(trial.data, None, paths.cache()).test.labels
+    assert metrics["test_accuracy"] == right.mean()
+    expected = (right[:32].mean() + right[32:].mean()) / 2
+    assert metrics["mean_batch_test_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert expected != pytest.approx(right.mean(), abs=1e-6), "else this tells nothing"
+
+
+def test_where_the_test_images_validate_the_last_epoch_has_their_accuracy(make_tiny, tmp_path):
+    plain = make_tiny()
+    trial = make_tiny(data=plain.data.model_dump() | {"validation": "test"})
+    metrics = trained(trial, tmp_path)["metrics"]
+    assert metrics["val_accuracy"] == pytest.approx(metrics["test_accuracy"], abs=1e-6)
+    assert metrics["val_loss"] == pytest.approx(metrics["test_loss"], rel=1e-4)
+
+
+def test_training_interrupted_after_its_last_epoch_still_gets_its_result(make_tiny, tmp_path):
+    trial = make_tiny(**RECORDED, test_batch_size=32)
+    runner.check(runner.run([trial], tmp_path, workers=1, keep_checkpoints=True))
+    run_dir = tmp_path / trial.directory
+    whole, curves = runner.result_of(trial, tmp_path), losses(trial, tmp_path)
+    batches = runlog.batch_curves([trial], tmp_path)
+    (run_dir / RESULT).unlink()
+    again = trained(trial, tmp_path)
+    assert (whole["resumed_at_epoch"], again["resumed_at_epoch"]) == (0, 3)
+    for name in ("metrics", "confusion_matrix", "layers", "data"):
+        np.testing.assert_equal(again[name], whole[name])
+    assert losses(trial, tmp_path) == curves
+    pd.testing.assert_frame_equal(runlog.batch_curves([trial], tmp_path), batches)
+    assert not (run_dir / "checkpoint.npz").exists()
