@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from refit import claims, data, experiment, ledger, paths, runlog, runner, search, storage
-from refit.data import Dataset
+from refit.data import Dataset, Part
 from refit.declaration import Declaration, Profile, Search
 from refit.errors import DeclarationError, TrialError
 from refit.experiment import Trial
@@ -168,18 +168,44 @@ class Study:
         frame = pd.DataFrame([note.model_dump() for note in getattr(self.declaration, kind)])
         return frame.loc[:, (frame != "").any()] if len(frame) else frame
 
+    def selection_check(self, sweep: str) -> pd.DataFrame:
+        """What choosing a sweep's best trial on test images flatters it by, without new trainings.
+
+        The test images are halved, even and odd positions; the trial that is best on one half is
+        measured on the other, which had no part in the choice. One row per half, of the first seed.
+        """
+        trials = [t for t in self.trials if t.sweep == sweep and t.seed == self.trials[0].seed]
+        halves = {}
+        for trial in trials:
+            if runner.result_of(trial, self.runs):
+                right = self._predictions(trial) == self._test(trial).labels
+                halves[trial.name] = {"even": right[::2].mean(), "odd": right[1::2].mean()}
+        rows = []
+        for half, other in (("even", "odd"), ("odd", "even")) if halves else ():
+            winner = max(halves, key=lambda name: halves[name][half])
+            there, elsewhere = halves[winner][half], halves[winner][other]
+            rows.append((half, winner, there, elsewhere, there - elsewhere))
+        columns = ["chosen on", "trial", "accuracy there", "accuracy on the other half", "flattery"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _test(self, trial: Trial) -> Part:
+        return data.load(trial.data, self.data_dir, paths.cache()).test
+
+    def _predictions(self, trial: Trial) -> np.ndarray:
+        """The predicted classes of the test images. Raises TrialError where there are none."""
+        path = self.runs / trial.directory / PREDICTIONS
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise TrialError(f"{path}: cannot be read: {error}") from error
+
     def submission(self, trial: Trial) -> pd.DataFrame:
         """Store a trial's predictions of the test images as `submission.csv`, Id and Label.
 
         Raises TrialError where the trial has no predictions.
         """
-        path = self.runs / trial.directory / PREDICTIONS
-        try:
-            labels = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise TrialError(f"{path}: cannot be read: {error}") from error
-        ids = data.load(trial.data, self.data_dir, paths.cache()).test.ids
-        frame = pd.DataFrame({"Id": ids, "Label": labels})
+        labels = self._predictions(trial)
+        frame = pd.DataFrame({"Id": self._test(trial).ids, "Label": labels})
         storage.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
         return frame
 
