@@ -877,13 +877,13 @@ def no_difference():
     return tuple(np.array([table[column] for table in tables]) for column in ("verdict", "p"))
 
 
-def fair_count(level, draws=DRAWS):
-    """What a count of decisions at a level stays below in 99 of 100 cases, of 1000 `draws`.
+def fair_count(level, count=DRAWS):
+    """How many of `count` draws are decided at a level, at most, in 99 of 100 cases.
 
     The t-test decides exactly `level` of the draws without a difference; a fixed number of draws
     scatters around it, by 0.7 points at five percent.
     """
-    return stats.binom.ppf(0.99, draws, level)
+    return stats.binom.ppf(0.99, count, level)
 
 
 def test_one_claim_without_a_difference_is_rarely_decided(no_difference):
