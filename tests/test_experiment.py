@@ -323,11 +323,11 @@ WRONG = {
     ),
     "unknown setting that separates": (
         claim(holds=[SEPARATES | {"strong": ["momentum"]}]),
-        r"claims.Z01: sweep vgg_sgd has no setting \['momentum'\]; known: .*optimizer.momentum",
+        r"claims.Z01: sweep vgg_sgd does not vary .momentum.; it varies .*optimizer.momentum",
     ),
     "unknown setting that does not separate": (
         claim(holds=[SEPARATES | {"weak": ["optimizer.learning_rate", "width"]}]),
-        r"claims.Z01: sweep vgg_sgd has no setting \['width'\]",
+        r"claims.Z01: sweep vgg_sgd does not vary .width.",
     ),
     "confusions of an unknown trial": (
         claim(holds=[VALUE | {"is": "confuses", "trial": "cnn8", "actual": "a", "predicted": "b"}]),

@@ -143,7 +143,8 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
 
 def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) -> str:
     """Why a predicate cannot be held against the report; empty if it can."""
-    absolute = isinstance(predicate, p.Value | p.Share) and predicate.metric in LEVELS
+    leveled = isinstance(predicate, p.Value | p.Share | p.Confuses)
+    absolute = leveled and predicate.metric in LEVELS
     if reason := ledger.incomparable(profile, rows, absolute):
         return reason
     if rows.empty:
@@ -162,7 +163,7 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     timed = isinstance(predicate, p.Minimum | p.Chance | p.Diverges) or predicate.epochs is not None
     if timed:
         return "fewer epochs than published"
-    if predicate.metric in PACES or METRICS[predicate.metric] == "count":
+    if predicate.metric in {*PACES, "processor_seconds"} or METRICS[predicate.metric] == "count":
         return ""
     # Cutting rounds up, so that every trial allows a range of shares; one must fit all.
     uneven = ((planned - 1) / published).max() >= (planned / published).min()
@@ -185,7 +186,9 @@ def _sized(predicate: p.Predicate) -> bool:
         return False
     if isinstance(predicate, p.Difference):
         return {predicate.low, predicate.high} - {None, 0.0} != set()
-    return isinstance(predicate, p.Value)
+    if isinstance(predicate, p.Effect):
+        return predicate.by != 0
+    return isinstance(predicate, p.Value | p.Confuses | p.Repeats)
 
 
 def _timing(predicate: p.Predicate, rows: pd.DataFrame) -> str:

@@ -187,14 +187,17 @@ def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
     rows = log.settings(claim.sweep)
     others = [name for name in rows if name != claim.axis]
     sides = []
-    for level in (claim.a, claim.b):
+    for level in (claim.a, claim.b) if claim.axis in rows else ():
         wanted = level if isinstance(level, list) else [level]
         chosen = rows[rows[claim.axis].isin(wanted)]
         measured = {trial: _measure(trial, claim, log) for trial in chosen.index}
         values = pd.concat(measured, axis=1) if measured else pd.DataFrame()
         keys = [", ".join(row) for row in chosen[others].astype(str).to_numpy()]
-        sides.append(values.T.groupby(keys).mean() if len(values) else pd.DataFrame())
-    pairs = (sides[0] - sides[1]).mean(axis=1).dropna() if all(map(len, sides)) else pd.Series()
+        # Of a list of levels all must be measured, or the pair would rest on other ones.
+        groups = values.T.groupby(keys)
+        sides.append(groups.agg(lambda part: part.mean(skipna=False)) if len(values) else values)
+    found = len(sides) == 2 and all(map(len, sides))
+    pairs = (sides[0] - sides[1]).mean(axis=1).dropna() if found else pd.Series()
     label = f"effect of {claim.axis} {claim.a} over {claim.b} in {claim.sweep}, {claim.metric}"
     return [Test(label, pairs.astype(float), claim.by, strict=True, unit="matched pair")]
 
@@ -203,10 +206,12 @@ def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[Test]:
     """Per seed: the weakest of the strong settings minus the strongest of the weak ones."""
     rows = log.settings(claim.sweep)
     measured = pd.DataFrame({trial: _measure(trial, claim, log) for trial in rows.index}).dropna()
+    if not set(claim.axes()) <= set(rows):
+        measured = measured.iloc[:0]
     leads = {}
     for seed, values in measured.iterrows():
         ranks = values.rank()
-        share = {axis: _between_groups(ranks, rows[axis]) for axis in [*claim.strong, *claim.weak]}
+        share = {axis: _between_groups(ranks, rows[axis]) for axis in claim.axes()}
         strong, weak = ([share[axis] for axis in axes] for axes in (claim.strong, claim.weak))
         leads[seed] = min(strong) - max(weak)
     names = f"{', '.join(claim.strong)} over {', '.join(claim.weak)}"

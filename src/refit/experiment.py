@@ -23,7 +23,7 @@ from refit import data, paths
 from refit.data import DataSpec
 from refit.declaration import Callback, Cut, Declaration, Model, Optimizer, Profile, Sweep
 from refit.errors import DeclarationError
-from refit.predicates import Epochs, Selection, Separates, Trials
+from refit.predicates import Effect, Epochs, Selection, Separates, Trials
 from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
@@ -91,6 +91,11 @@ class Trial(Strict):
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
             for name, value in flat.items()
         }
+
+
+def is_setting(name: str) -> bool:
+    """Whether a hyper-parameter, by its name in `Trial.hyper_parameters`, is one to compare by."""
+    return name.split(".")[0] in ("model", "optimizer") or name == "batch_size"
 
 
 def names() -> list[str]:
@@ -197,7 +202,11 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
             raise DeclarationError(
                 f"grid.{axis}: the profile names {strangers}, which sweep {name} lacks"
             )
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise DeclarationError(f"sweeps.{name}: grid.{axis}: {twice[0]!r} stands twice")
     if not sweep.grid:
+        if cut.keep:
+            raise DeclarationError(f"keep: sweep {name} has no grid, so nothing is left out of it")
         return sweep.entries
     entries = []
     dropped = set()
@@ -292,17 +301,23 @@ def _check(declaration: Declaration) -> None:
             for predicate in claim.holds:
                 for subject in predicate.subjects():
                     _check_subject(subject, predicate.epochs, trials)
-                if isinstance(predicate, Separates):
-                    known = _settings(predicate.sweep, trials)
-                    if strangers := {*predicate.strong, *predicate.weak} - known:
-                        raise DeclarationError(
-                            f"sweep {predicate.sweep} has no setting {sorted(strangers)}; "
-                            f"known: {', '.join(sorted(known))}"
-                        )
+                if isinstance(predicate, Effect | Separates):
+                    _check_axes(predicate, trials)
 
 
-def _settings(sweep: str, trials: list[Trial]) -> set[str]:
-    return {name for t in trials if t.sweep == sweep for name in t.hyper_parameters()}
+def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
+    """Whether a predicate about settings names some that its sweep varies, and values of theirs."""
+    rows = [t.hyper_parameters() for t in trials if t.sweep == predicate.sweep]
+    values = {name: {row.get(name) for row in rows} for row in rows for name in row}
+    varied = [name for name in values if is_setting(name) and len(values[name]) > 1]
+    for axis in predicate.axes():
+        if axis not in varied:
+            raise DeclarationError(
+                f"sweep {predicate.sweep} does not vary {axis!r}; it varies {', '.join(varied)}"
+            )
+    for level in predicate.levels():
+        if level not in values[predicate.axes()[0]]:
+            raise DeclarationError(f"sweep {predicate.sweep} has no {predicate.axes()[0]}: {level}")
 
 
 def _check_names(trials: Iterable[Trial]) -> None:

@@ -173,6 +173,14 @@ class Effect(Predicate):
             for value in (self.a, self.b)
         ]
 
+    def axes(self) -> list[str]:
+        return [self.axis]
+
+    def levels(self) -> list[Any]:
+        """All values of the axis that are compared."""
+        sides = (self.a, self.b)
+        return [value for side in sides for value in (side if isinstance(side, list) else [side])]
+
 
 class Separates(Predicate):
     """Each of the settings `strong` tells the trials of a sweep apart better than any of `weak`.
@@ -188,6 +196,12 @@ class Separates(Predicate):
 
     def subjects(self) -> list[Trials]:
         return [Selection(sweep=self.sweep, take="mean")]
+
+    def axes(self) -> list[str]:
+        return [*self.strong, *self.weak]
+
+    def levels(self) -> list[Any]:
+        return []
 
 
 class Repeats(Bounded):

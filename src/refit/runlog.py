@@ -17,7 +17,7 @@ import pandas as pd
 from refit import storage
 from refit.errors import ReportError
 from refit.events import read_scalars
-from refit.experiment import Trial
+from refit.experiment import Trial, is_setting
 from refit.predicates import Selection
 from refit.runner import FAILURE, result_of
 from refit.storage import BATCHES
@@ -45,6 +45,8 @@ _COLUMNS = {
         "epoch_cross_entropy": "val_cross_entropy",
     },
 }
+# Columns that stay texts where they look like numbers.
+_TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "true", "predicted"), str)
 _CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
 _TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
 _CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
@@ -129,7 +131,7 @@ class RunLog:
             rows = rows[rows["sweep"] == selection.sweep]
         for setting, wanted in selection.where.items():
             if setting not in rows:
-                raise ReportError(f"no trial has a setting {setting!r}; known: {', '.join(rows)}")
+                return []  # the profile leaves out all trials that have it
             rows = rows[rows[setting].isin(wanted if isinstance(wanted, list) else [wanted])]
         return list(dict.fromkeys(rows["trial"]))
 
@@ -137,7 +139,7 @@ class RunLog:
         """One row per finished trial, of one sweep or of all: settings, and means over seeds."""
         rows = self.done if sweep is None else self.done[self.done["sweep"] == sweep]
         rows = rows.drop(columns=["seed", "digest", "reason", "status"])
-        numbers = [name for name in rows.select_dtypes("number") if not _is_setting(name)]
+        numbers = [name for name in rows.select_dtypes("number") if not is_setting(name)]
         kept = {name: "mean" if name in numbers else "first" for name in rows if name != "trial"}
         return rows.groupby("trial", sort=False).agg(kept).reset_index()
 
@@ -147,7 +149,7 @@ class RunLog:
         Trials that are not done are there too. The index is the trial's name.
         """
         rows = self.results[self.results["sweep"] == sweep].drop_duplicates("trial")
-        rows = rows.set_index("trial")[[name for name in rows if _is_setting(name)]]
+        rows = rows.set_index("trial")[[name for name in rows if is_setting(name)]]
         return rows.loc[:, rows.nunique(dropna=False) > 1]
 
     def curve(self, trial: str, metric: str) -> pd.DataFrame:
@@ -218,7 +220,7 @@ def read_csv(folder: Path) -> RunLog:
     frames = []
     for name in FILES:
         try:
-            frames.append(pd.read_csv(folder / name, float_precision="round_trip"))
+            frames.append(pd.read_csv(folder / name, dtype=_TEXTS))
         except (OSError, ValueError) as error:
             raise ReportError(f"{folder / name}: cannot be read: {error}") from error
     return RunLog(*frames)
@@ -310,11 +312,6 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
     return row | settings | metrics
-
-
-def _is_setting(name: str) -> bool:
-    """Whether a column of the results is a hyper-parameter that an experiment may vary."""
-    return name.split(".")[0] in ("model", "optimizer") or name == "batch_size"
 
 
 def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -84,7 +84,7 @@ def collect(folder: Path) -> Scoreboard:
 def read_table(path: Path) -> pd.DataFrame:
     """A stored table, its texts as texts. Raises ReportError."""
     try:
-        return pd.read_csv(path, float_precision="round_trip", keep_default_na=True)
+        return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read as a table: {error}") from error
 
@@ -107,7 +107,7 @@ def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
 def _disagreements(numbers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Contradicted claims by certainty, then numbers that differ, then claims leaning against."""
     contradicted = verdicts[verdicts["verdict"] == "contradicted"].sort_values("p")
-    against = verdicts["note"].fillna("").str.contains("observed against")
+    against = verdicts["note"].astype(str).str.contains("observed against")
     leaning = verdicts[(verdicts["verdict"] == "inconclusive") & against].sort_values("p")
     differs = numbers[numbers["verdict"] == "differs"]
     size = (differs["difference"] / differs["published"]).abs()

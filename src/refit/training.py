@@ -266,7 +266,15 @@ def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
         "diverged": not np.isfinite(last["loss"]),
         "seconds": sum(seconds),
         "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+        "train_seconds": _median(history, "train_seconds"),
+        "processor_seconds": _median(history, "processor_seconds"),
     }
+
+
+def _median(history: list[dict[str, float]], name: str) -> float:
+    """The median over the epochs but the first; NaN where it was not measured."""
+    values = [row[name] for row in history[1:] or history if name in row]
+    return statistics.median(values) if values else float("nan")
 
 
 def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
@@ -300,7 +308,9 @@ def batch_measures(losses: np.ndarray) -> dict[str, float]:
     blocks = losses[: len(losses) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=1)
     rises = np.diff(blocks).clip(min=0)
     return {
-        "batch_loss_noise": float(np.sqrt((np.diff(losses) ** 2).mean() / 2)),
+        "batch_loss_noise": float(np.sqrt((np.diff(losses) ** 2).mean() / 2))
+        if len(losses) > 1
+        else float("nan"),
         "batch_loss_oscillation": float(rises.mean()) if len(rises) else float("nan"),
     }
 

@@ -29,6 +29,8 @@ LAYOUT = 1
 def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
     """The folder of a data set: a readable name and a hash of all that decides its content."""
     content = {"layout": LAYOUT} | spec.model_dump(exclude=set(LIMITS))
+    if spec.validation == "split":
+        del content["validation"]  # caches are older than this setting
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return cache_dir / f"{spec.name}-{spec.image_size}x{spec.image_size}-{digest[:12]}"
 
@@ -66,6 +68,11 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
     if spec.validation == "test":
         # As the reports that have no validation images: their curves are those of the test set.
         train, validation = decoded.learning, decoded.test
+        if validation.labels is None:
+            raise DataError(
+                f"{spec.name}: its test images have no labels, so they cannot validate a training; "
+                "use validation: split."
+            )
     else:
         train, validation = _split(decoded.learning, spec)
     parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
