@@ -17,11 +17,13 @@ import keras
 import numpy as np
 
 from refit import storage
-from refit.declaration import Callback, StopAtTarget
+from refit.declaration import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
 from refit.events import EventWriter, read_scalars
 from refit.storage import BATCHES, PROGRESS
 
 CHECKPOINT = "checkpoint.npz"
+# Keras writes this format only into files of this ending.
+BEST_WEIGHTS = "best.weights.h5"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
@@ -32,22 +34,29 @@ class OrphanedError(RuntimeError):
     """The process that wanted this training is gone, so nobody waits for its result."""
 
 
-def build(specs: tuple[Callback, ...]) -> list[keras.callbacks.Callback]:
-    """The Keras callbacks that a trial's declaration names."""
-    return [
-        StopTraining(spec.monitor, spec.target)
-        if isinstance(spec, StopAtTarget)
-        else keras.callbacks.ReduceLROnPlateau(
-            monitor=spec.monitor,
-            factor=spec.factor,
-            patience=spec.patience,
-            min_lr=spec.min_lr,
-        )
-        for spec in specs
-    ]
+def build(specs: tuple[Callback, ...], run_dir: Path) -> list[keras.callbacks.Callback]:
+    """The Keras callbacks that a trial's declaration names; what they keep goes to `run_dir`."""
+    return [_build(spec, run_dir) for spec in specs]
 
 
-class StopTraining(keras.callbacks.Callback):
+def _build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
+    match spec:
+        case StopAtTarget():
+            return TargetStop(spec.monitor, spec.target)
+        case StopWhenStagnant():
+            return StagnationStop(spec.monitor, spec.patience)
+        case KeepBest():
+            return BestWeights(spec.monitor, spec.at_least, run_dir / BEST_WEIGHTS)
+        case ReduceOnPlateau():
+            return keras.callbacks.ReduceLROnPlateau(
+                monitor=spec.monitor,
+                factor=spec.factor,
+                patience=spec.patience,
+                min_lr=spec.min_lr,
+            )
+
+
+class TargetStop(keras.callbacks.Callback):
     """Ends a training after the first epoch whose `monitor` reaches `target`."""
 
     def __init__(self, monitor: str, target: float) -> None:
@@ -58,6 +67,66 @@ class StopTraining(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (logs or {}).get(self.monitor, -math.inf) >= self.target:
             self.model.stop_training = True
+
+
+class StagnationStop(keras.callbacks.Callback):
+    """Ends a training when `monitor` has not risen for `patience` epochs, first after one more.
+
+    Keras's EarlyStopping could stop one epoch earlier, and does not know the untrained network.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.patience = patience
+        self.best = -math.inf
+        self.wait = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        value = (logs or {})[self.monitor]
+        if value > self.best:
+            self.best, self.wait = value, 0
+        else:
+            self.wait += 1
+        if self.wait >= self.patience and epoch + 1 > self.patience:
+            self.model.stop_training = True
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch so far in a file, once `monitor` reaches `at_least`."""
+
+    def __init__(self, monitor: str, at_least: float, path: Path) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.at_least = at_least
+        self.path = path
+        self.best = -math.inf
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        value = (logs or {})[self.monitor]
+        if value <= self.best:
+            return
+        self.best = value
+        if value >= self.at_least:
+            unfinished = self.path.with_name(f".{self.path.name}")
+            self.model.save_weights(unfinished)
+            unfinished.replace(self.path)
+
+
+class TrainEvaluation(keras.callbacks.Callback):
+    """Adds the loss and accuracy of the training images in evaluation mode to an epoch's logs.
+
+    What an epoch reports of its training images is a mean over changing weights, with dropout on.
+    """
+
+    def __init__(self, images: Any) -> None:
+        super().__init__()
+        self.images = images
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        values = self.model.evaluate(self.images, verbose=0, return_dict=True)
+        for name in ("accuracy", "loss"):
+            (logs or {})[f"evaluated_{name}"] = values[name]
 
 
 class LastBatch(keras.metrics.Metric):
@@ -109,6 +178,7 @@ class Recorder(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.others: list[keras.callbacks.Callback] = []
         self.batch_losses: list[float] = []
+        self.untrained: dict[str, float] = {}
         self._counters: list[dict[str, float]] = []
         self._last_sign = 0.0
 
@@ -136,8 +206,22 @@ class Recorder(keras.callbacks.Callback):
         self.history = state["history"]
         self.workers = max(self.workers, state.get("workers", 0))
         self._counters = state["counters"]
+        self.untrained = state.get("untrained", {})
         self.batch_losses = batch_losses
         return len(self.history)
+
+    def measure_untrained(self, train: Any, validation: Any) -> None:
+        """Evaluate the network as it is; its validation accuracy is the first one to surpass."""
+        for name, images in (
+            ("untrained_train_accuracy", train),
+            ("untrained_accuracy", validation),
+        ):
+            self.untrained[name] = self.model.evaluate(images, verbose=0, return_dict=True)[
+                "accuracy"
+            ]
+        for callback in self.others:
+            if isinstance(callback, StagnationStop | BestWeights):
+                callback.best = self.untrained["untrained_accuracy"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         for callback, counters in zip(self.others, self._counters, strict=False):
@@ -208,6 +292,7 @@ class Recorder(keras.callbacks.Callback):
             "arrays": len(variables),
             "history": self.history,
             "batches": len(self.batch_losses),
+            "untrained": self.untrained,
             "workers": self.workers,
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}

@@ -24,6 +24,8 @@ TIMES = {"seconds", "seconds_to_target"} | PACES
 # Numbers that depend on labels and length of training; rankings and differences depend less.
 LEVELS = {
     "train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy",
+    "evaluated_train_accuracy", "evaluated_train_loss", "min_train_loss", "learned",
+    "train_loss_at_min_val_loss", "best_val_accuracy_epoch",
     "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
 }  # fmt: skip
 VERDICTS = (

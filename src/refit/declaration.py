@@ -26,6 +26,7 @@ class Optimizer(Strict):
     """An optimizer with every setting that the reports vary.
 
     `decay` is Keras 2's time decay: the rate of step t is learning_rate / (1 + decay * t).
+    `weight_decay` is PyTorch's: that multiple of every variable, biases too, joins its gradient.
     """
 
     name: Literal["sgd", "adam", "adadelta"]
@@ -33,12 +34,14 @@ class Optimizer(Strict):
     momentum: float = Field(0.0, ge=0, lt=1)
     nesterov: bool = False
     decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
     rho: float | None = Field(None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _options_fit(self) -> "Optimizer":
-        if self.name != "sgd" and (self.momentum or self.nesterov or self.decay):
-            raise ValueError(f"momentum, nesterov and decay belong to sgd, not to {self.name}")
+        for setting in ("momentum", "nesterov", "decay", "weight_decay"):
+            if self.name != "sgd" and getattr(self, setting):
+                raise ValueError(f"{setting} belongs to sgd, not to {self.name}")
         if self.name != "adadelta" and self.rho is not None:
             raise ValueError(f"rho belongs to adadelta, not to {self.name}")
         return self
@@ -55,6 +58,26 @@ class StopAtTarget(Strict):
     target: float = Field(gt=0, le=1)
 
 
+class StopWhenStagnant(Strict):
+    """End the training when `monitor` has not risen for `patience` epochs, first after one more.
+
+    The rule of the CIFAR-10 report's code. Where the untrained network is evaluated, its accuracy
+    is the first that must be surpassed.
+    """
+
+    name: Literal["stop_when_stagnant"]
+    monitor: Literal["val_accuracy"] = "val_accuracy"
+    patience: PositiveInt
+
+
+class KeepBest(Strict):
+    """Keep the weights of the epoch with the highest `monitor`, if it reaches `at_least`."""
+
+    name: Literal["keep_best"]
+    monitor: Literal["val_accuracy"] = "val_accuracy"
+    at_least: float = Field(0.0, ge=0, le=1)
+
+
 class ReduceOnPlateau(Strict):
     """Keras's ReduceLROnPlateau: multiply the rate by `factor` after `patience` stagnant epochs."""
 
@@ -65,7 +88,9 @@ class ReduceOnPlateau(Strict):
     min_lr: float = Field(0.0, ge=0)
 
 
-Callback = Annotated[ReduceOnPlateau | StopAtTarget, Field(discriminator="name")]
+Callback = Annotated[
+    ReduceOnPlateau | StopAtTarget | StopWhenStagnant | KeepBest, Field(discriminator="name")
+]
 
 
 # --- what is run -----------------------------------------------------------------------------

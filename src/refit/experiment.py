@@ -28,6 +28,8 @@ from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
 TRAINING_VERSION = 1
+# An entry's `repetition` moves its seeds by so much, beyond any number of replicates.
+SEED_STEP = 10_000
 # What a trial gets from its place in the declaration; an entry cannot set it.
 GIVEN = ("sweep", "seed", "published_epochs")
 
@@ -41,7 +43,9 @@ class Trial(Strict):
 
     With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
     loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
-    accuracies of batches of that size, which some reports take for the accuracy.
+    accuracies of batches of that size, which some reports take for the accuracy;
+    `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
+    training images after every epoch, with dropout off.
     """
 
     sweep: Name
@@ -58,6 +62,8 @@ class Trial(Strict):
     shuffle: bool = False
     record_batches: bool = False
     test_batch_size: PositiveInt | None = None
+    evaluate_untrained: bool = False
+    evaluate_train: bool = False
 
     @property
     def digest(self) -> str:
@@ -170,6 +176,9 @@ def _expand_sweep(
             if given := [key for key in GIVEN if key in settings]:
                 raise DeclarationError(f"{given[0]}: cannot be set here")
             settings["data"] = _cut_data(settings["data"], profile, cut)
+            repetition = settings.pop("repetition", 0)
+            if not isinstance(repetition, int) or not 0 <= repetition < SEED_STEP:
+                raise DeclarationError(f"repetition: {repetition!r} is not a small whole number")
             published = settings.get("epochs", 1)
             if not isinstance(published, int) or published < 1:
                 raise DeclarationError(f"epochs: {published!r} is not a whole number from 1")
@@ -177,7 +186,8 @@ def _expand_sweep(
             epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
             if "epochs" in settings:
                 settings["epochs"] = min(epochs, cut.max_epochs or epochs)
-            settings |= {"published_epochs": published, "sweep": name, "seed": seed}
+            settings |= {"published_epochs": published, "sweep": name}
+            settings["seed"] = seed + SEED_STEP * repetition
             try:
                 trials.append(Trial.model_validate(settings))
             except pydantic.ValidationError as error:

@@ -17,13 +17,15 @@ Epochs = tuple[PositiveInt, PositiveInt]
 class Selection(Strict):
     """Trials chosen by their hyper-parameters, reduced to one number by `take`.
 
+    With `of_best` it is that of the trial which has, of the same seed, the highest `by`.
     `where` maps dotted paths of a trial to the wanted value or list of values, for example
     `{optimizer.learning_rate: [0.1, 0.2]}`.
     """
 
     sweep: Name | None = None
     where: dict[str, Any] = {}
-    take: Literal["mean", "max", "min"]
+    take: Literal["mean", "max", "min", "of_best"]
+    by: Metric = "best_val_accuracy"
 
 
 Trials = Name | Selection

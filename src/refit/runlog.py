@@ -34,6 +34,8 @@ _COLUMNS = {
         "epoch_accuracy": "train_accuracy",
         "epoch_loss": "train_loss",
         "epoch_cross_entropy": "train_cross_entropy",
+        "epoch_evaluated_accuracy": "evaluated_train_accuracy",
+        "epoch_evaluated_loss": "evaluated_train_loss",
         "epoch_learning_rate": "learning_rate",
         "epoch_seconds": "seconds_per_epoch",
         "epoch_train_seconds": "train_seconds",
@@ -108,7 +110,12 @@ class RunLog:
             chosen = [self.measure(name, metric, epochs, statistic) for name in self.select(trial)]
             if not chosen:
                 return pd.Series(dtype=float)
-            return pd.concat(chosen, axis=1).dropna().agg(trial.take, axis=1)
+            together = pd.concat(chosen, axis=1).dropna()
+            if trial.take != "of_best":
+                return together.agg(trial.take, axis=1)
+            scores = [self.measure(name, trial.by) for name in self.select(trial)]
+            winners = pd.concat(scores, axis=1).loc[together.index].to_numpy().argmax(axis=1)
+            return pd.Series(together.to_numpy()[range(len(winners)), winners], together.index)
         if epochs is None and statistic == "last":
             if trial not in self._places or metric not in self.done:
                 return pd.Series(dtype=float)
@@ -206,6 +213,7 @@ def read(trials: Sequence[Trial], folder: Path) -> RunLog:
         rows.append(_result_row(trial, folder, result))
         if result is not None:
             curves.append(_curve_rows(trial, folder))
+            rows[-1] |= _of_curves(curves[-1], rows[-1])
             confusions += _confusion_rows(trial, result)
     frame = pd.concat(curves) if curves else pd.DataFrame()
     return RunLog(
@@ -312,6 +320,27 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
     return row | settings | metrics
+
+
+def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
+    """The metrics that a trial's curves give; losses that are not numbers are infinite."""
+    if curve.empty:
+        return {}
+    train, validation = (
+        curve[name].fillna(np.inf).reset_index(drop=True) for name in ("train_loss", "val_loss")
+    )
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        rises = [losses.iloc[-1] - losses.min() for losses in (train, validation)]
+        gap = validation.iloc[-1] - train.iloc[-1]
+    return {
+        "min_train_loss": train.min(),
+        "train_loss_at_min_val_loss": train[validation.idxmin()],
+        "train_loss_rise": rises[0],
+        "val_loss_rise": rises[1],
+        "largest_train_loss_rise": train.diff().max() if len(train) > 1 else 0.0,
+        "loss_gap": gap,
+        "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
+    }
 
 
 def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:

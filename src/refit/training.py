@@ -55,19 +55,23 @@ def use_one_thread(workers: int) -> None:
 
 
 class DecayingSGD(keras.optimizers.SGD):
-    """SGD with Keras 2's time decay: step t uses learning_rate / (1 + decay * t).
+    """SGD with Keras 2's time decay and PyTorch's weight decay.
 
-    Keras 3 removed `decay`, and its schedules cannot be combined with ReduceLROnPlateau, which
-    sets the learning rate itself. Here the decay acts on whatever rate is set.
+    Step t uses learning_rate / (1 + decay * t). Keras 3 removed `decay`, and its schedules cannot
+    be combined with ReduceLROnPlateau, which sets the learning rate itself; here the decay acts on
+    whatever rate is set. The gradient becomes g + l2 * w, so that the penalty is l2 / 2 * |w|²;
+    Keras's own weight decay is another where there is momentum.
     """
 
-    def __init__(self, *args: Any, decay: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, decay: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decay = decay
+        self.l2 = l2
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         steps = keras.ops.cast(self.iterations, learning_rate.dtype)
-        super().update_step(gradient, variable, learning_rate / (1.0 + self.decay * steps))
+        rate = learning_rate / (1.0 + self.decay * steps)
+        super().update_step(gradient + self.l2 * variable, variable, rate)
 
 
 def build_optimizer(spec: Optimizer) -> keras.optimizers.Optimizer:
@@ -77,8 +81,8 @@ def build_optimizer(spec: Optimizer) -> keras.optimizers.Optimizer:
     if spec.name == "adadelta":
         return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95)
     settings = {"momentum": spec.momentum, "nesterov": spec.nesterov}
-    if spec.decay:
-        return DecayingSGD(spec.learning_rate, decay=spec.decay, **settings)
+    if spec.decay or spec.weight_decay:
+        return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
     return keras.optimizers.SGD(spec.learning_rate, **settings)
 
 
@@ -175,18 +179,23 @@ def train(
     model.optimizer.build(model.trainable_variables)
 
     recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
-    others = callbacks.build(trial.callbacks)
+    others = callbacks.build(trial.callbacks, run_dir)
     shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
     done = recorder.restore(model, others)
+    in_order = batches(dataset.train, EVALUATION_BATCH)
+    validation = batches(dataset.validation, EVALUATION_BATCH)
+    if trial.evaluate_untrained and not done:
+        recorder.measure_untrained(in_order, validation)
+    evaluation = [callbacks.TrainEvaluation(in_order)] if trial.evaluate_train else []
     log = events.EventWriter(run_dir)
     log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
     fit_started = time.perf_counter()
     model.fit(
         batches(dataset.train, trial.batch_size, *(one.order for one in shuffling)),
-        validation_data=batches(dataset.validation, EVALUATION_BATCH),
+        validation_data=validation,
         epochs=trial.epochs,
         initial_epoch=done,
-        callbacks=[*shuffling, *others, recorder],
+        callbacks=[*shuffling, *others, *evaluation, recorder],
         verbose=0,
     )
     result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
@@ -222,7 +231,7 @@ def _assess(
     ).astype(np.float64)
     np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
     table = layers.layer_table(model)
-    metrics = summarise(recorder.history) | layers.parameter_counts(model)
+    metrics = summarise(recorder.history) | recorder.untrained | layers.parameter_counts(model)
     metrics |= _test(dataset.test, probabilities, trial.test_batch_size)
     metrics |= _to_target(recorder.history, trial)
     metrics |= batch_measures(np.array(recorder.batch_losses))
@@ -247,6 +256,8 @@ def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
     names = {
         "train_accuracy": "accuracy",
         "train_loss": "loss",
+        "evaluated_train_accuracy": "evaluated_accuracy",
+        "evaluated_train_loss": "evaluated_loss",
         "val_accuracy": "val_accuracy",
         "val_loss": "val_loss",
         "train_cross_entropy": "cross_entropy",

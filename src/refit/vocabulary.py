@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 CURVE_METRICS = {
     "train_accuracy": "fraction",
     "train_loss": "nats",
+    # The training images after the epoch, in evaluation mode, where a trial asks for it.
+    "evaluated_train_accuracy": "fraction",
+    "evaluated_train_loss": "nats",
     "val_accuracy": "fraction",
     "val_loss": "nats",
     "seconds_per_epoch": "s",  # validation included
@@ -18,6 +21,7 @@ CURVE_METRICS = {
 }
 TRIAL_METRICS = {
     "best_val_accuracy": "fraction",
+    "best_val_accuracy_epoch": "epoch",
     "min_val_loss": "nats",
     "min_val_loss_epoch": "epoch",
     "test_accuracy": "fraction",
@@ -36,6 +40,17 @@ TRIAL_METRICS = {
     "trainable_params": "count",
     "non_trainable_params": "count",
     "weight_layers": "count",
+    "epochs": "epochs",  # trained
+    "untrained_accuracy": "fraction",  # on the validation images, before the first step
+    "untrained_train_accuracy": "fraction",
+    # Of the curves: how far they rise in the end, and what one was when another was at its best.
+    "min_train_loss": "nats",
+    "train_loss_at_min_val_loss": "nats",
+    "train_loss_rise": "nats",  # last minus lowest
+    "val_loss_rise": "nats",
+    "largest_train_loss_rise": "nats",  # from one epoch to the next
+    "loss_gap": "nats",  # validation minus train, last epoch
+    "learned": "share",  # one where the best validation accuracy exceeds twice guessing, else zero
     "accuracy_gap": "fraction",  # train minus validation, last epoch
     "test_minus_val": "fraction",  # test minus validation accuracy
 }
