@@ -119,20 +119,6 @@ def hparams_session_end(success: bool) -> Any:
     return summary
 
 
-def read_hparams(folder: Path) -> dict[str, Any]:
-    """The hyper-parameters that a trial's event files hold, as the HParams tab reads them."""
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for event in _read_events(path):
-            for value in event.summary.value:
-                if value.tag == hparams_metadata.SESSION_START_INFO_TAG:
-                    content = plugin_data_pb2.HParamsPluginData.FromString(
-                        value.metadata.plugin_data.content
-                    )
-                    items = content.session_start_info.hparams.items()
-                    return {name: getattr(v, v.WhichOneof("kind")) for name, v in items}
-    return {}
-
-
 def _column(name: str, values: list[Any]) -> summary_v2.HParam:
     """A column of the HParams tab: numbers, truth values, or, for anything mixed, text."""
     kinds = {type(value) for value in values}
