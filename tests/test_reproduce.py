@@ -12,6 +12,10 @@ import pytest
 
 from refit import experiment
 
+# Of every experiment: its trials on smoke data, and the published numbers that need no real data.
+TRIALS = {"fmnist_grid": 14, "fmnist_zoo": 20}
+EXACT = {"fmnist_grid": 0, "fmnist_zoo": 51}
+
 
 def refit(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", "from refit.cli import main; main()", *arguments]
@@ -22,7 +26,7 @@ def refit(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def made() -> subprocess.CompletedProcess:
-    return refit("reproduce", "fmnist_zoo")
+    return refit("reproduce")
 
 
 @pytest.fixture(scope="module")
@@ -37,36 +41,54 @@ def copied(pages, tmp_path) -> Path:
     return Path(shutil.copytree(pages, tmp_path / "smoke"))
 
 
-def test_every_published_trial_is_done_and_every_number_is_shown(made, pages):
-    assert "20 of 20 trials" in made.stdout
-    declaration = experiment.load("fmnist_zoo")
-    html = (pages / "fmnist_zoo.html").read_text()
+@pytest.mark.parametrize("name", experiment.names())
+def test_every_trial_is_done_and_every_number_is_shown(made, pages, name):
+    assert f"{name} (smoke): {TRIALS[name]} trials" in made.stdout
+    declaration = experiment.load(name)
+    html = (pages / f"{name}.html").read_text()
+    assert f"{TRIALS[name]} of {TRIALS[name]} trials are done" in html
     for word in ("Question", "Data", "Models", "Training", "Results", "Claims", "Conclusion"):
         assert re.search(rf"<h2[^>]*>{word}", html)
-    assert html.count("data:image/png") >= 10
+    assert html.count("data:image/png") >= 8
     for claim in declaration.claims:
         assert f">{claim.id}<" in html
     for note in [*declaration.assumptions, *declaration.anomalies]:
         assert f">{note.id}<" in html
-    figures = (pages / "fmnist_zoo" / "figures.csv").read_text().splitlines()
+    figures = (pages / name / "figures.csv").read_text().splitlines()
     assert len(figures) == 1 + len(declaration.published.figures)
+
+
+def test_predictions_are_stored_as_the_competition_wants_them(pages):
     submission = (pages / "fmnist_zoo" / "submission.csv").read_text().splitlines()
     assert submission[0] == "Id,Label"
 
 
-def test_demonstration_data_earn_no_verdict(pages):
+def test_what_tuners_found_is_told_for_every_grid(pages):
+    html = (pages / "fmnist_grid.html").read_text()
+    for title in ("Grid 1, the architecture", "Grid 2, the training"):
+        assert f"{title}: what each search finds" in html
+        assert f"{title}: chosen on half of the test images" in html
+    for name in ("grid1", "grid2"):
+        rows = (pages / "fmnist_grid" / f"search_{name}.csv").read_text().splitlines()[1:]
+        assert {row.split(",")[1] for row in rows} == {"random", "bayesian", "hyperband"}
+
+
+@pytest.mark.parametrize("name", experiment.names())
+def test_demonstration_data_earn_no_verdict(pages, name):
     stored = json.loads((pages / "verdicts.json").read_text())
-    claims = stored["claims"]["fmnist_zoo"]
+    claims = stored["claims"][name]
     assert claims["reproduced"] == claims["contradicted"] == claims["inconclusive"] == 0
-    figures = stored["figures"]["fmnist_zoo"]
-    assert figures["exact"] == 51
-    assert figures["reproduced"] == 0
+    figures = stored["figures"][name]
+    assert figures.get("exact", 0) == EXACT[name]
+    assert figures.get("reproduced", 0) == 0
 
 
 def test_second_run_trains_nothing(pages):
-    again = refit("reproduce", "fmnist_zoo")
+    again = refit("reproduce")
     assert again.returncode == 0
-    assert "20 trials: 20 done before, 0 trained" in (pages / "fmnist_zoo.html").read_text()
+    for name, count in TRIALS.items():
+        said = f"{count} trials: {count} done before, 0 trained"
+        assert said in (pages / f"{name}.html").read_text()
 
 
 def test_pages_hold_no_path_of_the_machine(pages):
@@ -90,6 +112,7 @@ def test_verify_agrees_with_what_was_made(pages):
         ("fmnist_zoo/curves.csv", "cnn,cnn1,1337,3,0.", "cnn,cnn1,1337,3,0.1"),
         ("fmnist_zoo/results.csv", ",886245", ",886246"),
         ("fmnist_zoo/confusions.csv", "\ncnn1,1337,", "\ncnn2,1337,"),
+        ("fmnist_grid/search_grid1.csv", ",1,1,c8k5-c8k3-d100,", ",1,1,c8k3-c8k3-d100,"),
         ("fmnist_zoo.html", ">0.8888<", ">0.9888<"),
         ("verdicts.json", '"exact": 51', '"exact": 52'),
         ("verdicts.csv", "exact,51", "exact,52"),
@@ -123,7 +146,7 @@ def test_status_and_plan_say_what_is_left(pages):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["reproduce", "fmnist_zo"], "no experiment 'fmnist_zo'; known: fmnist_zoo"),
+        (["reproduce", "fmnist_zo"], "no experiment 'fmnist_zo'; known: fmnist_grid, fmnist_zoo"),
         (["reproduce", "--profile", "smok"], "no profile 'smok'; known: smoke, small, full"),
         (["reproduce", "--seeds", "0"], "seeds is 0; give a whole number of at least 1"),
         (["status", "--data-dir", "no/such/folder"], "is not a folder"),
