@@ -157,7 +157,8 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
             return "the best of a grid takes the whole grid"
     planned, published = rows["planned_epochs"], rows["published_epochs"]
     shortened = (planned < published).any()
-    if _sized(predicate) and (shortened or rows["cut"].astype(bool).any()):
+    less = shortened or any(ledger.flagged(rows, flag) for flag in ("cut", "altered"))
+    if _sized(predicate) and less:
         return "how large an effect is takes the published training; a cut one shows its sign"
     if not shortened:
         return ""

@@ -154,7 +154,9 @@ class Cut(Strict):
     `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
     names fewer values for some axes, `keep` trials that stay although a value of theirs is not
     among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
-    the profile leaves the sweep out. `search` changes settings of the sweep's search.
+    the profile leaves the sweep out. `only` names the trials of a list that stay. `search` changes
+    settings of the sweep's search, `changes` those of every trial, such as the width of a network
+    that is too costly: what is trained then is not what was published, and the pages say so.
     """
 
     epoch_fraction: float = Field(1.0, gt=0, le=1)
@@ -162,6 +164,8 @@ class Cut(Strict):
     data: dict[str, Any] = {}
     grid: dict[str, list[Any]] = {}
     keep: list[Name] = []
+    only: list[Name] = []
+    changes: dict[str, Any] = {}
     search: dict[str, Any] = {}
     max_seeds: PositiveInt | None = None
     skip: str = ""

@@ -31,15 +31,15 @@ TRAINING_VERSION = 1
 # An entry's `repetition` moves its seeds by so much, beyond any number of replicates.
 SEED_STEP = 10_000
 # What a trial gets from its place in the declaration; an entry cannot set it.
-GIVEN = ("sweep", "seed", "published_epochs")
+GIVEN = ("sweep", "seed", "published_epochs", "altered")
 
 
 class Trial(Strict):
     """One training with everything fixed. Plain data: it travels to other processes as JSON.
 
-    `sweep`, `name`, `title` and `published_epochs` say where it belongs; the rest is what the
-    training means and enters its identity. Settings at their default do not, so that a setting
-    added later leaves old results valid.
+    `sweep`, `name`, `title`, `published_epochs` and whether the profile `altered` it say where it
+    belongs; the rest is what the training means and enters its identity. Settings at their default
+    do not, so that a setting added later leaves old results valid.
 
     With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
     loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
@@ -52,6 +52,7 @@ class Trial(Strict):
     name: Name
     title: str
     published_epochs: PositiveInt
+    altered: bool = False
     data: DataSpec
     model: Model
     optimizer: Optimizer
@@ -68,7 +69,7 @@ class Trial(Strict):
     @property
     def digest(self) -> str:
         """Ten hexadecimal digits of the hash of what the training means."""
-        labels = {"sweep", "name", "title", "published_epochs"}
+        labels = {"sweep", "name", "title", "published_epochs", "altered"}
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=labels)
         text = json.dumps([TRAINING_VERSION, meaning], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -172,6 +173,7 @@ def _expand_sweep(
     trials = []
     for entry in _entries(name, sweep, cut):
         settings = _overlay(_overlay({"data": declaration.data}, sweep.base), entry)
+        settings = _overlay(settings, cut.changes)
         with _named(f"sweeps.{name}, trial {entry.get('name')!r}"):
             if given := [key for key in GIVEN if key in settings]:
                 raise DeclarationError(f"{given[0]}: cannot be set here")
@@ -187,6 +189,7 @@ def _expand_sweep(
             if "epochs" in settings:
                 settings["epochs"] = min(epochs, cut.max_epochs or epochs)
             settings |= {"published_epochs": published, "sweep": name}
+            settings["altered"] = bool(cut.changes)
             settings["seed"] = seed + SEED_STEP * repetition
             try:
                 trials.append(Trial.model_validate(settings))
@@ -217,7 +220,9 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     if not sweep.grid:
         if cut.keep:
             raise DeclarationError(f"keep: sweep {name} has no grid, so nothing is left out of it")
-        return sweep.entries
+        return _chosen(name, sweep.entries, cut.only)
+    if cut.only:
+        raise DeclarationError(f"only: sweep {name} is a grid; cut its values instead")
     entries = []
     dropped = set()
     for point in points(sweep.grid):
@@ -236,6 +241,13 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     if strangers := sorted(set(cut.keep) - known):
         raise DeclarationError(f"keep: sweep {name} has no trial {strangers[0]!r}")
     return entries
+
+
+def _chosen(name: str, entries: list[dict[str, Any]], only: list[str]) -> list[dict[str, Any]]:
+    known = [entry.get("name") for entry in entries]
+    if strangers := sorted(set(only) - set(known)):
+        raise DeclarationError(f"only: sweep {name} has no trial {strangers[0]!r}")
+    return [entry for entry in entries if not only or entry.get("name") in only]
 
 
 def points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -90,13 +90,20 @@ def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) ->
         return "demonstration data"
     if rows.empty:
         return ""
-    if absolute and rows["stand_in"].astype(bool).any():
+    if absolute and flagged(rows, "stand_in"):
         return "stand-in labels"
+    if absolute and flagged(rows, "altered"):
+        return "another network than published"
     if absolute and (rows["planned_epochs"] < rows["published_epochs"]).any():
         return "fewer epochs than published"
-    if absolute and rows["cut"].astype(bool).any():
+    if absolute and flagged(rows, "cut"):
         return "fewer images than published"
     return ""
+
+
+def flagged(rows: pd.DataFrame, flag: str) -> bool:
+    """Whether any of some results has a flag: `stand_in`, `cut` or `altered`."""
+    return bool(rows[flag].astype(bool).any()) if flag in rows else False
 
 
 def _row(
@@ -128,7 +135,7 @@ def _judge(
     figure: Figure, values: pd.Series, tolerance: Tolerance, profile: Profile, log: RunLog
 ) -> tuple[str, str]:
     trials = [figure.trial] if isinstance(figure.trial, str) else log.select(figure.trial)
-    if METRICS[figure.metric] == "count":
+    if METRICS[figure.metric] == "count" and not flagged(log.rows(trials), "altered"):
         if values.empty:
             return "not run", ""
         return ("exact", "") if (values == figure.value).all() else ("differs", "not the same")

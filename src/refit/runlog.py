@@ -319,6 +319,7 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["workers"] = result["environment"].get("workers")
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
+    metrics["altered"] = trial.altered
     return row | settings | metrics
 
 
