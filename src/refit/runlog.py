@@ -333,6 +333,9 @@ def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
     with np.errstate(invalid="ignore"):  # infinite minus infinite
         rises = [losses.iloc[-1] - losses.min() for losses in (train, validation)]
         gap = validation.iloc[-1] - train.iloc[-1]
+        accuracy = curve["val_accuracy"].reset_index(drop=True)
+        fall = 1 - accuracy.iloc[-1] / accuracy.max() if accuracy.max() > 0 else 0.0
+        rise = rises[1] / validation.min()
     return {
         "min_train_loss": train.min(),
         "train_loss_at_min_val_loss": train[validation.idxmin()],
@@ -340,6 +343,8 @@ def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
         "val_loss_rise": rises[1],
         "largest_train_loss_rise": train.diff().max() if len(train) > 1 else 0.0,
         "loss_gap": gap,
+        "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
+        "loss_rise_beyond_accuracy_fall": rise - fall,
         "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
     }
 

@@ -50,6 +50,9 @@ TRIAL_METRICS = {
     "val_loss_rise": "nats",
     "largest_train_loss_rise": "nats",  # from one epoch to the next
     "loss_gap": "nats",  # validation minus train, last epoch
+    "accuracy_lag": "epochs",  # from the lowest validation loss to the highest accuracy
+    # After their best epochs: the loss's rise less the accuracy's fall, as shares of the best.
+    "loss_rise_beyond_accuracy_fall": "share",
     "learned": "share",  # one where the best validation accuracy exceeds twice guessing, else zero
     "accuracy_gap": "fraction",  # train minus validation, last epoch
     "test_minus_val": "fraction",  # test minus validation accuracy
