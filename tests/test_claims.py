@@ -11,7 +11,7 @@ from scipy import stats
 
 from refit import claims, evidence, runlog
 from refit.declaration import Declaration, Profile
-from refit.predicates import Claim
+from refit.predicates import Claim, Selection
 from refit.runlog import RunLog
 
 # One step per seed; its mean is zero, so that a case's centre is its observed mean.
@@ -709,6 +709,65 @@ def test_selected_trials_take_part():
     assert verdict(log, order).verdict == "reproduced"
     nobody = best | {"sweep": "elsewhere"}
     assert verdict(log, {"is": "greater", "a": nobody, "b": "a"}).verdict == "not run"
+
+
+# Test accuracies per seed, and what the best by validation is chosen by: now a, now b.
+SCORED = {"a": [0.1, 0.2, 0.3], "b": [0.6, 0.5, 0.4]}
+VALIDATED = {"a": [0.9, 0.1, 0.8], "b": [0.5, 0.5, 0.8]}
+OF_BEST = {"sweep": "s", "take": "of_best"}
+
+
+def scored(by=VALIDATED, metric="best_val_accuracy", **changes):
+    """A log of two trials, with the numbers `by` per seed beside the test accuracies."""
+    results = log_of("test_accuracy", SCORED).results
+    return RunLog(results.assign(**{metric: by["a"] + by["b"]} | changes), pd.DataFrame())
+
+
+def of_best(log, metric="test_accuracy", **changes):
+    return log.measure(Selection.model_validate(OF_BEST | changes), metric).to_dict()
+
+
+def test_of_best_is_the_number_of_each_seeds_best_trial():
+    assert of_best(scored()) == {0: 0.1, 1: 0.5, 2: 0.3}, "the first of two equal ones"
+    assert of_best(scored(), "best_val_accuracy") == {0: 0.9, 1: 0.5, 2: 0.8}
+    assert of_best(scored(metric="val_accuracy"), by="val_accuracy") == {0: 0.1, 1: 0.5, 2: 0.3}
+    assert of_best(scored(), by="test_accuracy") == {0: 0.6, 1: 0.5, 2: 0.4}
+    assert of_best(scored(), "val_loss") == of_best(scored(), sweep="elsewhere") == {}
+
+
+def test_of_best_needs_all_trials_of_a_seed():
+    status = ["done"] * 4 + ["missing", "done"]
+    assert of_best(scored(status=status)) == {0: 0.1, 2: 0.3}
+    assert of_best(scored(status=["done"] * 3 + ["missing"] * 3)) == {}
+
+
+def test_of_best_without_a_number_to_choose_by_is_not_measured():
+    assert of_best(scored(by={"a": [0.9, math.nan, 0.8], "b": [0.5] * 3})) == {0: 0.1, 2: 0.3}
+
+
+def test_of_best_by_what_was_not_measured_at_all_is_not_run():
+    found = verdict(
+        scored(),
+        {"is": "value", "metric": "test_accuracy", "low": 0, "trial": OF_BEST | {"by": "seconds"}},
+    )
+    assert found.verdict == "not run"
+
+
+def test_of_best_takes_part_in_claims():
+    log = scored()
+    value = {"is": "value", "metric": "test_accuracy", "trial": OF_BEST, "high": 0.55}
+    found = verdict(log, value)
+    assert (found.verdict, found.n) == ("inconclusive", 3)
+    assert "of_best of s, test_accuracy: 0.3 " in found.observed
+    below = {"is": "greater", "metric": "test_accuracy", "a": OF_BEST | {"take": "max"}}
+    assert verdict(log, below | {"b": OF_BEST, "by": -0.01}).n == 3
+
+
+@pytest.mark.parametrize("take", ["max", "mean", "of_best"])
+def test_repetitions_take_part_in_selections(take):
+    """`b` is a repetition, so its seeds lie 10,000 above those of `a`."""
+    log = scored(seed=[0, 1, 2, 10_000, 10_001, 10_002])
+    assert len(of_best(log, take=take)) == 3
 
 
 def test_best_is_not_refuted_by_the_luck_of_many_losers():

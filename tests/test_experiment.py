@@ -150,8 +150,12 @@ SEPARATES = {
 MOMENTUM = {"grid": {"optimizer.momentum": [0.9]}}
 
 
+def callback(**settings):
+    return change(*CNN1, "callbacks", to=[settings])
+
+
 def target(**settings):
-    return change(*CNN1, "callbacks", to=[{"name": "stop_at_target"} | settings])
+    return callback(**{"name": "stop_at_target"} | settings)
 
 
 # What is changed, and what the message says besides the file.
@@ -244,6 +248,42 @@ WRONG = {
         r"cnn1.*callbacks.0.stop_at_target.patience: unknown key",
     ),
     "unknown callback": (target(name="stop"), r"cnn1.*callbacks.0: .*'stop_at_target'"),
+    "patience of no epoch": (
+        callback(name="stop_when_stagnant", patience=0),
+        r"cnn1.*callbacks.0.stop_when_stagnant.patience: .*greater than 0",
+    ),
+    "no patience": (
+        callback(name="stop_when_stagnant"),
+        r"cnn1.*callbacks.0.stop_when_stagnant.patience: missing key",
+    ),
+    "stagnation of a loss": (
+        callback(name="stop_when_stagnant", patience=3, monitor="val_loss"),
+        r"cnn1.*callbacks.0.stop_when_stagnant.monitor: .*'val_accuracy'",
+    ),
+    "best weights above a whole": (
+        callback(name="keep_best", at_least=75),
+        r"cnn1.*callbacks.0.keep_best.at_least: .*1",
+    ),
+    "weight decay for Adam": (
+        change(*CNN1, "optimizer", to={"weight_decay": 0.01}),
+        "cnn1.*optimizer: weight_decay belongs to sgd, not to adam",
+    ),
+    "negative weight decay": (
+        change(*CNN1, "optimizer", to={"name": "sgd", "learning_rate": 1, "weight_decay": -1}),
+        "cnn1.*optimizer.weight_decay: .*0",
+    ),
+    "evaluation in words": (change(*CNN1, "evaluate_train", to="often"), "cnn1.*evaluate_train"),
+    "repetition in words": (change(*CNN1, "repetition", to="again"), "cnn1.*repetition: 'again'"),
+    "half a repetition": (change(*CNN1, "repetition", to=0.5), "cnn1.*repetition: 0.5 is not a"),
+    "negative repetition": (change(*CNN1, "repetition", to=-1), "cnn1.*repetition: -1 is not a"),
+    "repetition as large as its step": (
+        change(*CNN1, "repetition", to=10_000),
+        "cnn1.*repetition: 10000 is not a small whole number",
+    ),
+    "selection of the best by no metric": (
+        claim(holds=[VALUE | {"trial": {"sweep": "cnn", "take": "of_best", "by": "accuracy"}}]),
+        r"claims.0.holds.0.*by: unknown metric 'accuracy'",
+    ),
     "batches of no test image": (change(*CNN1, "test_batch_size", to=0), "cnn1.*test_batch_size"),
     "shuffle in words": (change(*CNN1, "shuffle", to="always"), "cnn1.*shuffle"),
     "other validation images": (
@@ -500,6 +540,31 @@ def test_max_seeds_bounds_the_replicates_of_its_sweep_only(content, load):
     assert {t.seed for t in trials if t.sweep == "cnn"} == {1337, 1338, 1339, 1340, 1341}
 
 
+def test_a_repetition_is_the_same_trial_with_seeds_of_its_own(content, load):
+    content = copy.deepcopy(content)
+    cnn = content["sweeps"]["cnn"]
+    for repetition in (0, 1, 2):
+        changes = {"name": f"again{repetition}", "repetition": repetition}
+        cnn["entries"].append(cnn["entries"][0] | changes)
+        cnn["trials"] += 1
+    trials = [trial for trial in expand(load(content), seeds=2) if trial.sweep == "cnn"]
+    seeds, digests = (
+        {name: [getattr(t, field) for t in trials if t.name == name] for name in REPEATED}
+        for field in ("seed", "digest")
+    )
+    assert seeds == {
+        "cnn1": [1337, 1338], "again0": [1337, 1338], "again1": [11_337, 11_338],
+        "again2": [21_337, 21_338],
+    }  # fmt: skip
+    assert digests["again0"] == digests["cnn1"]
+    assert len({digest for name in REPEATED for digest in digests[name]}) == 6
+    first, again = (next(t for t in trials if t.name == name) for name in ("cnn1", "again1"))
+    assert again.model_copy(update={"name": "cnn1", "seed": 1337}) == first
+
+
+REPEATED = ("cnn1", "again0", "again1", "again2")
+
+
 def test_trials_come_in_the_order_of_the_declaration(zoo):
     trials = expand(zoo, "full", 2)
     assert [trial.name for trial in trials[:8]] == [f"cnn{i}" for i in range(1, 8)] + ["cnn1"]
@@ -604,6 +669,7 @@ MEANINGS = {
     "optimizer": {"optimizer": {"name": "adadelta", "learning_rate": 0.001}},
     "momentum": {"optimizer": {"name": "sgd", "learning_rate": 0.001, "momentum": 0.9}},
     "decay": {"optimizer": {"name": "sgd", "learning_rate": 0.001, "decay": 1e-6}},
+    "weight decay": {"optimizer": {"name": "sgd", "learning_rate": 0.001, "weight_decay": 1e-6}},
     "epochs": {"epochs": 4},
     "batch size": {"batch_size": 64},
     "seed": {"seed": 1338},
@@ -629,6 +695,12 @@ MEANINGS = {
     "monitor": {
         "callbacks": [{"name": "stop_at_target", "target": 0.9, "monitor": "val_accuracy"}]
     },
+    "patience": {"callbacks": [{"name": "stop_when_stagnant", "patience": 3}]},
+    "another patience": {"callbacks": [{"name": "stop_when_stagnant", "patience": 4}]},
+    "best weights": {"callbacks": [{"name": "keep_best"}]},
+    "best weights from a threshold": {"callbacks": [{"name": "keep_best", "at_least": 0.5}]},
+    "untrained network": {"evaluate_untrained": True},
+    "evaluated training images": {"evaluate_train": True},
 }
 
 
@@ -653,6 +725,8 @@ def test_identity_follows_the_meaning(make_tiny):
         {"optimizer": {"name": "adam", "learning_rate": 0.001, "momentum": 0.0, "rho": None}},
         {"optimizer": {"learning_rate": 1e-3, "name": "adam"}},
         {"shuffle": False, "record_batches": False, "test_batch_size": None},
+        {"evaluate_untrained": False, "evaluate_train": False},
+        {"optimizer": {"name": "adam", "learning_rate": 0.001, "weight_decay": 0.0}},
     ],
 )
 def test_identity_ignores_names_and_defaults(make_tiny, changes):

@@ -9,6 +9,7 @@ import pytest
 
 from refit import models
 from refit.errors import DeclarationError
+from refit.models import torch_layers
 from refit.models.layers import layer_table, parameter_counts
 
 CLASSES = 5
@@ -188,6 +189,124 @@ def test_options_reach_the_layers():
     assert models.default_options("alexnet") == {"dropout": 0.5}
 
 
+# --- the CIFAR-10 report's networks ----------------------------------------------------------
+
+COLOUR = (32, 32, 3)
+NORMALIZED = {"batch_normalization": True}
+
+
+@functools.cache
+def on_cifar10(name: str, normalized: bool = False) -> keras.Model:
+    """The report's perceptron, or its CNN with an eighth of the filters, which it keeps small."""
+    keras.utils.set_random_seed(1)
+    options = NORMALIZED if normalized else {}
+    options = options | ({"filters": 32} if name == "cifar_cnn" else {})
+    return models.build(name, COLOUR, 10, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "trainable", "fixed"),
+    [
+        ("mlp", {}, 920_842, 0),
+        # Scale and shift are trained, mean and variance are not: 3 x 256 units.
+        ("mlp", NORMALIZED, 922_378, 1_536),
+        ("cifar_cnn", {}, 6_714_186, 0),
+        # 5 x 256 maps and 128 + 64 units.
+        ("cifar_cnn", NORMALIZED, 6_717_130, 2_944),
+    ],
+)
+def test_networks_on_cifar10_have_the_published_parameters(name, options, trainable, fixed):
+    counts = parameter_counts(models.build(name, COLOUR, 10, **options))
+    assert (counts["trainable_params"], counts["non_trainable_params"]) == (trainable, fixed)
+
+
+@pytest.mark.parametrize(
+    ("options", "sides"),
+    [
+        ({"convolutions": 5}, [17, 9, 5, 3, 2]),
+        ({"convolutions": 3}, [17, 9, 5]),
+        ({"convolutions": 2}, [14, 5]),
+        ({"convolutions": 2, "padding": 2}, [16, 8]),
+        ({"convolutions": 2, "pool_size": 3}, [9, 1]),
+    ],
+)
+def test_maps_of_the_cifar_cnn_grow_before_they_are_pooled(options, sides):
+    model = models.build("cifar_cnn", COLOUR, 10, filters=4, **options)
+    pooled = [row for row in layer_table(model) if row["type"] == "MaxPooling2D"]
+    assert [row["output_shape"] for row in pooled] == [[side, side, 4] for side in sides]
+    assert model.get_layer("dense1").kernel.shape[0] == sides[-1] ** 2 * 4
+
+
+@pytest.mark.parametrize("name", ["mlp", "cifar_cnn"])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_weights_and_biases_start_as_pytorch_draws_them(name, normalized):
+    """Uniform between ± 1 / sqrt(fan-in), of which the variance is a third of its square."""
+    layers = [one for one in on_cifar10(name, normalized).layers if hasattr(one, "kernel")]
+    assert len(layers) == {"mlp": 4, "cifar_cnn": 8}[name]
+    for layer in layers:
+        kernel, bias = layer.get_weights()
+        bound = 1 / np.sqrt(np.prod(kernel.shape[:-1]))
+        for values in (kernel, bias):
+            # All of n numbers below 1 - 8 / n of the bound would be an accident of one in 3,000.
+            assert 1 - 8 / values.size < np.abs(values).max() / bound <= 1 + 1e-6
+        assert kernel.std() == pytest.approx(bound / np.sqrt(3), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cifar_cnn"])
+def test_normalization_has_pytorchs_constants_and_stands_before_relu(name):
+    model = on_cifar10(name, normalized=True)
+    found = [one for one in model.layers if isinstance(one, keras.layers.BatchNormalization)]
+    assert len(found) == {"mlp": 3, "cifar_cnn": 7}[name]
+    for layer in found:
+        assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
+        address = layer.name.removesuffix("_normalization")
+        assert source_layers(model, layer.name) == [address]
+        assert source_layers(model, f"{address}_relu") == [layer.name]
+    assert not [one for one in on_cifar10(name).layers if "normalization" in one.name]
+
+
+def test_normalization_averages_a_tenth_of_every_batch():
+    layer = torch_layers.normalization()
+    images = np.random.default_rng(0).normal(3, 2, (64, 1)).astype(np.float32)
+    shown = np.asarray(layer(images, training=True))
+    np.testing.assert_allclose(
+        shown, (images - images.mean()) / np.sqrt(images.var() + 1e-5), atol=1e-5
+    )
+    assert float(layer.moving_mean[0]) == pytest.approx(0.1 * images.mean(), rel=1e-5)
+    assert float(layer.moving_variance[0]) == pytest.approx(0.9 + 0.1 * images.var(), rel=1e-5)
+
+
+def test_pixels_are_stretched_to_both_sides_of_zero():
+    for name in ("mlp", "cifar_cnn"):
+        layer = on_cifar10(name).layers[1]
+        stretched = layer(np.array([0.0, 0.5, 1.0], np.float32))
+        assert np.asarray(stretched).tolist() == [-1.0, 0.0, 1.0]
+
+
+def test_dropout_of_the_cifar_cnn_takes_whole_pooled_maps():
+    model = models.build("cifar_cnn", COLOUR, 10, convolutions=2, filters=32, dropout=0.5)
+    for number in (1, 2):
+        dropout = model.get_layer(f"pool{number}_dropout")
+        assert source_layers(model, dropout.name) == [f"pool{number}"]
+        assert dropout.rate == 0.5
+        shape = (2, *dropout.output.shape[1:])
+        maps = np.asarray(dropout(np.ones(shape, np.float32), training=True))
+        sums = maps.sum(axis=(1, 2)) / np.prod(shape[1:3])
+        assert set(sums.ravel()) == {0.0, 2.0}, "all of a map or nothing, the rest scaled up"
+    for number in (1, 2):
+        dropout = model.get_layer(f"dense{number}_dropout")
+        assert source_layers(model, dropout.name) == [f"dense{number}_relu"]
+        assert (type(dropout), dropout.rate) == (keras.layers.Dropout, 0.5)
+
+
+def test_options_reach_the_layers_of_the_perceptron():
+    model = models.build("mlp", COLOUR, 10, hidden_layers=2, width=8, dropout=0.3)
+    shown = [(row["output_shape"], row["parameters"]) for row in layer_table(model)]
+    assert [pair for pair in shown if pair[1]] == [([8], 24_584), ([8], 72), ([10], 90)]
+    rates = [one.rate for one in model.layers if isinstance(one, keras.layers.Dropout)]
+    assert rates == [0.3, 0.3]
+
+
 SMALL = {"filters1": 8, "filters2": 8}
 LARGE = {"filters1": 64, "filters2": 64, "kernel1": 5, "kernel2": 5}
 
@@ -258,6 +377,17 @@ def test_conv_pair_grows_deeper_without_shrinking_its_maps():
         ("conv_pair", 28, {"padding": "sam"}, r"'conv_pair' .* cannot be built: .*padding"),
         ("conv_pair", 28, {"initializer": "kaiming"}, r"cannot be built: .*kaiming"),
         ("conv_pair", 28, {"pool": 2}, r"no option 'pool'; its options are: filters1, kernel1"),
+        ("mlp", 32, {"width": -1}, r"'mlp' .* cannot be built"),
+        ("mlp", 32, {"dropout": 2}, r"'mlp' .* cannot be built: .*rate"),
+        ("mlp", 32, {"depth": 2}, r"no option 'depth'; its options are: hidden_layers, width"),
+        ("cifar_cnn", 8, {"convolutions": 2}, r"'cifar_cnn' .* cannot be built: .*output size"),
+        ("cifar_cnn", 32, {"pool_size": 0}, r"'cifar_cnn' .* cannot be built: .*pool_size"),
+        # Nothing is left after the last pooling, which the fan-in divides by.
+        ("cifar_cnn", 14, {"convolutions": 2}, "larger images"),
+        ("cifar_cnn", 32, {"hidden": []}, "cannot be built"),
+        ("cifar_cnn", 32, {"kernel_size": 0}, "cannot be built"),
+        ("mlp", 32, {"width": 0}, "cannot be built"),
+        ("mlp", 32, {"hidden_layers": -1}, "cannot be built"),
         ("resnet", 8, {}, r"nothing is left after layer 'pool'; larger images are needed"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 from refit import experiment
 
 # Of every experiment: its trials on smoke data, and the published numbers that need no real data.
-TRIALS = {"fmnist_grid": 14, "fmnist_zoo": 20}
-EXACT = {"fmnist_grid": 0, "fmnist_zoo": 51}
+TRIALS = {"cifar10": 16, "fmnist_grid": 14, "fmnist_zoo": 20}
+EXACT = {"cifar10": 0, "fmnist_grid": 0, "fmnist_zoo": 51}
 
 
 def refit(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -146,7 +146,10 @@ def test_status_and_plan_say_what_is_left(pages):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["reproduce", "fmnist_zo"], "no experiment 'fmnist_zo'; known: fmnist_grid, fmnist_zoo"),
+        (
+            ["reproduce", "fmnist_zo"],
+            "no experiment 'fmnist_zo'; known: cifar10, fmnist_grid, fmnist_zoo",
+        ),
         (["reproduce", "--profile", "smok"], "no profile 'smok'; known: smoke, small, full"),
         (["reproduce", "--seeds", "0"], "seeds is 0; give a whole number of at least 1"),
         (["status", "--data-dir", "no/such/folder"], "is not a folder"),

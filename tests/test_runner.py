@@ -11,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from refit import events, runlog, runner
+from refit import events, runlog, runner, storage
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
 from refit.storage import RESULT
 
@@ -123,6 +123,103 @@ def test_tables_without_one_of_them_are_no_log(four, tmp_path):
     (tmp_path / runlog.CONFUSIONS_FILE).unlink()
     with pytest.raises(ReportError, match=r"confusions\.csv: cannot be read"):
         runlog.read_csv(tmp_path)
+
+
+def stored(trial, folder, train, val, accuracy=None, best=0.5):
+    """Leave behind what a training with these losses would; halves stay exact in event files."""
+    accuracy = accuracy or [0.5] * len(val)
+    for group, losses in (("train", train), ("validation", val)):
+        writer = events.EventWriter(folder / trial.directory / group)
+        for epoch, values in enumerate(zip(losses, accuracy, strict=True)):
+            writer.scalars(dict(zip(("epoch_loss", "epoch_accuracy"), values, strict=True)), epoch)
+        writer.close()
+    metrics = {
+        "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds_per_epoch": 1.0, "classes": 5,
+        "best_val_accuracy": best, "diverged": not np.isfinite(train[-1]),
+    }  # fmt: skip
+    facts = {"train_images": 160, "stand_in": "", "classes": list("abcde")}
+    result = {"digest": trial.digest, "metrics": metrics, "data": facts, "environment": {}}
+    result |= {"confusion_matrix": None}
+    storage.write_json(folder / trial.directory / RESULT, result)
+
+
+OF_CURVES = (
+    "min_train_loss", "train_loss_at_min_val_loss", "train_loss_rise", "val_loss_rise",
+    "largest_train_loss_rise", "loss_gap",
+)  # fmt: skip
+NONE = np.nan  # a difference of two infinite numbers, which measures nothing
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "expected"),
+    [
+        ([4, 2, 1], [4, 3, 2.5], (1, 1, 0, 0, -1, 1.5)),
+        ([4, 2, 1, 0.5], [4, 1.5, 2, 3], (0.5, 2, 0, 1.5, -0.5, 2.5)),
+        ([3, 1, 2.5, 2], [2, 2.5, 1, 1.5], (1, 2.5, 1, 0.5, 1.5, -0.5)),
+        # The first of two equal minima.
+        ([3, 2, 1], [2, 1, 1], (1, 2, 0, 0, -1, 0)),
+        ([2], [3], (2, 2, 0, 0, 0, 1)),
+        ([2, 1, np.nan], [3, 2, np.nan], (1, 1, np.inf, np.inf, np.inf, NONE)),
+        ([2, np.inf], [3, np.inf], (2, 2, np.inf, np.inf, np.inf, NONE)),
+        ([2, 1.5, np.nan], [3, 2, 4], (1.5, 1.5, np.inf, 2, np.inf, -np.inf)),
+        ([2, 1, 0.5], [3, np.nan, np.inf], (0.5, 2, 0, np.inf, -0.5, np.inf)),
+        ([np.nan], [np.nan], (np.inf, np.inf, NONE, NONE, NONE, NONE)),
+    ],
+)  # fmt: skip
+def test_curves_give_the_metrics_of_their_shape(make_tiny, tmp_path, train, val, expected):
+    trial = make_tiny(epochs=4)
+    stored(trial, tmp_path, train, val)
+    log = runlog.read([trial], tmp_path)
+    assert log.results[list(OF_CURVES)].iloc[0].tolist() == pytest.approx(expected, nan_ok=True)
+    for name, value in zip(OF_CURVES, expected, strict=True):
+        assert log.measure("tiny", name).tolist() == ([] if np.isnan(value) else [value])
+    log.save(tmp_path)
+    kept = runlog.read_csv(tmp_path)
+    pd.testing.assert_frame_equal(
+        kept.results[list(OF_CURVES)], log.results[list(OF_CURVES)], check_dtype=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("val", "accuracy", "lag", "beyond"),
+    [
+        ([4, 2, 1], [0.25, 0.5, 0.75], 0, 0),
+        # The loss doubles after its best epoch, while the accuracy rises, or loses a quarter.
+        ([4, 1, 2], [0.25, 0.5, 0.75], 1, 1),
+        ([4, 1, 2], [1, 0.5, 0.75], -1, 0.75),
+        ([4, 1, 1], [1, 0.5, 0.75], -1, -0.25),
+        ([4, 1, np.nan], [0.5, 0.75, 0.25], 0, np.inf),
+        ([4, 2, 1], [0, 0, 0], -2, 0),
+    ],
+)
+def test_accuracy_can_lag_behind_the_loss_and_lose_less(
+    make_tiny, tmp_path, val, accuracy, lag, beyond
+):
+    stored(make_tiny(), tmp_path, [3, 2, 1], val, accuracy)
+    log = runlog.read([make_tiny()], tmp_path)
+    assert log.measure("tiny", "accuracy_lag").tolist() == [lag]
+    assert log.measure("tiny", "loss_rise_beyond_accuracy_fall").tolist() == [beyond]
+
+
+@pytest.mark.parametrize(("best", "learned"), [(0.2, 0), (0.4, 0), (0.41, 1), (1.0, 1)])
+def test_learned_is_more_than_twice_guessing(make_tiny, tmp_path, best, learned):
+    stored(make_tiny(), tmp_path, [1, 1, 1], [1, 1, 1], best=best)
+    log = runlog.read([make_tiny(), make_tiny(name="missing")], tmp_path)
+    assert log.measure("tiny", "learned").tolist() == [learned]
+    assert log.measure("missing", "learned").empty
+
+
+def test_metrics_of_the_curves_are_those_of_a_training(four):
+    trials, folder, _ = four
+    log = runlog.read(trials, folder)
+    for trial in trials:
+        curve = log.curves[log.curves["trial"] == trial.name].set_index("epoch")
+        train, val = curve["train_loss"], curve["val_loss"]
+        row = log.done.set_index("trial").loc[trial.name]
+        assert row["min_train_loss"] == train.min()
+        assert row["train_loss_at_min_val_loss"] == train[row["min_val_loss_epoch"]]
+        assert row["loss_gap"] == val.iloc[-1] - train.iloc[-1]
+        assert row["largest_train_loss_rise"] == train.iloc[1] - train.iloc[0]
 
 
 def test_truncated_event_file_is_read_up_to_the_cut(four, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import data, paths, runlog, runner, training
+from refit import callbacks, data, paths, runlog, runner, training
 from refit.data import Part
 from refit.declaration import Optimizer
 from refit.events import read_scalars
@@ -178,6 +178,44 @@ def test_decay_divides_the_rate_by_the_steps():
         assert float(weight[0]) == pytest.approx(expected)
 
 
+def steps(values, gradients, rates, l2, momentum=0.0, nesterov=False) -> np.ndarray:
+    """PyTorch's SGD: the decay joins the gradient before the momentum does."""
+    values, velocity = np.array(values), 0.0
+    for gradient, rate in zip(gradients, rates, strict=True):
+        joined = gradient + l2 * values
+        velocity = momentum * velocity + joined
+        values = values - rate * (joined + momentum * velocity if nesterov else velocity)
+    return values
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "momentum": 0.9},
+        {"weight_decay": 0.1, "momentum": 0.9, "nesterov": True},
+        {"weight_decay": 0.1, "decay": 0.5},
+        {"weight_decay": 0.0, "decay": 0.5},
+        {"weight_decay": 0.0, "momentum": 0.9},
+    ],
+)
+def test_weight_decay_joins_the_gradient_of_weights_and_biases(settings):
+    layer = keras.layers.Dense(2, bias_initializer="ones")
+    layer.build((None, 1))
+    layer.kernel.assign([[1.0, -2.0]])
+    spec = Optimizer.model_validate({"name": "sgd", "learning_rate": 0.1} | settings)
+    optimizer = training.build_optimizer(spec)
+    optimizer.build(layer.trainable_variables)
+    gradients = np.array([0.5, 0.0, -1.0, 0.0])
+    for gradient in gradients:
+        given = [gradient * keras.ops.ones_like(one) for one in layer.trainable_variables]
+        optimizer.apply(given, layer.trainable_variables)
+    rates = [0.1 / (1 + spec.decay * step) for step in range(len(gradients))]
+    for variable, start in ((layer.kernel, [[1.0, -2.0]]), (layer.bias, [1.0, 1.0])):
+        expected = steps(start, gradients, rates, spec.weight_decay, spec.momentum, spec.nesterov)
+        np.testing.assert_allclose(np.asarray(variable), expected, rtol=1e-5)
+
+
 # --- trainings to a target -------------------------------------------------------------------
 
 
@@ -214,6 +252,215 @@ def test_target_that_is_not_reached_takes_for_ever(make_tiny, tmp_path):
 def test_training_without_a_target_has_no_time_to_it(make_tiny, tmp_path):
     metrics = trained(make_tiny(epochs=1), tmp_path)["metrics"]
     assert not [name for name in metrics if "target" in name or "batch" in name]
+
+
+# --- trainings without progress --------------------------------------------------------------
+
+
+class Stub:
+    """A network of which only the end of its training is seen."""
+
+    stop_training = False
+
+
+def epochs_until_stagnant(values, patience, untrained=-np.inf) -> int | None:
+    callback = callbacks.StagnationStop("val_accuracy", patience)
+    callback.set_model(Stub())
+    callback.best = untrained
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {"val_accuracy": value, "val_loss": 1.0})
+        if callback.model.stop_training:
+            return epoch + 1
+    return None
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "untrained", "epochs"),
+    [
+        ([0.2] * 9, 1, -np.inf, 2),
+        ([0.2] * 9, 3, -np.inf, 4),
+        ([0.4, 0.3, 0.2, 0.1, 0.0], 2, -np.inf, 3),
+        ([0.1, 0.2, 0.2, 0.3, 0.3, 0.3], 2, -np.inf, 6),
+        ([0.1, 0.5, 0.2, 0.3, 0.4, 0.5], 3, -np.inf, 5),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 1, -np.inf, None),
+        ([0.1, 0.1, 0.2, 0.1], 2, -np.inf, None),
+        # The untrained network is the first to surpass, yet the first stop stays where it was.
+        ([0.2] * 9, 3, 0.1, 4),
+        ([0.2] * 9, 3, 0.2, 4),
+        ([0.2, 0.3, 0.4, 0.45, 0.48], 3, 0.5, 4),
+        ([0.2, 0.2, 0.6, 0.6, 0.6], 2, 0.5, 5),
+        # An epoch too late to be the first stop, but one that rises.
+        ([0.2, 0.2, 0.2, 0.6, 0.6, 0.6, 0.6], 3, 0.5, 7),
+    ],
+)
+def test_stagnation_ends_a_training_after_as_many_epochs_without_a_rise(
+    values, patience, untrained, epochs
+):
+    assert epochs_until_stagnant(values, patience, untrained) == epochs
+
+
+STILL = {"optimizer": {"name": "sgd", "learning_rate": 1e-9}, "evaluate_untrained": True}
+
+
+def stagnant(patience):
+    return {"callbacks": [{"name": "stop_when_stagnant", "patience": patience}]}
+
+
+def test_training_that_does_not_move_stops_after_patience_and_one(make_tiny, tmp_path):
+    """Also where it was continued after two epochs: the count and the first value are kept."""
+    whole = make_tiny(**STILL, **stagnant(3), epochs=9)
+    shorter = make_tiny(**STILL, **stagnant(3), epochs=2, name="shorter")
+    trained(whole, tmp_path / "whole")
+    runner.check(runner.run([shorter], tmp_path / "resumed", keep_checkpoints=True))
+    runner.check(runner.run([whole], tmp_path / "resumed", earlier={whole: shorter}))
+    results = [runner.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
+    assert [result["resumed_at_epoch"] for result in results] == [0, 2]
+    first, second = (result["metrics"] for result in results)
+    assert first["epochs"] == second["epochs"] == 4
+    for name in ("untrained_accuracy", "untrained_train_accuracy"):
+        assert first[name] == second[name]
+    assert first["untrained_accuracy"] == pytest.approx(first["best_val_accuracy"], abs=1e-6)
+
+
+# --- what is measured beside the training ----------------------------------------------------
+
+PERCEPTRON = {
+    "model": {"name": "mlp", "options": {"width": 64, "dropout": 0.3}},
+    "optimizer": {"name": "adam", "learning_rate": 0.01},
+    "epochs": 5,
+}
+MEASURED = {"evaluate_untrained": True, "evaluate_train": True}
+
+
+def keep(**settings):
+    return {"callbacks": [{"name": "keep_best"} | settings]}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, make_tiny):
+    """A perceptron with dropout, plain and with all that can be measured; and their folder."""
+    folder = tmp_path_factory.mktemp("measured")
+    trials = {
+        "plain": make_tiny(**PERCEPTRON, name="plain"),
+        "measured": make_tiny(**PERCEPTRON, **MEASURED, **keep(at_least=0.5), name="measured"),
+        "unreached": make_tiny(**PERCEPTRON, **keep(at_least=1.0), name="unreached"),
+        "slow": make_tiny(
+            **PERCEPTRON | {"optimizer": {"name": "sgd", "learning_rate": 1e-4}, "epochs": 1},
+            **MEASURED, name="slow",
+        ),
+        "another seed": make_tiny(
+            **PERCEPTRON | {"epochs": 1}, **MEASURED, name="another", seed=2
+        ),
+    }  # fmt: skip
+    runner.check(runner.run(list(trials.values()), folder))
+    return trials, folder
+
+
+def metrics_of(measured, name) -> dict:
+    trials, folder = measured
+    return runner.result_of(trials[name], folder)["metrics"]
+
+
+def test_measuring_more_changes_nothing(measured):
+    trials, folder = measured
+    assert losses(trials["measured"], folder) == losses(trials["plain"], folder)
+    assert losses(trials["unreached"], folder) == losses(trials["plain"], folder)
+    assert not [name for name in metrics_of(measured, "plain") if "trained_" in name]
+    curves = runlog.read([trials["plain"]], folder).curves
+    assert curves[["evaluated_train_accuracy", "evaluated_train_loss"]].isna().all(axis=None)
+
+
+def test_untrained_network_guesses_as_its_seed_says(measured):
+    names = ("untrained_accuracy", "untrained_train_accuracy")
+    first, same, other = (
+        [metrics_of(measured, trial)[name] for name in names]
+        for trial in ("measured", "slow", "another seed")
+    )
+    assert first == same != other
+    assert first + other == pytest.approx([1 / 5] * 4, abs=0.15)
+    trials, folder = measured
+    log = runlog.read([trials["measured"]], folder)
+    assert [log.measure("measured", name).tolist() for name in names] == [[v] for v in first]
+
+
+def test_best_weights_are_those_of_the_best_epoch(measured):
+    """And the evaluation of the training images is that of the network after the epoch."""
+    trials, folder = measured
+    trial, metrics = trials["measured"], metrics_of(measured, "measured")
+    best = metrics["best_val_accuracy_epoch"]
+    assert 1 < best < trial.epochs, "else the last weights, or the first, would pass for the best"
+    dataset = data.load(trial.data, None, paths.cache())
+    model = training.build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    model.optimizer.build(model.trainable_variables)  # whose state is in the file as well
+    model.load_weights(folder / trial.directory / callbacks.BEST_WEIGHTS)
+    val, train = (
+        model.evaluate(training.batches(part, 50), verbose=0, return_dict=True)
+        for part in (dataset.validation, dataset.train)
+    )
+    assert val["accuracy"] == pytest.approx(metrics["best_val_accuracy"], abs=1e-6)
+    curve = runlog.read([trial], folder).curves.set_index("epoch").loc[best]
+    assert val["loss"] == pytest.approx(curve["val_loss"], rel=1e-4)
+    assert train["accuracy"] == pytest.approx(curve["evaluated_train_accuracy"], abs=1e-6)
+    assert train["loss"] == pytest.approx(curve["evaluated_train_loss"], rel=1e-4)
+
+
+def test_training_images_are_recognised_better_without_dropout(measured):
+    trials, folder = measured
+    log = runlog.read([trials["measured"]], folder)
+    curves = log.curves
+    assert (curves["evaluated_train_accuracy"] > curves["train_accuracy"]).all()
+    assert (curves["evaluated_train_loss"] < curves["train_loss"]).all()
+    for name in ("evaluated_train_accuracy", "evaluated_train_loss"):
+        assert log.measure("measured", name).tolist() == pytest.approx([curves[name].iloc[-1]])
+
+
+def test_weights_of_a_training_below_the_threshold_are_not_kept(measured):
+    trials, folder = measured
+    assert metrics_of(measured, "unreached")["best_val_accuracy"] < 1
+    for name, kept in (("unreached", []), ("plain", []), ("measured", [callbacks.BEST_WEIGHTS])):
+        files = (folder / trials[name].directory).iterdir()
+        assert [path.name for path in files if "weights" in path.name] == kept
+
+
+@pytest.mark.parametrize(
+    ("values", "at_least", "untrained", "saved"),
+    [
+        ([0.1, 0.3, 0.2, 0.4], 0.0, -np.inf, [1, 2, 4]),
+        ([0.1, 0.3, 0.2, 0.4], 0.3, -np.inf, [2, 4]),
+        ([0.3, 0.3, 0.3], 0.3, -np.inf, [1]),
+        ([0.1, 0.3, 0.2, 0.4], 0.0, 0.3, [4]),
+        ([0.1, 0.3, 0.2, 0.4], 0.5, -np.inf, []),
+    ],
+)
+def test_weights_are_kept_when_an_epoch_surpasses_all_before_it(
+    tmp_path, values, at_least, untrained, saved
+):
+    path = tmp_path / callbacks.BEST_WEIGHTS
+    found = []
+
+    class Network(Stub):
+        def save_weights(self, place):
+            found.append(epoch)
+            place.write_text(f"epoch {epoch}")
+
+    callback = callbacks.BestWeights("val_accuracy", at_least, path)
+    callback.set_model(Network())
+    callback.best = untrained
+    for epoch, value in enumerate(values, start=1):
+        callback.on_epoch_end(epoch - 1, {"val_accuracy": value})
+    assert found == saved
+    assert [file.read_text() for file in tmp_path.iterdir()] == [f"epoch {n}" for n in saved[-1:]]
+
+
+def test_training_continued_from_a_shorter_one_has_the_best_weights_of_both(make_tiny, tmp_path):
+    changes = {"optimizer": STILL["optimizer"]} | keep()  # so that the first epoch is the best
+    longer, shorter = make_tiny(**changes, epochs=2), make_tiny(**changes, epochs=1, name="shorter")
+    for trial, earlier in ((shorter, {}), (longer, {longer: shorter})):
+        runner.check(runner.run([trial], tmp_path, earlier=earlier, keep_checkpoints=True))
+    kept = [
+        (tmp_path / one.directory / callbacks.BEST_WEIGHTS).exists() for one in (shorter, longer)
+    ]
+    assert kept == [True, True]
 
 
 # --- shuffling -------------------------------------------------------------------------------

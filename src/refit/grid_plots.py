@@ -9,7 +9,6 @@ was never reached, is left out, and the picture says of how many trials that is 
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +23,15 @@ from refit.picture import (
     COLOURS,
     MARKERS,
     Picture,
+    amount,
     checked,
     count_trials,
-    duration,
+    finite,
     legend_columns,
     mark_durations,
     nothing_finished,
     place_labels,
+    written,
 )
 from refit.vocabulary import METRICS
 
@@ -53,7 +54,7 @@ def scatter_by(
     a logarithmic axis. Raises ReportError if a column is missing.
     """
     results = checked(results, {"trial", x, y, *axes})
-    points, lost = _finite(results, {x: labels.get(x, x), y: labels.get(y, y)})
+    points, lost = finite(results, {x: labels.get(x, x), y: labels.get(y, y)})
     if points.empty:
         return nothing_finished(f"{labels.get(y, y)} against {labels.get(x, x)}")
     columns = 2 if len(axes) in (2, 4) else min(3, len(axes))
@@ -86,7 +87,7 @@ def _draw_by_value(panel: Axes, points: pd.DataFrame, x: str, y: str, column: st
     style = {"ls": "", "ms": 5.5, "mec": "white", "mew": 0.5, "alpha": 0.9}
     for index, (value, rows) in enumerate(known.groupby(column)):
         mark = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-        panel.plot(rows[x], rows[y], **style, **mark, label=_written(value))
+        panel.plot(rows[x], rows[y], **style, **mark, label=written(value))
     if len(known) < len(points):
         rest = points[points[column].isna()]
         panel.plot(rest[x], rest[y], **style, color="#BBBBBB", marker=".", label="not set")
@@ -110,7 +111,7 @@ def ordered_bars(
     False there are dots on an axis that says where it starts.
     """
     results = checked(results, {"trial", "sweep", metric})
-    bars, lost = _finite(results, {metric: label})
+    bars, lost = finite(results, {metric: label})
     if bars.empty:
         return nothing_finished(f"trials by {label}")
     sweeps = dict(zip(bars["sweep"].unique(), itertools.cycle(COLOURS), strict=False))
@@ -127,10 +128,10 @@ def ordered_bars(
         panel.barh(centres, bars[metric], 0.85 * heights, color=colours, lw=0)
     else:
         panel.scatter(bars[metric], centres, s=np.where(told, 26, 12), c=colours, lw=0, zorder=3)
-        label += f" (the axis starts at {_amount(panel.get_xlim()[0], metric)}, not at zero)"
+        label += f" (the axis starts at {amount(panel.get_xlim()[0], metric)}, not at zero)"
     for value, centre in zip(bars[metric][told], centres[told], strict=True):
         panel.annotate(
-            _amount(value, metric),
+            amount(value, metric),
             (value, centre),
             xytext=(5, 0),
             textcoords="offset points",
@@ -176,7 +177,7 @@ def pareto_front(
     """
     results = checked(results, {"trial", cost, value})
     names = {cost: labels.get(cost, cost), value: labels.get(value, value)}
-    points, lost = _finite(results.reset_index(drop=True), names)
+    points, lost = finite(results.reset_index(drop=True), names)
     if points.empty:
         return nothing_finished(f"{names[value]} against {names[cost]}")
     best = front(points, cost, value)
@@ -201,7 +202,7 @@ def pareto_front(
     picture.note(lost)
     members = best[[cost, value]].to_numpy(float)
     keys = [
-        f"{number}  {labels.get(trial, trial)}: {_amount(paid, cost)}, {_amount(worth, value)}"
+        f"{number}  {labels.get(trial, trial)}: {amount(paid, cost)}, {amount(worth, value)}"
         for number, (trial, (paid, worth)) in enumerate(zip(best["trial"], members, strict=True), 1)
     ]
     picture.legend(
@@ -238,7 +239,7 @@ def tuner_comparison(
     found, in `exhaustive_epochs`. `labels` names tuners and the column `found`.
     """
     frame = checked(frame, {"tuner", "seed", "epochs", "found"})
-    found, lost = _finite(frame, {"epochs": "epochs", "found": "value"}, "rows")
+    found, lost = finite(frame, {"epochs": "epochs", "found": "value"}, "rows")
     if found.empty:
         return nothing_finished("comparison of tuners")
     tuners = list(found["tuner"].unique())
@@ -270,38 +271,10 @@ def tuner_comparison(
     return picture
 
 
-def _finite(
-    frame: pd.DataFrame, columns: Mapping[str, str], what: str = "trials"
-) -> tuple[pd.DataFrame, str]:
-    """The rows that can be drawn, and a sentence about the others, or no words."""
-    if frame.empty:
-        return frame, ""
-    lost = [
-        f"{number:,} without a finite {label}"
-        for column, label in columns.items()
-        if (number := frame[column].isna().sum())
-    ]
-    rows = frame.dropna(subset=list(columns))
-    sentence = f"Not drawn: {len(frame) - len(rows):,} of {len(frame):,} {what}: {', '.join(lost)}"
-    return rows, sentence if lost else ""
-
-
 def _scale(panel: Axes, column: str, ticks: int = 9) -> None:
     if METRICS.get(column) == "s":
         panel.set_xscale("log")
         mark_durations(panel, ticks)
-
-
-def _amount(value: float, metric: str) -> str:
-    if (unit := METRICS.get(metric)) == "s":
-        return duration(value)
-    return f"{value:.4f}" if unit == "fraction" else f"{value:.4g}"
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
 
 
 def parallel_coordinates(
@@ -316,7 +289,7 @@ def parallel_coordinates(
     if not metrics:
         raise ReportError("parallel coordinates need a metric to colour the lines by")
     results = checked(results, {"trial", *axes, *metrics})
-    points, lost = _finite(results, metrics)
+    points, lost = finite(results, metrics)
     if points.empty:
         return nothing_finished("trials along their settings")
     last = list(metrics)[-1]
@@ -349,8 +322,8 @@ def _along(values: pd.Series, categorical: bool) -> tuple[np.ndarray, list[tuple
         low, high = values.min(), values.max()
         heights = (values - low) / (high - low) if high > low else values * 0 + 0.5
         return heights.to_numpy(), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
-    texts = values.map(_written)
-    known = list(dict.fromkeys(values.sort_values().map(_written)))
+    texts = values.map(written)
+    known = list(dict.fromkeys(values.sort_values().map(written)))
     places = {text: (number + 0.5) / len(known) for number, text in enumerate(known)}
     order = texts.groupby(texts).cumcount() / texts.groupby(texts).transform("size")
     spread = (order - 0.5) * 0.5 / len(known)

@@ -5,9 +5,10 @@ Here too is what every module that draws does to its input: check it, and say wh
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from PIL import Image
 
 from refit.errors import ReportError
 from refit.storage import write_bytes
+from refit.vocabulary import METRICS
 
 # The reports drew with seaborn's darkgrid; matplotlib's copy of it spares seaborn's import time.
 STYLE = ("seaborn-v0_8-darkgrid", "seaborn-v0_8-paper", {"axes.labelsize": 9.5, "font.size": 9.5})
@@ -177,6 +179,12 @@ def nothing_finished(subject: str) -> Picture:
     return picture
 
 
+def slanted(names: Sequence[str], room: int = 120) -> dict[str, Any]:
+    """How to write names below an axis with room for some characters, as arguments of its ticks."""
+    longest = max(map(len, names), default=0)
+    return {"rotation": 35, "ha": "right"} if longest * len(names) > room else {}
+
+
 def mark_durations(panel: Axes, most: int = 9) -> None:
     """Round durations, at most nine or so many, as ticks of an x axis in seconds."""
     steps = (1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45)
@@ -198,6 +206,20 @@ def duration(seconds: float, _position: int = 0) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def amount(value: float, metric: str) -> str:
+    """A metric's value with as many digits as its unit deserves."""
+    if (unit := METRICS.get(metric)) == "s":
+        return duration(value)
+    return f"{value:.4f}" if unit == "fraction" else f"{value:.4g}"
+
+
+def written(value: Any) -> str:
+    """The value of a hyper-parameter, short."""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
 
 
 @dataclass(frozen=True)
@@ -231,6 +253,25 @@ def checked(frame: pd.DataFrame, columns: set[str]) -> pd.DataFrame:
     if missing := sorted(columns - set(frame.columns)) if len(frame) else []:
         raise ReportError(f"the table for this figure lacks the columns {', '.join(missing)}")
     return frame.replace([np.inf, -np.inf], np.nan)
+
+
+def finite(
+    frame: pd.DataFrame, columns: Mapping[str, str], what: str = "trials"
+) -> tuple[pd.DataFrame, str]:
+    """The rows that can be drawn, and a sentence about the others, or no words.
+
+    `columns` maps those that have to be finite to their names.
+    """
+    if frame.empty:
+        return frame, ""
+    lost = [
+        f"{number:,} without a finite {label}"
+        for column, label in columns.items()
+        if (number := frame[column].isna().sum())
+    ]
+    rows = frame.dropna(subset=list(columns))
+    sentence = f"Not drawn: {len(frame) - len(rows):,} of {len(frame):,} {what}: {', '.join(lost)}"
+    return rows, sentence if lost else ""
 
 
 def checked_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -17,7 +17,7 @@ import pandas as pd
 from refit import storage
 from refit.errors import ReportError
 from refit.events import read_scalars
-from refit.experiment import Trial, is_setting
+from refit.experiment import SEED_STEP, Trial, is_setting
 from refit.predicates import Selection
 from refit.runner import FAILURE, result_of
 from refit.storage import BATCHES
@@ -101,35 +101,46 @@ class RunLog:
     ) -> pd.Series:
         """A metric of a trial, one value per seed (the index); empty where nothing was measured.
 
+        A repetition declared in a sweep stands at the seed that it repeats.
+
         With `epochs` (first and last, from 1) the statistic is taken over that part of the curve;
         seeds whose training did not reach its end are left out. A selection's trials are reduced
         to one value per seed, over the seeds for which all of them are measured. A loss that is
         not a number is infinite: the training diverged, which must not look like a missing one.
         """
         if isinstance(trial, Selection):
-            chosen = [self.measure(name, metric, epochs, statistic) for name in self.select(trial)]
-            if not chosen:
-                return pd.Series(dtype=float)
-            together = pd.concat(chosen, axis=1).dropna()
-            if trial.take != "of_best":
-                return together.agg(trial.take, axis=1)
-            scores = [self.measure(name, trial.by) for name in self.select(trial)]
-            winners = pd.concat(scores, axis=1).loc[together.index].to_numpy().argmax(axis=1)
-            return pd.Series(together.to_numpy()[range(len(winners)), winners], together.index)
+            return self._measure_selection(trial, metric, epochs, statistic)
         if epochs is None and statistic == "last":
             if trial not in self._places or metric not in self.done:
                 return pd.Series(dtype=float)
             values, seeds = (
                 self.done[name].to_numpy(float)[self._places[trial]] for name in (metric, "seed")
             )
-            return _with_diverged(pd.Series(values, seeds.astype(int)), metric).dropna()
+            return _with_diverged(pd.Series(values, _replicates(seeds)), metric).dropna()
         curve = self.curve(trial, metric)
         first, last = epochs or (1, max(curve.index, default=0))
         curve = curve.loc[first:last]
         if curve.empty or len(curve) < last - first + 1:
             return pd.Series(dtype=float)
         curve = curve.dropna(axis=1)
-        return curve.iloc[-1] if statistic == "last" else curve.agg(statistic)
+        values = curve.iloc[-1] if statistic == "last" else curve.agg(statistic)
+        return values.set_axis(_replicates(values.index))
+
+    def _measure_selection(
+        self, chosen: Selection, metric: str, epochs: tuple[int, int] | None, statistic: str
+    ) -> pd.Series:
+        names = self.select(chosen)
+        if not names:
+            return pd.Series(dtype=float)
+        values = [self.measure(name, metric, epochs, statistic) for name in names]
+        together = pd.concat(values, axis=1).dropna()
+        if chosen.take != "of_best":
+            return together.agg(chosen.take, axis=1)
+        scores = pd.concat([self.measure(name, chosen.by) for name in names], axis=1)
+        scores = scores.reindex(together.index).dropna()
+        winners = scores.to_numpy().argmax(axis=1)
+        values_of = together.loc[scores.index].to_numpy()
+        return pd.Series(values_of[range(len(winners)), winners], scores.index)
 
     def select(self, selection: Selection) -> list[str]:
         """The names of the trials that have the wanted settings, whether they are done or not."""
@@ -148,6 +159,7 @@ class RunLog:
         rows = rows.drop(columns=["seed", "digest", "reason", "status"])
         numbers = [name for name in rows.select_dtypes("number") if not is_setting(name)]
         kept = {name: "mean" if name in numbers else "first" for name in rows if name != "trial"}
+        kept["diverged"] = "max"  # of any seed
         return rows.groupby("trial", sort=False).agg(kept).reset_index()
 
     def settings(self, sweep: str) -> pd.DataFrame:
@@ -285,6 +297,11 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
         {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()
     ]
     return pd.DataFrame([row for row in rows if row["value"]], columns=["fact", "value"])
+
+
+def _replicates(seeds: Any) -> np.ndarray:
+    """The seeds by which trials are paired: those of repetitions lie a step further."""
+    return np.asarray(seeds).astype(int) % SEED_STEP
 
 
 def _with_diverged(values: pd.Series, metric: str) -> pd.Series:

@@ -171,8 +171,10 @@ def train(
     for unfinished in run_dir.glob(f".{callbacks.CHECKPOINT}.*"):
         unfinished.unlink()  # left by a training that was killed while it saved
     checkpoint = run_dir / callbacks.CHECKPOINT
-    if earlier and not checkpoint.exists() and (earlier / checkpoint.name).exists():
-        storage.write_bytes(checkpoint, (earlier / checkpoint.name).read_bytes())
+    if earlier and not checkpoint.exists():
+        for name in (callbacks.BEST_WEIGHTS, checkpoint.name):
+            if (earlier / name).exists():
+                storage.write_bytes(run_dir / name, (earlier / name).read_bytes())
     dataset = data.load(trial.data, data_dir, cache_dir)
     keras.utils.set_random_seed(trial.seed)
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))

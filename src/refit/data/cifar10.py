@@ -133,8 +133,6 @@ def _read_archive(path: Path) -> Decoded:
 
 def _read_batch(archive: tarfile.TarFile, name: str) -> tuple[np.ndarray, np.ndarray]:
     file = archive.extractfile(f"cifar-10-batches-py/{name}")
-    if file is None:
-        raise DataError(f"{ARCHIVE}: holds no {name}.")
     batch = pickle.load(file, encoding="bytes")  # noqa: S301 - the archive's checksum was verified
     images = np.asarray(batch[b"data"], np.uint8).reshape(-1, SHAPE[2], *SHAPE[:2])
     return images.transpose(0, 2, 3, 1), np.asarray(batch[b"labels"], np.int32)

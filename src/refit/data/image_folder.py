@@ -4,7 +4,9 @@ Archives are read where they are: nothing is extracted, so nothing in them can b
 """
 
 import hashlib
+import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,11 @@ from PIL import Image, UnidentifiedImageError
 
 from refit.errors import DataError
 
+# What reading a damaged, encrypted or oddly compressed archive can raise.
+DAMAGE = (
+    OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 
 
@@ -84,14 +91,14 @@ def read_images(listing: Listing, shape: tuple[int, int, int]) -> tuple[np.ndarr
 def _decode(place: str, content: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     try:
         with Image.open(BytesIO(content)) as image:
+            if image.size != (shape[1], shape[0]):
+                width, height = image.size
+                raise DataError(
+                    f"{place}: is {width}x{height} pixels and should be {shape[1]}x{shape[0]}."
+                )
             pixels = np.asarray(image.convert("RGB" if shape[2] == 3 else "L"))
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{place}: is not an image that can be read ({error}).") from error
-    if pixels.shape[:2] != shape[:2]:
-        raise DataError(
-            f"{place}: is {pixels.shape[1]}x{pixels.shape[0]} pixels and should be "
-            f"{shape[1]}x{shape[0]}."
-        )
     return pixels.reshape(shape)
 
 
@@ -110,7 +117,8 @@ def _in_archive(root: Path, below: str) -> Iterator[Entry]:
             if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
                 raise DataError(f"{root}: holds {info.filename!r}, which leads outside; not read.")
             inside = path.parts[:-2] in ((below,) if below else (), (*path.parts[:1], below))
-            if len(path.parts) >= 2 and inside and _is_image(path.name):
+            hidden = any(part.startswith(".") for part in path.parts)
+            if len(path.parts) >= 2 and inside and not hidden and _is_image(path.name):
                 yield Entry(info.filename, path.parent.name, info.file_size, info.CRC)
 
 
@@ -123,7 +131,7 @@ def _archive(root: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(root) as archive:
             yield archive
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{root}: cannot be read as a zip archive ({error}).") from error
 
 

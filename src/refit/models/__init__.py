@@ -46,7 +46,7 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
     described = f"model '{name}' on images of shape {tuple(input_shape)} with options {options}"
     try:
         model = ARCHITECTURES[name](tuple(input_shape), num_classes, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise DeclarationError(f"{described} cannot be built: {error}") from error
     for layer in model.layers:
         if 0 in layer.output.shape:

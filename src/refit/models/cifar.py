@@ -33,6 +33,8 @@ def build_mlp(
     dense, normalised where asked, ReLU, dropout.
     """
     height, depth, channels = input_shape
+    if hidden_layers < 1 or width < 1:
+        raise ValueError(f"{hidden_layers} hidden layers of {width} units; at least one of one")
 
     def stack() -> Iterator[Layer]:
         yield Rescaling(2.0, -1.0, name="normalize")
@@ -65,6 +67,8 @@ def build_cnn(
     map of 32 pixels grow before it is pooled.
     """
     margin = (0 if convolutions == 2 else 3) if padding is None else padding
+    if not hidden or kernel_size < 1:
+        raise ValueError(f"kernel_size is {kernel_size} and hidden {hidden}; both need a size")
 
     def stack() -> Iterator[Layer]:
         yield Rescaling(2.0, -1.0, name="normalize")
@@ -79,6 +83,8 @@ def build_cnn(
             yield MaxPooling2D(pool_size, name=f"pool{number}")
             yield SpatialDropout2D(dropout, name=f"pool{number}_dropout")
             side = (side + 2 * margin - kernel_size + 1) // pool_size
+            if side < 1:
+                raise ValueError(f"nothing is left after 'pool{number}'; larger images are needed")
             channels = filters
         yield Flatten(name="flatten")
         yield from _dense_part(side * side * channels, hidden, dropout, batch_normalization)
