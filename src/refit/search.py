@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from refit import runlog, runner, storage
 from refit.declaration import Search
@@ -139,7 +140,8 @@ def _ask(
         "hyperband": {"max_epochs": spec.hyperband_epochs},
     }
     kind = type("Searcher", (getattr(keras_tuner, TUNERS[tuner]),), {"run_trial": run_trial})
-    with TemporaryDirectory() as directory, warnings.catch_warnings():
+    # On few points several threads make its Gaussian process many times slower.
+    with TemporaryDirectory() as directory, warnings.catch_warnings(), threadpool_limits(1):
         # Keras Tuner's own deprecated calls, and its Gaussian process on few points.
         warnings.simplefilter("ignore")
         searcher = kind(
