@@ -160,12 +160,15 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     less = shortened or any(ledger.flagged(rows, flag) for flag in ("cut", "altered"))
     if _sized(predicate) and less:
         return "how large an effect is takes the published training; a cut one shows its sign"
+    # What happens at an epoch, or not before the end, takes the whole training to see; with fewer
+    # images an epoch has fewer steps.
+    timed = isinstance(predicate, p.Minimum | p.Chance | p.Diverges) or predicate.epochs is not None
+    if timed and shortened:
+        return "fewer epochs than published"
+    if timed and ledger.flagged(rows, "cut"):
+        return "fewer images than published"
     if not shortened:
         return ""
-    # What happens at an epoch, or not before the end, takes the whole training to see.
-    timed = isinstance(predicate, p.Minimum | p.Chance | p.Diverges) or predicate.epochs is not None
-    if timed:
-        return "fewer epochs than published"
     if predicate.metric in {*PACES, "processor_seconds"} or METRICS[predicate.metric] == "count":
         return ""
     # Cutting rounds up, so that every trial allows a range of shares; one must fit all.
