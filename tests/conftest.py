@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from refit.experiment import Trial
+from refit.trial import Trial
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -510,6 +510,32 @@ def test_pairs_differ_in_nothing_else():
     assert verdict(log, X_EFFECT).verdict == "not run"
 
 
+def test_declared_repetitions_of_a_setting_are_pairs():
+    """Repetitions of one seed differ in nothing else, so each makes a pair of its own."""
+    log = grid_log("val_accuracy", flat(0.5, 0.75))
+    log.results["seed"] = 4 + 10_000 * log.results["model.y"]
+    log.results["model.y"] = 1
+    found = verdict(log, X_EFFECT)
+    assert (found.verdict, found.n) == ("reproduced", 3), found.observed
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected", "count"),
+    [
+        ({"cut": True}, "reproduced", 3),
+        ({"planned_epochs": 3}, "reproduced", 3),
+        ({}, "inconclusive", 4),  # a whole training that learns nothing is a result
+        ({"cut": True, "diverged": True}, "inconclusive", 4),
+    ],
+)
+def test_pairs_cut_before_they_began_to_learn_are_left_out(facts, expected, count):
+    points = flat(0.5, 0.75) | {(1, 4): [0.5], (2, 4): [0.2]}
+    learned = {f"x{x}-y{y}": float((x, y) != (2, 4)) for x, y in points}
+    found = verdict(grid_log("val_accuracy", points, learned=learned, **facts), X_EFFECT)
+    assert (found.verdict, found.n) == (expected, count), found.observed
+    assert ("without 1 network cut" in found.observed) == (count == 3)
+
+
 def test_pairs_are_counted_as_what_they_are():
     noise = np.random.default_rng(2).normal(size=16)
     points = {(1, y): [0.0] for y in range(16)}
@@ -758,7 +784,7 @@ def test_of_best_takes_part_in_claims():
     value = {"is": "value", "metric": "test_accuracy", "trial": OF_BEST, "high": 0.55}
     found = verdict(log, value)
     assert (found.verdict, found.n) == ("inconclusive", 3)
-    assert "of_best of s, test_accuracy: 0.3 " in found.observed
+    assert "best of s, test_accuracy: 0.3 " in found.observed
     below = {"is": "greater", "metric": "test_accuracy", "a": OF_BEST | {"take": "max"}}
     assert verdict(log, below | {"b": OF_BEST, "by": -0.01}).n == 3
 
@@ -768,6 +794,19 @@ def test_repetitions_take_part_in_selections(take):
     """`b` is a repetition, so its seeds lie 10,000 above those of `a`."""
     log = scored(seed=[0, 1, 2, 10_000, 10_001, 10_002])
     assert len(of_best(log, take=take)) == 3
+
+
+def test_best_of_a_sweep_is_held_against_all_of_it():
+    trials = {"a": around(0.9), "b": around(0.92)[::-1], "c": around(0.95)}
+    log = log_of(trials=trials, sweep={"a": "s", "b": "s", "c": "other"})
+    best = {"is": "best", "sweep": "s"}
+    assert verdict(log, best | {"winners": ["b"]}).verdict == "reproduced"
+    assert verdict(log, best | {"winners": ["a"]}).verdict == "contradicted"
+    cut = Profile.model_validate({"description": "cut", "cut": {"grid": {"batch_size": [32]}}})
+    found = judge(log, claim(best | {"winners": ["b"]}), profile=cut).loc["C1"]
+    assert (found.verdict, found.note) == (
+        "not comparable", "the best of a grid takes the whole grid"
+    )  # fmt: skip
 
 
 def test_best_is_not_refuted_by_the_luck_of_many_losers():
@@ -1009,6 +1048,9 @@ def test_an_effect_that_is_none_is_rarely_decided():
         ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "statistic": "min"}, "one v"),
         ({"is": "best", "among": ["a", "b"], "winners": ["c"]}, "not among"),
         ({"is": "best", "among": ["a", "b"], "winners": ["b", "a"]}, "cannot fail"),
+        ({"is": "best", "winners": ["b"]}, "either among or sweep"),
+        ({"is": "best", "among": ["a", "b"], "sweep": "s", "winners": ["b"]}, "either among or"),
+        ({"is": "best", "among": ["a"], "winners": ["a"]}, "at least two"),
         ({"is": "trend", "trial": "a", "direction": "flat"}, "flat needs by"),
         ({"is": "trend", "trial": "a", "direction": "up"}, "direction"),
         ({"is": "trend", "metric": "seconds", "trial": "a", "direction": "rising"}, "no curve"),

@@ -768,7 +768,7 @@ def test_options_are_the_same_in_any_order(make_tiny):
 def test_identity_survives_the_journey_to_another_process(zoo):
     trials = expand(zoo, "smoke", 2)
     script = (
-        "import json, sys; from refit.experiment import Trial\n"
+        "import json, sys; from refit.trial import Trial\n"
         "print(*(Trial.model_validate(plain).digest for plain in json.load(sys.stdin)))"
     )
     plain = json.dumps([trial.model_dump(mode="json") for trial in trials])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from refit import sweep_plots
+from refit import sweep_curves, sweep_plots
 from refit.errors import ReportError
 from refit.picture import Picture
 
@@ -74,7 +74,7 @@ def crosses(panel):
 def test_lines_of_one_value_share_a_colour_and_have_a_median():
     frame = curves()
     frame = frame[~((frame["trial"] == "rate0.1-width3") & (frame["epoch"] > 5))]
-    figure = sweep_plots.curves_by(frame, rates(frame), "Perceptrons", "learning rate")
+    figure = sweep_curves.curves_by(frame, rates(frame), "Perceptrons", "learning rate")
     panels = figure.axes
     assert [panel.get_ylabel() for panel in panels[:5]] == [
         "train loss",
@@ -104,7 +104,7 @@ def test_diverged_trainings_end_in_a_cross_and_are_counted():
     frame = curves(diverged={"rate0.2-width0": 8, "rate0.2-width3": 0, "rate0.1-width1": 12})
     frame.loc[(frame["trial"] == "rate0.2-width0") & (frame["epoch"] == 8), "train_loss"] = 900.0
     frame.loc[(frame["trial"] == "rate0.1-width1") & (frame["epoch"] > 12), "val_loss"] = np.inf
-    figure = sweep_plots.curves_by(frame, rates(frame), "", "learning rate")
+    figure = sweep_curves.curves_by(frame, rates(frame), "", "learning rate")
     loss, accuracy = figure.axes[0], figure.axes[3]
     assert entries(figure.axes[5].get_legend())[:4] == [
         "0.02",
@@ -125,7 +125,7 @@ def test_diverged_trainings_end_in_a_cross_and_are_counted():
 
 def test_median_is_not_drawn_where_most_trials_have_diverged():
     frame = curves(rates=(0.1,), diverged={f"rate0.1-width{width}": 5 for width in range(3)})
-    figure = sweep_plots.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
+    figure = sweep_curves.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
     median = next(line for line in figure.axes[1].lines if line.get_linewidth() > 2)
     assert np.isfinite(median.get_ydata()).sum() == 5
     assert "0.1 (3 of 4 diverged)" in entries(figure.legends[0])
@@ -136,7 +136,7 @@ def test_two_measures_stand_side_by_side_and_single_trials_need_no_median():
     values = rates(frame) | {"never run": 0.5, "rate0.02-width1": np.nan}
     measures = ("train_accuracy", "val_accuracy")
     names = {"train_accuracy": "in training"}
-    figure = sweep_plots.curves_by(frame, values, "", "rate", measures, names, part="validation")
+    figure = sweep_curves.curves_by(frame, values, "", "rate", measures, names, part="validation")
     left, right = figure.axes
     assert left.get_position().y0 == right.get_position().y0
     assert [left.get_ylabel(), right.get_ylabel()] == ["in training", "validation accuracy"]
@@ -146,11 +146,11 @@ def test_two_measures_stand_side_by_side_and_single_trials_need_no_median():
 
 def test_lines_are_means_over_seeds_and_one_lost_seed_leaves_none():
     frame = curves(rates=(0.1,), widths=[0], seeds=(1, 3))
-    drawn = sweep_plots.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
+    drawn = sweep_curves.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
     expected = frame.groupby("epoch")["train_loss"].mean()
     assert drawn.axes[0].lines[0].get_ydata() == pytest.approx(expected)
     frame.loc[(frame["seed"] == 3) & (frame["epoch"] > 6), "train_loss"] = np.inf
-    drawn = sweep_plots.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
+    drawn = sweep_curves.curves_by(frame, rates(frame), "", "rate", ("train_loss", "val_loss"))
     assert np.isfinite(drawn.axes[0].lines[0].get_ydata()).sum() == 6
 
 
@@ -159,7 +159,7 @@ def test_trials_go_from_measure_to_measure_and_end_in_a_mark():
     frame.loc[(frame["trial"] == "rate0.2-width0") & (frame["epoch"] == 8), "train_loss"] = 900.0
     names = {"val_loss": "loss on test images"}
     losses = ("train_loss", "val_loss")
-    figure = sweep_plots.against(frame, rates(frame), *losses, "Losses", names, "rate")
+    figure = sweep_curves.against(frame, rates(frame), *losses, "Losses", names, "rate")
     panel = figure.axes[0]
     ends = [line for line in panel.lines if line.get_marker() == "o"]
     assert len(ends) == 10
@@ -181,8 +181,8 @@ def test_trials_go_from_measure_to_measure_and_end_in_a_mark():
 def test_equality_is_drawn_between_measures_of_one_kind_only():
     frame = curves()
     top = "top_val_accuracy"
-    same = sweep_plots.against(frame, rates(frame), "train_accuracy", top, "", {})
-    other = sweep_plots.against(frame, rates(frame), "train_loss", top, "", {})
+    same = sweep_curves.against(frame, rates(frame), "train_accuracy", top, "", {})
+    other = sweep_curves.against(frame, rates(frame), "train_loss", top, "", {})
     assert "both are equal" in entries(same.legends[0])
     assert "both are equal" not in entries(other.legends[0])
     assert same.axes[0].get_ylabel() == "top test accuracy"
@@ -246,10 +246,10 @@ def test_words_in_many_cells_or_above_many_bars_do_not_overlap():
 
 def test_one_epoch_is_drawn_as_dots():
     frame = curves(epochs=1)
-    panel = sweep_plots.curves_by(frame, rates(frame), "", "rate").axes[0]
+    panel = sweep_curves.curves_by(frame, rates(frame), "", "rate").axes[0]
     assert {line.get_marker() for line in panel.lines} == {"o"}
     panel.figure.png()
-    sweep_plots.against(frame, rates(frame), "train_loss", "val_loss", "", {}).png()
+    sweep_curves.against(frame, rates(frame), "train_loss", "val_loss", "", {}).png()
 
 
 def test_map_of_diverged_trials_only_has_words_instead_of_colours():
@@ -312,9 +312,9 @@ def test_classes_are_counted_in_every_part():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda empty: sweep_plots.curves_by(empty, {"a": 1}, "Curves", "rate"),
-        lambda _: sweep_plots.curves_by(curves(), {"other": 1}, "Curves", "rate"),
-        lambda empty: sweep_plots.against(empty, {"a": 1}, "train_loss", "val_loss", "", {}),
+        lambda empty: sweep_curves.curves_by(empty, {"a": 1}, "Curves", "rate"),
+        lambda _: sweep_curves.curves_by(curves(), {"other": 1}, "Curves", "rate"),
+        lambda empty: sweep_curves.against(empty, {"a": 1}, "train_loss", "val_loss", "", {}),
         lambda empty: sweep_plots.by_value(empty, "rate", "accuracy", KINDS, "rate", "accuracy"),
         lambda _: sweep_plots.by_value(results("x"), "rate", "width", KINDS, "rate", "width"),
         lambda empty: sweep_plots.heat_map(empty, "rate", "width", "accuracy", "Map", {}),
@@ -332,9 +332,9 @@ def test_nothing_finished_is_said(draw):
 @pytest.mark.parametrize(
     ("draw", "column"),
     [
-        (lambda: sweep_plots.curves_by(results(), {}, "", ""), "epoch"),
-        (lambda: sweep_plots.curves_by(curves(), {}, "", "", ["speed"]), "speed"),
-        (lambda: sweep_plots.against(curves(), {}, "train_loss", "speed", "", {}), "speed"),
+        (lambda: sweep_curves.curves_by(results(), {}, "", ""), "epoch"),
+        (lambda: sweep_curves.curves_by(curves(), {}, "", "", ["speed"]), "speed"),
+        (lambda: sweep_curves.against(curves(), {}, "train_loss", "speed", "", {}), "speed"),
         (lambda: sweep_plots.by_value(results(), "depth", "width", KINDS, "", ""), "depth"),
         (lambda: sweep_plots.heat_map(results(), "rate", "depth", "width", "", {}), "depth"),
         (lambda: sweep_plots.bars_by(results(), "rate", "loss", "", ""), "loss"),

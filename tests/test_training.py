@@ -15,8 +15,8 @@ import pytest
 
 from refit import callbacks, data, paths, runlog, runner, training
 from refit.data import Part
-from refit.declaration import Optimizer
 from refit.events import read_scalars
+from refit.settings import Optimizer
 from refit.storage import BATCHES, PREDICTIONS, RESULT
 
 DROPOUT_AND_PLATEAU = {
@@ -83,7 +83,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from refit import runner
-from refit.experiment import Trial
+from refit.trial import Trial
 if __name__ == "__main__":
     runner.run([Trial.model_validate_json(sys.argv[1])], Path(sys.argv[2]), workers=1)
 """

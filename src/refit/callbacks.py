@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from refit import storage
-from refit.declaration import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
 from refit.events import EventWriter, read_scalars
+from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
 from refit.storage import BATCHES, PROGRESS
 
 CHECKPOINT = "checkpoint.npz"
@@ -27,6 +27,8 @@ BEST_WEIGHTS = "best.weights.h5"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
+# What reading a checkpoint that is missing, cut off or of another kind can raise.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 _BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 
@@ -181,6 +183,22 @@ class Recorder(keras.callbacks.Callback):
         self.untrained: dict[str, float] = {}
         self._counters: list[dict[str, float]] = []
         self._last_sign = 0.0
+        self._writers: dict[str, EventWriter] = {}
+
+    def saved_epochs(self) -> int:
+        """How many epochs the checkpoint holds, without loading it; 0 where there is none."""
+        try:
+            with np.load(self.run_dir / CHECKPOINT, allow_pickle=False) as file:
+                return len(json.loads(str(file["state"]))["history"])
+        except _UNREADABLE:
+            return 0
+
+    def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
+        """Record a training that was done elsewhere, a row per epoch as `history` has them."""
+        self.set_model(model)
+        self.history = history
+        self.on_train_begin()
+        self.on_train_end()
 
     def restore(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
         """Load the checkpoint, if there is a whole one, into the model and the other callbacks.
@@ -196,7 +214,7 @@ class Recorder(keras.callbacks.Callback):
             losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
             # Batches after the last whole epoch are trained, and recorded, once more.
             batch_losses = [losses[step] for step in range(state.get("batches", 0))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _UNREADABLE:
             return 0
         variables = self._variables()
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
@@ -227,6 +245,7 @@ class Recorder(keras.callbacks.Callback):
         for callback, counters in zip(self.others, self._counters, strict=False):
             for name, value in counters.items():
                 setattr(callback, name, value)
+        self._counters = []  # a second phase goes on from what they count themselves
         self._writers = {
             group: EventWriter(self.run_dir / group) for group in ("train", "validation")
         }
@@ -274,8 +293,13 @@ class Recorder(keras.callbacks.Callback):
         self._sign_of_life(row)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the event files; also where a training was broken off."""
         for writer in self._writers.values():
             writer.close()
+        self._writers = {}
 
     def _record_batch(self, values: dict[str, float]) -> None:
         if BATCHES not in self._writers:

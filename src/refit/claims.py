@@ -20,13 +20,14 @@ from refit.vocabulary import METRICS
 
 PACES = {"seconds_per_epoch", "train_seconds", "microseconds_per_sample"}
 # Processor times are not among them: what else the machine does changes them little.
-TIMES = {"seconds", "seconds_to_target"} | PACES
+TIMES = {"seconds", "total_seconds", "seconds_to_target"} | PACES
 # Numbers that depend on labels and length of training; rankings and differences depend less.
 LEVELS = {
     "train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy",
     "evaluated_train_accuracy", "evaluated_train_loss", "min_train_loss", "learned",
     "train_loss_at_min_val_loss", "best_val_accuracy_epoch",
     "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
+    "val_accuracy_before_fine_tuning",
 }  # fmt: skip
 VERDICTS = (
     "reproduced", "contradicted", "inconclusive", "not comparable", "not run", "undecidable",
@@ -173,7 +174,8 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
         return ""
     # Cutting rounds up, so that every trial allows a range of shares; one must fit all.
     uneven = ((planned - 1) / published).max() >= (planned / published).min()
-    if uneven or (predicate.metric == "seconds" and (planned / published).round(2).nunique() > 1):
+    summed = predicate.metric in ("seconds", "total_seconds")
+    if uneven or (summed and (planned / published).round(2).nunique() > 1):
         return "epochs were cut by different shares"
     return ""
 

@@ -5,95 +5,25 @@ keys, so that a misspelt one is an error before anything is trained, not a silen
 """
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from refit.predicates import Claim, Trials, check_epochs
 from refit.vocabulary import CURVE_METRICS, Metric, Name, Printed, Strict
 
-# --- training settings -----------------------------------------------------------------------
-
-
-class Model(Strict):
-    """A factory of `refit.models` and its options."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-
-class Optimizer(Strict):
-    """An optimizer with every setting that the reports vary.
-
-    `decay` is Keras 2's time decay: the rate of step t is learning_rate / (1 + decay * t).
-    `weight_decay` is PyTorch's: that multiple of every variable, biases too, joins its gradient.
-    """
-
-    name: Literal["sgd", "adam", "adadelta"]
-    learning_rate: PositiveFloat
-    momentum: float = Field(0.0, ge=0, lt=1)
-    nesterov: bool = False
-    decay: float = Field(0.0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    rho: float | None = Field(None, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> "Optimizer":
-        for setting in ("momentum", "nesterov", "decay", "weight_decay"):
-            if self.name != "sgd" and getattr(self, setting):
-                raise ValueError(f"{setting} belongs to sgd, not to {self.name}")
-        if self.name != "adadelta" and self.rho is not None:
-            raise ValueError(f"rho belongs to adadelta, not to {self.name}")
-        return self
-
-
-class StopAtTarget(Strict):
-    """End the training after the first epoch whose `monitor` reaches `target`.
-
-    The epochs of the trial are then the most that it may take to get there.
-    """
-
-    name: Literal["stop_at_target"]
-    monitor: Literal["accuracy", "val_accuracy"] = "accuracy"
-    target: float = Field(gt=0, le=1)
-
-
-class StopWhenStagnant(Strict):
-    """End the training when `monitor` has not risen for `patience` epochs, first after one more.
-
-    The rule of the CIFAR-10 report's code. Where the untrained network is evaluated, its accuracy
-    is the first that must be surpassed.
-    """
-
-    name: Literal["stop_when_stagnant"]
-    monitor: Literal["val_accuracy"] = "val_accuracy"
-    patience: PositiveInt
-
-
-class KeepBest(Strict):
-    """Keep the weights of the epoch with the highest `monitor`, if it reaches `at_least`."""
-
-    name: Literal["keep_best"]
-    monitor: Literal["val_accuracy"] = "val_accuracy"
-    at_least: float = Field(0.0, ge=0, le=1)
-
-
-class ReduceOnPlateau(Strict):
-    """Keras's ReduceLROnPlateau: multiply the rate by `factor` after `patience` stagnant epochs."""
-
-    name: Literal["reduce_lr_on_plateau"]
-    monitor: Literal["val_accuracy", "val_loss", "accuracy", "loss"] = "val_accuracy"
-    factor: float = Field(gt=0, lt=1)
-    patience: PositiveInt
-    min_lr: float = Field(0.0, ge=0)
-
-
-Callback = Annotated[
-    ReduceOnPlateau | StopAtTarget | StopWhenStagnant | KeepBest, Field(discriminator="name")
-]
-
-
 # --- what is run -----------------------------------------------------------------------------
+
+
+class Retrain(Strict):
+    """Train the winner of a grid and its `default` again, each `repetitions` times.
+
+    The best of many trainings owes part of its score to luck; other seeds take that away.
+    """
+
+    default: Name
+    repetitions: int = Field(ge=2)
+    metric: Metric = "test_accuracy"
 
 
 class Search(Strict):
@@ -124,7 +54,8 @@ class Sweep(Strict):
     """A named set of trials: a list of entries, or a grid; each is laid over `base`.
 
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
-    for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces.
+    for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
+    is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
     """
 
     title: str
@@ -136,11 +67,13 @@ class Sweep(Strict):
     grid: dict[str, list[Any]] = {}
     name: str = ""
     search: Search | None = None
+    retrain: Retrain | None = None
+    optional: bool = False
 
     @model_validator(mode="after")
     def _list_or_grid(self) -> "Sweep":
-        if self.search and not self.grid:
-            raise ValueError("only a grid can be searched")
+        if (self.search or self.retrain) and not self.grid:
+            raise ValueError("only a grid can be searched, and have a winner to retrain")
         if bool(self.entries) == bool(self.grid):
             raise ValueError("a sweep has either entries or a grid")
         if bool(self.grid) != bool(self.name):
@@ -155,8 +88,9 @@ class Cut(Strict):
     names fewer values for some axes, `keep` trials that stay although a value of theirs is not
     among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
     the profile leaves the sweep out. `only` names the trials of a list that stay. `search` changes
-    settings of the sweep's search, `changes` those of every trial, such as the width of a network
-    that is too costly: what is trained then is not what was published, and the pages say so.
+    settings of the sweep's search and `retrain` those of training its winner again; `changes` those
+    of every trial, such as the width of a network that is too costly: what is trained then is not
+    what was published, and the pages say so.
     """
 
     epoch_fraction: float = Field(1.0, gt=0, le=1)
@@ -167,6 +101,7 @@ class Cut(Strict):
     only: list[Name] = []
     changes: dict[str, Any] = {}
     search: dict[str, Any] = {}
+    retrain: dict[str, Any] = {}
     max_seeds: PositiveInt | None = None
     skip: str = ""
 

@@ -19,3 +19,7 @@ class TrialError(RefitError):
 
 class ReportError(RefitError):
     """A notebook or a page could not be made."""
+
+
+class UnavailableError(RefitError):
+    """Something optional is missing or broken on this machine, so a part cannot be run here."""

@@ -18,11 +18,15 @@ from scipy import special
 from refit import ledger
 from refit import predicates as p
 from refit.runlog import RunLog
+from refit.trial import SEED_STEP
+from refit.vocabulary import METRICS
 
 LEVEL = 0.05
 # Fewer replicates than this show a direction but decide nothing.
 FEWEST_SEEDS = 3
 MOST_SEEDS = 1000
+# Units of metrics that tell what a network has learned, not what it cost.
+LEARNED = {"fraction", "nats", "epoch", "share"}
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,14 @@ class Test:
             return None
         distance = min(abs(self.mean - end) for end in (self.low, self.high))
         counts = range(FEWEST_SEEDS, MOST_SEEDS + 1)
-        first = bisect_left(counts, True, key=lambda n: _half_width(values, n, level) < distance)
+        first = bisect_left(counts, True, key=lambda n: half_width(values, n, level) < distance)
         return counts[first] if first < len(counts) else None
 
     def __str__(self) -> str:
         values = self.values.to_numpy(float)
         interval = ""
         if len(values) >= FEWEST_SEEDS and np.isfinite(values).all() and np.ptp(values) > 0:
-            half = _half_width(values, len(values), LEVEL)
+            half = half_width(values, len(values), LEVEL)
             interval = f" [{self.mean - half:.4g}, {self.mean + half:.4g}]"
         signs = (">", "<") if self.strict else ("≥", "≤")
         ends = zip(signs, (self.low, self.high), strict=True)
@@ -91,8 +95,11 @@ def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[Test]:
     return _TESTS[type(predicate)](predicate, log, classes)
 
 
-def _half_width(values: np.ndarray, count: int, level: float) -> float:
-    """Half of a confidence interval of the mean, were there `count` values with this spread."""
+def half_width(values: np.ndarray, count: int, level: float = LEVEL) -> float:
+    """Half of a confidence interval of the mean, were there `count` values with this spread.
+
+    Student's t; `level` is the share of such intervals that miss the mean.
+    """
     quantile = float(special.stdtrit(count - 1, 1 - level / 2))
     return quantile * values.std(ddof=1) / math.sqrt(count)
 
@@ -168,7 +175,8 @@ def _best(claim: p.Best, log: RunLog, classes: int) -> list[Test]:
     sign = -1 if claim.smallest else 1
     scores = pd.Series({name: sign * _measure(name, claim, log).mean() for name in claim.winners})
     winner = scores.fillna(-math.inf).idxmax()
-    others = [trial for trial in claim.among if trial not in claim.winners]
+    among = claim.among or log.select(p.Selection(sweep=claim.sweep, take="max"))
+    others = [trial for trial in among if trial not in claim.winners]
     pairs = [(other, winner) if claim.smallest else (winner, other) for other in others]
     return [_lead(upper, lower, claim, log) for upper, lower in pairs]
 
@@ -183,14 +191,23 @@ def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[Test]:
 
 
 def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
-    """One number per matched pair: the metric at `a` minus that at `b`, mean over seeds."""
+    """One number per matched pair: the metric at `a` minus that at `b`, mean over seeds.
+
+    Trials that are declared repetitions of each other make a pair each. Pairs in which a training
+    was cut before its network had begun to learn are left out, where the metric is about learning.
+    """
     rows = log.settings(claim.sweep)
+    seeds = log.results.drop_duplicates("trial").set_index("trial")["seed"]
+    rows = rows.assign(repetition=seeds.reindex(rows.index) // SEED_STEP)
     others = [name for name in rows if name != claim.axis]
+    idle = _still_guessing(log.rows(rows.index)) if METRICS[claim.metric] in LEARNED else set()
     sides = []
     for level in (claim.a, claim.b) if claim.axis in rows else ():
         wanted = level if isinstance(level, list) else [level]
         chosen = rows[rows[claim.axis].isin(wanted)]
         measured = {trial: _measure(trial, claim, log) for trial in chosen.index}
+        for trial in idle & set(measured):
+            measured[trial] = measured[trial] * math.nan
         values = pd.concat(measured, axis=1) if measured else pd.DataFrame()
         keys = [", ".join(row) for row in chosen[others].astype(str).to_numpy()]
         # Of a list of levels all must be measured, or the pair would rest on other ones.
@@ -199,7 +216,23 @@ def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
     found = len(sides) == 2 and all(map(len, sides))
     pairs = (sides[0] - sides[1]).mean(axis=1).dropna() if found else pd.Series()
     label = f"effect of {claim.axis} {claim.a} over {claim.b} in {claim.sweep}, {claim.metric}"
+    if idle:
+        networks = "network" if len(idle) == 1 else "networks"
+        label += f" (without {len(idle)} {networks} cut before learning began)"
     return [Test(label, pairs.astype(float), claim.by, strict=True, unit="matched pair")]
+
+
+def _still_guessing(rows: pd.DataFrame) -> set[str]:
+    """The trials whose training was cut and ended no better than guessing, of any seed.
+
+    Deep networks stay on a plateau for thousands of steps; one that is cut before its end looks
+    like one that never learns. A diverged training is known by its loss.
+    """
+    if "learned" not in rows or "cut" not in rows:
+        return set()
+    cut = (rows["planned_epochs"] < rows["published_epochs"]) | rows["cut"].astype(bool)
+    idle = cut & (rows["learned"] == 0) & ~rows["diverged"].astype(bool)
+    return set(rows.loc[idle, "trial"])
 
 
 def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[Test]:

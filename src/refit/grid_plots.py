@@ -305,7 +305,14 @@ def parallel_coordinates(
         panel.axvline(place, color="#444444", lw=0.8)
         for height, text in marks:
             panel.annotate(
-                text, (place, height), (4, 0), textcoords="offset points", fontsize=8, va="center"
+                text,
+                (place, height),
+                (4, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+                zorder=5,
+                bbox={"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8},
             )
     titles = [*axes.values(), *metrics.values()]
     panel.set_xticks(range(len(names)), titles)

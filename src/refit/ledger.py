@@ -76,7 +76,8 @@ def describe_trial(trial: str | Selection) -> str:
     if isinstance(trial, str):
         return trial
     where = ", ".join(f"{name} = {value}" for name, value in trial.where.items())
-    return f"{trial.take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
+    take = "best" if trial.take == "of_best" else trial.take
+    return f"{take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
 
 
 def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) -> str:

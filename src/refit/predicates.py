@@ -131,15 +131,27 @@ class Order(Predicate):
 
 
 class Best(Predicate):
-    """The best of several trials is one of `winners`."""
+    """The best of several trials, those `among` which are named or all of a `sweep`, is one of
+    `winners`."""
 
     kind: Literal["best"] = Field(alias="is")
-    among: list[Name] = Field(min_length=2)
+    among: list[Name] = []
+    sweep: Name | None = None
     winners: list[Name] = Field(min_length=1)
     smallest: bool = False
 
+    def subjects(self) -> list[Trials]:
+        whole = [Selection(sweep=self.sweep, take="max")] if self.sweep else []
+        return [*self.among, *self.winners, *whole]
+
     @model_validator(mode="after")
     def _winners_take_part(self) -> "Best":
+        if bool(self.among) == bool(self.sweep):
+            raise ValueError("give either among or sweep")
+        if self.sweep:
+            return self
+        if len(self.among) < 2:
+            raise ValueError("among: at least two trials are compared")
         if strangers := set(self.winners) - set(self.among):
             raise ValueError(f"winners {sorted(strangers)} are not among the trials compared")
         if set(self.winners) == set(self.among):

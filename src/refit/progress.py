@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from refit import storage
-from refit.experiment import Trial
 from refit.storage import PROGRESS
+from refit.trial import Trial
 
 LOG = "progress.log"
 # A log file is read afterwards; more lines would hide the trials that ended.
@@ -114,7 +114,8 @@ class Progress:
         epoch = state.get("epoch", 0)
         accuracy = state.get("val_accuracy")
         known = f" {accuracy:.3f}" if accuracy is not None else ""
-        return f"{trial.name} {epoch}/{trial.epochs}{known}", epoch / trial.epochs
+        epochs = state.get("epochs", trial.epochs)  # of a search, those of all candidates
+        return f"{trial.name} {epoch}/{epochs}{known}", epoch / epochs
 
     def _time_left(self, partly: float) -> str:
         """Time left if what is to come goes on at the pace so far; empty while unknown.

@@ -17,10 +17,10 @@ import pandas as pd
 from refit import storage
 from refit.errors import ReportError
 from refit.events import read_scalars
-from refit.experiment import SEED_STEP, Trial, is_setting
 from refit.predicates import Selection
 from refit.runner import FAILURE, result_of
 from refit.storage import BATCHES
+from refit.trial import SEED_STEP, Trial, is_setting
 from refit.vocabulary import CURVE_METRICS
 
 RESULTS_FILE = "results.csv"
@@ -159,6 +159,8 @@ class RunLog:
         rows = rows.drop(columns=["seed", "digest", "reason", "status"])
         numbers = [name for name in rows.select_dtypes("number") if not is_setting(name)]
         kept = {name: "mean" if name in numbers else "first" for name in rows if name != "trial"}
+        if rows.empty:
+            return rows
         kept["diverged"] = "max"  # of any seed
         return rows.groupby("trial", sort=False).agg(kept).reset_index()
 
@@ -267,8 +269,21 @@ def layer_table(trial: Trial, folder: Path) -> pd.DataFrame:
     if result is None:
         return pd.DataFrame(columns=["name", "type", "output shape", "parameters"])
     frame = pd.DataFrame(result["layers"]).rename(columns={"output_shape": "output shape"})
+    frame = frame.drop(columns="inputs", errors="ignore")
     frame["output shape"] = [" × ".join(map(str, shape)) for shape in frame["output shape"]]
     return frame
+
+
+def candidates(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """The networks that searches for an architecture tried: a row each, with the search's trial."""
+    rows = [
+        {"search": trial.name, "seed": trial.seed} | candidate
+        for trial in trials
+        if (result := result_of(trial, folder))
+        for candidate in result.get("candidates", [])
+    ]
+    columns = ["search", "seed", "number", "val_accuracy", "epochs", "seconds", "parameters"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
 def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]] | None:

@@ -7,6 +7,7 @@ or a full memory costs one trial and importing TensorFlow is paid once per run.
 import contextlib
 import fcntl
 import importlib
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -23,19 +24,21 @@ from typing import Any
 import pebble
 import psutil
 
-from refit import data, events, paths, storage
+from refit import data, events, paths, storage, weights
 from refit.data import DataSpec
-from refit.errors import DataError, DeclarationError, TrialError
-from refit.experiment import Trial
+from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.progress import Progress
 from refit.storage import RESULT
 from refit.timing import Times
+from refit.trial import Trial
 
 FAILURE = "failure.json"
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
+# The model of trials that are searches, and the optional package that runs them.
+AUTOKERAS = "autokeras"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def run(
     data_dir: Path | None = None,
     earlier: Mapping[Trial, Trial] | None = None,
     keep_checkpoints: bool = False,
+    describe: bool = True,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
@@ -81,7 +85,8 @@ def run(
     its kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
     finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
-    settings but fewer epochs, from whose last state it goes on. Raises DataError where a data set
+    settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
+    experiment's, and TensorBoard's table gets their columns. Raises DataError where a data set
     cannot be loaded, before anything is trained.
     """
     workers = _check_workers(workers)
@@ -92,30 +97,55 @@ def run(
     specs = {trial.data for trial in missing}
     sizes = {spec: len(data.load(spec, data_dir, paths.cache()).train) for spec in specs}
     expected = _expected(missing, sizes)
-    _describe_to_tensorboard(trials, folder)
+    failures = _obstacles(missing, folder, data_dir)
+    missing = [trial for trial in missing if trial.directory.name not in failures]
+    if describe:
+        _describe_to_tensorboard(trials, folder)
     facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
+    expected = {trial: expected[trial] for trial in missing}
+    waiting = {trial for trial in missing if trial.pretrained and trial.pretrained.trial}
     jobs = {}
-    failures: dict[str, str] = {}
+    trained = 0
     with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
-        # Starting with the longest keeps all workers busy to the end.
-        for trial in sorted(missing, key=expected.__getitem__, reverse=True):
-            shorter = (earlier or {}).get(trial)
-            start = folder / shorter.directory if shorter else None
-            plain = trial.model_dump(mode="json")
-            arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
-            options = {"earlier": start, "keep_checkpoint": keep_checkpoints}
-            jobs[pool.schedule(_train, args=arguments, kwargs=options, timeout=time_limit)] = trial
-        pending = set(jobs)
-        while pending:
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            for job in finished:
-                kind, reason = _outcome(job, jobs[job], folder, time_limit)
-                if kind:
-                    failures[jobs[job].directory.name] = f"{kind}: {reason}"
-                progress.finished(jobs[job], kind)
-            progress.show([jobs[job] for job in pending if job.running()])
-    trained = len(missing) - len(failures)
+        # Trials that start from others' weights come when those are done.
+        for stage in (set(missing) - waiting, waiting):
+            # Starting with the longest keeps all workers busy to the end.
+            for trial in sorted(stage, key=expected.__getitem__, reverse=True):
+                shorter = (earlier or {}).get(trial)
+                start = folder / shorter.directory if shorter else None
+                plain = trial.model_dump(mode="json")
+                arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
+                options = {"earlier": start, "keep_checkpoint": keep_checkpoints}
+                job = pool.schedule(_train, args=arguments, kwargs=options, timeout=time_limit)
+                jobs[job] = trial
+            pending = {job for job in jobs if jobs[job] in stage}
+            while pending:
+                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for job in finished:
+                    kind, reason = _outcome(job, jobs[job], folder, time_limit)
+                    if kind:
+                        failures[jobs[job].directory.name] = f"{kind}: {reason}"
+                    trained += not kind
+                    progress.finished(jobs[job], kind)
+                progress.show([jobs[job] for job in pending if job.running()])
     return Summary(len(trials), before, trained, failures)
+
+
+def _obstacles(trials: Sequence[Trial], folder: Path, data_dir: Path | None) -> dict[str, str]:
+    """Failures of trials that need what this machine lacks, found before anything is started."""
+    failures = {}
+    for trial in trials:
+        try:
+            if trial.pretrained and trial.pretrained.weights:
+                weights.find(trial, data_dir)
+            if trial.model.name == AUTOKERAS and importlib.util.find_spec(AUTOKERAS) is None:
+                raise UnavailableError("autokeras is not installed; `make setup` installs it")
+        except UnavailableError as error:
+            kind, reason = _kind(error), str(error)
+            (folder / trial.directory).mkdir(parents=True, exist_ok=True)
+            _store_failure(folder / trial.directory / FAILURE, kind, reason, "")
+            failures[trial.directory.name] = f"{kind}: {reason}"
+    return failures
 
 
 def _check_workers(workers: int | None) -> int:
@@ -203,6 +233,10 @@ def _kind(error: BaseException) -> str:
         return "out of memory"
     if isinstance(error, DataError):
         return "bad data"
+    if isinstance(error, UnavailableError):
+        return "not available"
+    if isinstance(error, TrialError):
+        return "not possible"
     if isinstance(error, DeclarationError):
         return "bad declaration"
     if isinstance(error, OSError):

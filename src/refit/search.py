@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from refit import runlog, runner, storage
 from refit.declaration import Search
 from refit.errors import RefitError
-from refit.experiment import Trial
+from refit.trial import Trial
 
 FOLDER = "search"
 # Beside a page: what this begins, the sweep's name ends.
@@ -199,6 +199,12 @@ class _Evaluator:
     def _train(self, trial: Trial, shorter: Trial) -> None:
         earlier = {trial: shorter} if shorter.epochs < trial.epochs else {}
         summary = runner.run(
-            [trial], self.folder, 1, data_dir=self.data_dir, earlier=earlier, keep_checkpoints=True
+            [trial],
+            self.folder,
+            workers=1,
+            data_dir=self.data_dir,
+            earlier=earlier,
+            keep_checkpoints=True,
+            describe=False,
         )
         runner.check(summary)

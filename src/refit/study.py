@@ -4,18 +4,30 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from refit import claims, data, experiment, ledger, paths, runlog, runner, search, storage
+from refit import (
+    claims,
+    data,
+    experiment,
+    ledger,
+    paths,
+    retrain,
+    runlog,
+    runner,
+    search,
+    storage,
+)
 from refit.data import Dataset, Part
-from refit.declaration import Declaration, Profile, Search
+from refit.declaration import Declaration, Profile, Retrain, Search
 from refit.errors import DeclarationError, TrialError
-from refit.experiment import Trial
 from refit.runlog import RunLog
 from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
 from refit.storage import PREDICTIONS
+from refit.trial import SEED_STEP, Trial
 
 
 @dataclass(frozen=True)
@@ -71,9 +83,19 @@ class Study:
         return {trial.name: trial.title for trial in self.trials}
 
     def train(self, workers: int | None = None) -> runner.Summary:
-        """Train what is missing; raises TrialError naming the trials that failed."""
+        """Train what is missing.
+
+        Raises TrialError naming the trials that failed, except those of optional sweeps, which
+        stand in the summary.
+        """
         summary = runner.run(self.trials, self.runs, workers, data_dir=self.data_dir)
-        runner.check(summary)
+        optional = {
+            trial.directory.name
+            for trial in self.trials
+            if self.declaration.sweeps[trial.sweep].optional
+        }
+        if set(summary.failures) - optional:
+            raise TrialError(str(summary))
         return summary
 
     def log(self) -> RunLog:
@@ -118,13 +140,33 @@ class Study:
         storage.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
         return trace
 
+    def retrain(self, sweep: str, workers: int | None = None, train: bool = True) -> pd.DataFrame:
+        """Train the winner of a sweep and its default again with other seeds, as declared.
+
+        One row per trial: role (`winner` or `default`), trial, repetition (0 for the one of the
+        sweep), seed, digest and value, the declared metric. Only what is missing is trained, and
+        nothing unless `train`; the table is also stored beside the page. Raises DeclarationError
+        where the sweep declares no such thing, TrialError where a training fails.
+        """
+        declared = self.declaration.sweeps[sweep].retrain
+        if declared is None:
+            raise DeclarationError(f"{self.name}: sweep {sweep} declares nothing to retrain")
+        changes = self.profile.sweeps.get(sweep, self.profile.cut).retrain
+        spec = Retrain.model_validate(declared.model_dump() | changes)
+        rows = retrain.run(self.trials, sweep, spec, self.runs, workers, self.data_dir, train=train)
+        storage.write_bytes(
+            self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
+        )
+        return rows
+
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""
         return runlog.provenance(self.trials, self.runs).set_index("fact")["value"].to_dict()
 
-    def data(self) -> Dataset:
-        """The data set of the first trial, decoded."""
-        return data.load(self.trials[0].data, self.data_dir, paths.cache())
+    def data(self, name: str = "") -> Dataset:
+        """The data set of a trial, by default the first, decoded."""
+        trial = self.trial(name) if name else self.trials[0]
+        return data.load(trial.data, self.data_dir, paths.cache())
 
     def overview(self) -> pd.DataFrame:
         """One row per sweep: its trials, and what the profile leaves of epochs and images."""
@@ -147,11 +189,10 @@ class Study:
 
     def settings(self) -> pd.DataFrame:
         """One row per trial: its title and the settings in which trials differ."""
-        first = self.trials[0].seed
         rows = [
             {"title": trial.title} | trial.hyper_parameters()
             for trial in self.trials
-            if trial.seed == first
+            if self._is_first(trial)
         ]
         frame = pd.DataFrame(rows).drop(columns="seed")
         varied = [name for name in frame if frame[name].nunique(dropna=False) > 1]
@@ -174,7 +215,7 @@ class Study:
         The test images are halved, even and odd positions; the trial that is best on one half is
         measured on the other, which had no part in the choice. One row per half, of the first seed.
         """
-        trials = [t for t in self.trials if t.sweep == sweep and t.seed == self.trials[0].seed]
+        trials = [t for t in self.trials if t.sweep == sweep and self._is_first(t)]
         halves = {}
         for trial in trials:
             if runner.result_of(trial, self.runs):
@@ -208,6 +249,30 @@ class Study:
         frame = pd.DataFrame({"Id": self._test(trial).ids, "Label": labels})
         storage.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
         return frame
+
+    def numbers(self, sweep: str) -> dict[str, int]:
+        """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""
+        declared = self.declaration.sweeps[sweep]
+        return {
+            experiment.point_name(sweep, declared, point): number
+            for number, point in enumerate(experiment.points(declared.grid), start=1)
+        }
+
+    def layers(self, *names: str) -> dict[str, list[dict[str, Any]]]:
+        """The layers of some trials' networks, by title, as `refit.layer_graph` draws them.
+
+        Trials that the profile leaves out, or that have no result, have none.
+        """
+        found = {}
+        for trial in self.trials:
+            if trial.name in names and self._is_first(trial):
+                result = runner.result_of(trial, self.runs)
+                found[trial.title] = result["layers"] if result else []
+        return found
+
+    def _is_first(self, trial: Trial) -> bool:
+        """Whether a trial is the first of its replicates, or a declared repetition of that."""
+        return trial.seed % SEED_STEP == self.declaration.seed % SEED_STEP
 
     def trial(self, name: str) -> Trial:
         """The first replicate of a trial, by name."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from refit import storage
-from refit.declaration import StopAtTarget
-from refit.experiment import Trial
+from refit.settings import StopAtTarget
+from refit.trial import Trial
 
 # What makes two trainings take equally long per image, from the closest match to the loosest.
 _LIKENESS = (

@@ -4,13 +4,9 @@ This is the only place where a network is fitted. It runs in a process of its ow
 `refit.runner`), so it may set TensorFlow's threads and need not clean up after itself.
 """
 
-import os
-import platform
-import resource
-import statistics
-import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from refit import callbacks, data, events, models, storage
+from refit import autokeras_search, callbacks, data, events, models, optimizers, storage, transfer
+from refit.assessment import assess, batch_measures, environment, peak_memory
 from refit.data import Dataset, Part
-from refit.declaration import Optimizer, StopAtTarget
-from refit.experiment import Trial
 from refit.models import layers
+from refit.settings import Optimizer
 from refit.storage import PREDICTIONS, PROGRESS, RESULT
+from refit.trial import Trial
 
 TRIAL = "trial.json"
 
@@ -33,12 +30,10 @@ TRIAL = "trial.json"
 # Hides nothing, because curves are recorded per epoch.
 MOST_STEPS = 32
 MULTIPLICATIONS = 20e9
-# Evaluation does not depend on the batch size; this one is fast and small enough for VGG-16.
+# Images evaluated at once: many are fast, and few enough for VGG-16; fewer where each is large.
 EVALUATION_BATCH = 250
-# Keras clips probabilities here before the logarithm.
-EPSILON = 1e-7
-# Batches whose mean smooths a curve of batch losses.
-BLOCK = 100
+LARGE_IMAGE = 96  # pixels on a side
+LARGE_EVALUATION_BATCH = 32
 
 
 def use_one_thread(workers: int) -> None:
@@ -52,38 +47,6 @@ def use_one_thread(workers: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
-
-
-class DecayingSGD(keras.optimizers.SGD):
-    """SGD with Keras 2's time decay and PyTorch's weight decay.
-
-    Step t uses learning_rate / (1 + decay * t). Keras 3 removed `decay`, and its schedules cannot
-    be combined with ReduceLROnPlateau, which sets the learning rate itself; here the decay acts on
-    whatever rate is set. The gradient becomes g + l2 * w, so that the penalty is l2 / 2 * |w|²;
-    Keras's own weight decay is another where there is momentum.
-    """
-
-    def __init__(self, *args: Any, decay: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.decay = decay
-        self.l2 = l2
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        steps = keras.ops.cast(self.iterations, learning_rate.dtype)
-        rate = learning_rate / (1.0 + self.decay * steps)
-        super().update_step(gradient + self.l2 * variable, variable, rate)
-
-
-def build_optimizer(spec: Optimizer) -> keras.optimizers.Optimizer:
-    """The Keras optimizer of a declaration, with Keras 2's defaults where they differed."""
-    if spec.name == "adam":
-        return keras.optimizers.Adam(spec.learning_rate)
-    if spec.name == "adadelta":
-        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95)
-    settings = {"momentum": spec.momentum, "nesterov": spec.nesterov}
-    if spec.decay or spec.weight_decay:
-        return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
-    return keras.optimizers.SGD(spec.learning_rate, **settings)
 
 
 class Shuffling(keras.callbacks.Callback):
@@ -126,11 +89,14 @@ def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf
 
 
 def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """The trial's network, compiled with its optimizer and metrics.
-
-    Where a weight penalty is part of the loss, `cross_entropy` is recorded beside it.
-    """
+    """The trial's network, compiled with its optimizer and metrics."""
     model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
+    _compile(model, trial, trial.optimizer)
+    return model
+
+
+def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
+    """Where a weight penalty is part of the loss, `cross_entropy` is recorded beside it."""
     metrics: list[Any] = ["accuracy"]
     if trial.record_batches:
         metrics += callbacks.batch_metrics()
@@ -138,7 +104,7 @@ def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
     work = layers.multiplications(model) * trial.batch_size
     model.compile(
-        optimizer=build_optimizer(trial.optimizer),
+        optimizer=optimizers.build(optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
         steps_per_execution=1
@@ -146,7 +112,7 @@ def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -
         else int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
         jit_compile=False,
     )
-    return model
+    model.optimizer.build(model.trainable_variables)
 
 
 def train(
@@ -177,42 +143,38 @@ def train(
                 storage.write_bytes(run_dir / name, (earlier / name).read_bytes())
     dataset = data.load(trial.data, data_dir, cache_dir)
     keras.utils.set_random_seed(trial.seed)
-    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
-    model.optimizer.build(model.trainable_variables)
-
     recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
-    others = callbacks.build(trial.callbacks, run_dir)
-    shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
-    done = recorder.restore(model, others)
-    in_order = batches(dataset.train, EVALUATION_BATCH)
-    validation = batches(dataset.validation, EVALUATION_BATCH)
-    if trial.evaluate_untrained and not done:
-        recorder.measure_untrained(in_order, validation)
-    evaluation = [callbacks.TrainEvaluation(in_order)] if trial.evaluate_train else []
-    log = events.EventWriter(run_dir)
-    log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
-    fit_started = time.perf_counter()
-    model.fit(
-        batches(dataset.train, trial.batch_size, *(one.order for one in shuffling)),
-        validation_data=validation,
-        epochs=trial.epochs,
-        initial_epoch=done,
-        callbacks=[*shuffling, *others, *evaluation, recorder],
-        verbose=0,
-    )
-    result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
-    result |= _assess(model, dataset, trial, recorder, run_dir)
-    result |= {
-        "environment": environment() | facts | {"workers": recorder.workers},
-        "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": time.perf_counter() - fit_started,
-        "resumed_at_epoch": done,
-        "peak_memory_mb": _peak_memory(),
-    }
-    if "test_accuracy" in result["metrics"]:
-        log.scalars({"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history))
-    log.summary(events.hparams_session_end(success=True))
-    log.close()
+    with closing(events.EventWriter(run_dir)) as log, closing(recorder):
+        log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
+        fit_started = time.perf_counter()
+        if trial.model.name == autokeras_search.NAME:
+            model, done, found = _search(trial, dataset, recorder, wanted)
+        else:
+            model, done = _fit(trial, dataset, recorder, data_dir)
+            found = {}
+        wall_seconds = time.perf_counter() - fit_started
+        in_order = batches(_labelled(dataset.test), evaluation_batch(trial))
+        probabilities = model.predict(in_order, verbose=0).astype(np.float64)
+        np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
+        result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
+        result |= assess(model, dataset, trial, recorder.history, probabilities) | found
+        result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
+        if found:
+            result["metrics"]["total_seconds"] = sum(row["seconds"] for row in found["candidates"])
+        result |= {
+            "environment": environment() | facts | {"workers": recorder.workers},
+            "started": started.isoformat(timespec="seconds"),
+            "wall_seconds": wall_seconds,
+            "resumed_at_epoch": done,
+            "peak_memory_mb": peak_memory(),
+        }
+        if trial.keep_base:
+            transfer.keep(model, run_dir)
+        if "test_accuracy" in result["metrics"]:
+            log.scalars(
+                {"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history)
+            )
+        log.summary(events.hparams_session_end(success=True))
     storage.write_json(run_dir / RESULT, result)
     if not keep_checkpoint:
         checkpoint.unlink(missing_ok=True)
@@ -220,161 +182,68 @@ def train(
     return result
 
 
-def _assess(
-    model: keras.Model,
-    dataset: Dataset,
-    trial: Trial,
-    recorder: callbacks.Recorder,
-    run_dir: Path,
-) -> dict[str, Any]:
-    """What a finished training says of its network; stores the predictions of the test images."""
-    probabilities = model.predict(
-        batches(_labelled(dataset.test), EVALUATION_BATCH), verbose=0
-    ).astype(np.float64)
-    np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
-    table = layers.layer_table(model)
-    metrics = summarise(recorder.history) | recorder.untrained | layers.parameter_counts(model)
-    metrics |= _test(dataset.test, probabilities, trial.test_batch_size)
-    metrics |= _to_target(recorder.history, trial)
-    metrics |= batch_measures(np.array(recorder.batch_losses))
-    metrics |= {
-        "classes": len(dataset.class_names),
-        "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in table),
-    }
-    return {
-        "metrics": metrics,
-        "confusion_matrix": _confusion_matrix(dataset.test, probabilities),
-        "layers": table,
-        "data": describe(dataset),
-    }
+def _fit(
+    trial: Trial, dataset: Dataset, recorder: callbacks.Recorder, data_dir: Path | None
+) -> tuple[keras.Model, int]:
+    """Fit the trial's network; returns it, and the epochs that had been done before."""
+    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    if trial.pretrained:
+        transfer.start(model, trial, recorder.run_dir, data_dir)
+        _begin_phase(model, trial, recorder.saved_epochs() - 1)
+    others = callbacks.build(trial.callbacks, recorder.run_dir)
+    shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
+    done = before = recorder.restore(model, others)
+    if trial.pretrained and not done:
+        _begin_phase(model, trial, 0)  # also where a checkpoint could not be read
+    in_order = batches(dataset.train, evaluation_batch(trial))
+    validation = batches(dataset.validation, evaluation_batch(trial))
+    if trial.evaluate_untrained and not done:
+        recorder.measure_untrained(in_order, validation)
+    evaluation = [callbacks.TrainEvaluation(in_order)] if trial.evaluate_train else []
+    phases = [trial.fine_tuning.after] if trial.fine_tuning else []
+    for last in [*phases, trial.epochs]:
+        if done >= last:
+            continue
+        if done in phases:
+            _begin_phase(model, trial, done)
+        model.fit(
+            batches(dataset.train, trial.batch_size, *(one.order for one in shuffling)),
+            validation_data=validation,
+            epochs=last,
+            initial_epoch=done,
+            callbacks=[*shuffling, *others, *evaluation, recorder],
+            verbose=0,
+        )
+        done = len(recorder.history)
+        if model.stop_training:
+            break
+    return model, before
 
 
-def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
-    """Final and best values of the curves and the times.
-
-    `seconds` is the sum over the epochs, validation included, as the reports measured it;
-    `seconds_per_epoch` is the median without the first epoch, which also builds the graph.
-    """
-    names = {
-        "train_accuracy": "accuracy",
-        "train_loss": "loss",
-        "evaluated_train_accuracy": "evaluated_accuracy",
-        "evaluated_train_loss": "evaluated_loss",
-        "val_accuracy": "val_accuracy",
-        "val_loss": "val_loss",
-        "train_cross_entropy": "cross_entropy",
-        "val_cross_entropy": "val_cross_entropy",
-    }
-    last = history[-1]
-    values = {name: last[key] for name, key in names.items() if key in last}
-    accuracies = [row["val_accuracy"] for row in history]
-    losses = [row["val_loss"] if np.isfinite(row["val_loss"]) else np.inf for row in history]
-    seconds = [row["seconds"] for row in history]
-    return values | {
-        "epochs": len(history),
-        "best_val_accuracy": max(accuracies),
-        "best_val_accuracy_epoch": int(np.argmax(accuracies)) + 1,
-        "min_val_loss": float(min(losses)),
-        "min_val_loss_epoch": int(np.argmin(losses)) + 1,
-        "diverged": not np.isfinite(last["loss"]),
-        "seconds": sum(seconds),
-        "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
-        "train_seconds": _median(history, "train_seconds"),
-        "processor_seconds": _median(history, "processor_seconds"),
-    }
+def _begin_phase(model: keras.Model, trial: Trial, epoch: int) -> None:
+    """Compile for the phase that an epoch, counted from 0, belongs to: head, or fine-tuning."""
+    tuning = trial.fine_tuning
+    if tuning is None or epoch < tuning.after:
+        transfer.freeze(model)
+        _compile(model, trial, trial.optimizer)
+        return
+    transfer.thaw(model, tuning.from_layer)
+    changes = {"learning_rate": tuning.learning_rate}
+    _compile(model, trial, trial.optimizer.model_copy(update=changes))
 
 
-def _median(history: list[dict[str, float]], name: str) -> float:
-    """The median over the epochs but the first; NaN where it was not measured."""
-    values = [row[name] for row in history[1:] or history if name in row]
-    return statistics.median(values) if values else float("nan")
+def _search(
+    trial: Trial, dataset: Dataset, recorder: callbacks.Recorder, wanted: Callable[[], bool]
+) -> tuple[keras.Model, int, dict[str, Any]]:
+    """Let AutoKeras search; its best network stands for the trial, the candidates beside it."""
+    found = autokeras_search.run(trial, dataset, recorder.run_dir, wanted)
+    recorder.adopt(found.model, found.history)
+    return found.model, 0, {"candidates": found.candidates}
 
 
-def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
-    """What it took to reach the target of a training that stops there; infinite if it never did.
-
-    The epochs are whole ones: Keras's accuracy of an epoch is the mean while it was trained.
-    """
-    stops = [spec for spec in trial.callbacks if isinstance(spec, StopAtTarget)]
-    if not stops:
-        return {}
-    reached = history[-1].get(stops[0].monitor, -np.inf) >= stops[0].target
-    spent = {
-        "epochs_to_target": len(history),
-        "seconds_to_target": sum(row["train_seconds"] for row in history),
-        "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
-    }
-    return spent if reached else dict.fromkeys(spent, float("inf"))
-
-
-def batch_measures(losses: np.ndarray) -> dict[str, float]:
-    """How rugged the losses of single batches are, `(batches,)` in nats; empty without any.
-
-    `batch_loss_noise` is the root mean square of the differences between neighbours over the
-    square root of two (von Neumann 1941), which a slow trend hardly touches; oscillation is what
-    the means of blocks of 100 batches rise in all, per block. Infinite for a diverged training.
-    """
-    if not len(losses):
-        return {}
-    if not np.isfinite(losses).all():
-        return {"batch_loss_noise": float("inf"), "batch_loss_oscillation": float("inf")}
-    blocks = losses[: len(losses) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=1)
-    rises = np.diff(blocks).clip(min=0)
-    return {
-        "batch_loss_noise": float(np.sqrt((np.diff(losses) ** 2).mean() / 2))
-        if len(losses) > 1
-        else float("nan"),
-        "batch_loss_oscillation": float(rises.mean()) if len(rises) else float("nan"),
-    }
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Which data a result was made from."""
-    return {
-        "source": dataset.source,
-        "stand_in": dataset.stand_in,
-        "embedded": dataset.embedded,
-        "classes": list(dataset.class_names),
-        "train_images": len(dataset.train.images),
-        "validation_images": len(dataset.validation.images),
-        "test_images": len(dataset.test.images),
-        "test_labelled": dataset.test.labels is not None,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware of this process."""
-    gpus = [
-        tf.config.experimental.get_device_details(device).get("device_name", device.name)
-        for device in tf.config.list_physical_devices("GPU")
-    ]
-    return {
-        "python": sys.version.split()[0],
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpus": gpus,
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
-    }
-
-
-def _peak_memory() -> float:
-    """The most memory that this process has held, in MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
+def evaluation_batch(trial: Trial) -> int:
+    """How many images are evaluated at once: the result does not depend on it, memory does."""
+    return EVALUATION_BATCH if trial.data.image_size <= LARGE_IMAGE else LARGE_EVALUATION_BATCH
 
 
 def _labelled(part: Part) -> Part:
@@ -382,28 +251,3 @@ def _labelled(part: Part) -> Part:
     if part.labels is not None:
         return part
     return Part(part.images, np.zeros(len(part.images), np.int32), part.ids)
-
-
-def _test(part: Part, probabilities: np.ndarray, batch_size: int | None) -> dict[str, float]:
-    if part.labels is None:
-        return {}
-    chosen = probabilities[np.arange(len(part.labels)), part.labels]
-    right = probabilities.argmax(axis=1) == part.labels
-    metrics = {
-        "test_accuracy": float(right.mean()),
-        "test_loss": float(-np.log(np.clip(chosen, EPSILON, 1 - EPSILON)).mean()),
-    }
-    if batch_size:
-        starts = range(0, len(right), batch_size)
-        means = [right[start : start + batch_size].mean() for start in starts]
-        metrics["mean_batch_test_accuracy"] = float(np.mean(means))
-    return metrics
-
-
-def _confusion_matrix(part: Part, probabilities: np.ndarray) -> list[list[int]] | None:
-    """Counts with a row per true class and a column per predicted class."""
-    if part.labels is None:
-        return None
-    matrix = np.zeros((probabilities.shape[1],) * 2, int)
-    np.add.at(matrix, (part.labels, probabilities.argmax(axis=1)), 1)
-    return matrix.tolist()

@@ -27,6 +27,9 @@ TRIAL_METRICS = {
     "test_accuracy": "fraction",
     "mean_batch_test_accuracy": "fraction",  # over batches of equal weight, the last one smaller
     "seconds": "s",
+    "total_seconds": "s",  # the same, or of a search, all of its candidates
+    "val_accuracy_before_fine_tuning": "fraction",
+    "fine_tuning_gain": "fraction",
     "microseconds_per_sample": "µs",
     # What it took until a training that stops at a target was there; infinite where it never was.
     "epochs_to_target": "epochs",

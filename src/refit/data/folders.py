@@ -19,14 +19,19 @@ def candidates(data_dir: Path | None, *names: str) -> list[Path]:
     return [data_dir, *(data_dir / name for name in names)]
 
 
+def keras_home() -> Path:
+    """The folder in which Keras keeps what it downloads."""
+    home = os.environ.get("KERAS_HOME")
+    return Path(home) if home else Path.home() / ".keras"
+
+
 def keras_cache() -> Path:
     """The folder in which Keras keeps downloaded data sets."""
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "datasets"
+    return keras_home() / "datasets"
 
 
-def download(url: str, name: str, known_hash: str, folder: Path, data_set: str) -> Path:
-    """Download a file into `folder`, once per machine, and check its hash (`md5:...`).
+def download(url: str, name: str, known_hash: str | None, folder: Path, data_set: str) -> Path:
+    """Download a file into `folder`, once per machine, and check its hash (`md5:...`), if known.
 
     Raises DataError, which says where the user can put the file instead.
     """

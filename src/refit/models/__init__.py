@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from refit.errors import DeclarationError
-from refit.models import alexnet, cifar, cnn, conv_pair, lenet, resnet, vgg
+from refit.models import alexnet, cifar, cnn, conv_pair, handwritten, lenet, resnet, transfer, vgg
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "cnn": cnn.build,
@@ -24,6 +24,9 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "conv_pair": conv_pair.build,
     "mlp": cifar.build_mlp,
     "cifar_cnn": cifar.build_cnn,
+    "handwritten": handwritten.build,
+    "mobilenet_v2": transfer.build_mobilenet_v2,
+    "inception_v3": transfer.build_inception_v3,
 }
 NAMES = tuple(ARCHITECTURES)
 

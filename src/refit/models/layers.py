@@ -41,18 +41,23 @@ def layer_table(model: keras.Model) -> list[dict[str, Any]]:
     """Describe a model layer by layer, the input left out, in the order of Keras' own summary.
 
     Each row holds `name`, `type` (Keras class), `output_shape` (list, without the batch) and
-    `parameters` (count, trainable or not).
+    `parameters` (count, trainable or not); where a layer has several inputs, `inputs` names the
+    layers that they come from.
     """
-    return [
-        {
+    rows = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        row = {
             "name": layer.name,
             "type": type(layer).__name__,
             "output_shape": list(layer.output.shape[1:]),
             "parameters": layer.count_params(),
         }
-        for layer in model.layers
-        if not isinstance(layer, keras.layers.InputLayer)
-    ]
+        if isinstance(layer.input, list):
+            row["inputs"] = [tensor._keras_history.operation.name for tensor in layer.input]
+        rows.append(row)
+    return rows
 
 
 def parameter_counts(model: keras.Model) -> dict[str, int]:
@@ -71,7 +76,9 @@ def multiplications(model: keras.Model) -> int:
     layers: what the time of a step is proportional to, roughly."""
     total = 0
     for layer in model.layers:
-        if (kernel := getattr(layer, "kernel", None)) is not None:
+        if isinstance(layer, keras.Model):
+            total += multiplications(layer)
+        elif (kernel := getattr(layer, "kernel", None)) is not None:
             places = layer.output.shape[1:-1]
             total += math.prod(kernel.shape) * math.prod(places)
     return total

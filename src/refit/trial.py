@@ -1,0 +1,112 @@
+"""One training with every setting fixed: what a run directory is named after.
+
+A trial's identity is a hash of what the training means, so that a result is found again wherever
+the trial stands in a list, and is never taken for another after a setting has changed.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt, model_validator
+
+from refit.data import DataSpec
+from refit.settings import Callback, FineTuning, Model, Optimizer, Pretrained
+from refit.vocabulary import Name, Strict
+
+# Part of every trial's identity: raise it when the same settings come to mean another training.
+TRAINING_VERSION = 1
+# An entry's `repetition` moves its seeds by so much, beyond any number of replicates.
+SEED_STEP = 10_000
+
+
+class Trial(Strict):
+    """One training with everything fixed. Plain data: it travels to other processes as JSON.
+
+    `sweep`, `name`, `title`, `published_epochs` and whether the profile `altered` it say where it
+    belongs; the rest is what the training means and enters its identity. Settings at their default
+    do not, so that a setting added later leaves old results valid.
+
+    With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
+    loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
+    accuracies of batches of that size, which some reports take for the accuracy;
+    `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
+    training images after every epoch, with dropout off. `pretrained` and `fine_tuning` are about
+    networks with a base, and `keep_base` keeps the base's weights for other trials to start from.
+    """
+
+    sweep: Name
+    name: Name
+    title: str
+    published_epochs: PositiveInt
+    altered: bool = False
+    data: DataSpec
+    model: Model
+    optimizer: Optimizer
+    callbacks: tuple[Callback, ...] = ()
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    seed: int
+    shuffle: bool = False
+    record_batches: bool = False
+    test_batch_size: PositiveInt | None = None
+    evaluate_untrained: bool = False
+    evaluate_train: bool = False
+    pretrained: Pretrained | None = None
+    fine_tuning: FineTuning | None = None
+    keep_base: bool = False
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> "Trial":
+        if self.fine_tuning and not self.pretrained:
+            raise ValueError("fine_tuning: needs weights to start from; give pretrained too")
+        if self.fine_tuning and self.fine_tuning.after >= self.epochs:
+            raise ValueError(
+                f"fine_tuning.after: is {self.fine_tuning.after}, and {self.epochs} epochs leave "
+                "none to fine-tune in"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits of the hash of what the training means."""
+        labels = {"sweep", "name", "title", "published_epochs", "altered"}
+        meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=labels)
+        text = json.dumps([TRAINING_VERSION, meaning], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    @property
+    def directory(self) -> Path:
+        """The run directory, relative to the experiment's folder of one profile."""
+        return Path(self.sweep) / f"{self.name}-seed{self.seed}-{self.digest}"
+
+    def hyper_parameters(self) -> dict[str, bool | int | float | str]:
+        """The settings, flat, for tables and for TensorBoard's HParams tab."""
+        flat: dict[str, Any] = {"trial": self.name, "model": self.model.name}
+        flat |= {f"model.{name}": value for name, value in self.model.options.items()}
+        optimizer = self.optimizer.model_dump(exclude_none=True)
+        flat |= {"optimizer": optimizer.pop("name")}
+        flat |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+        used = {callback.name: callback for callback in self.callbacks}
+        flat |= {"reduce_lr_on_plateau": "reduce_lr_on_plateau" in used}
+        if "stop_at_target" in used:
+            flat |= {"target": used["stop_at_target"].target}
+        if self.pretrained:
+            flat |= {"pretrained": self.pretrained.weights or self.pretrained.trial}
+        if self.fine_tuning:
+            tuning = self.fine_tuning.model_dump()
+            flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
+        flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
+        return {
+            name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            for name, value in flat.items()
+        }
+
+
+def is_setting(name: str) -> bool:
+    """Whether a hyper-parameter, by its name in `Trial.hyper_parameters`, is one to compare by."""
+    return name.split(".")[0] in ("model", "optimizer") or name == "batch_size"
