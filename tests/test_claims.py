@@ -796,6 +796,18 @@ def test_repetitions_take_part_in_selections(take):
     assert len(of_best(log, take=take)) == 3
 
 
+def test_another_network_than_published_is_not_judged():
+    log = log_of(
+        trials={"a": around(0.92), "b": around(0.9)[::-1]}, altered={"a": True, "b": False}
+    )
+    found = verdict(log, A_OVER_B)
+    assert (found.verdict, found.note) == ("not comparable", "another network than published")
+    count = {"is": "value", "metric": "total_params", "trial": "a", "low": 7, "high": 7}
+    assert verdict(log_of("total_params", {"a": [7] * 3}), count).verdict == "reproduced"
+    log = log_of("total_params", {"a": [7] * 3}, altered=True)
+    assert verdict(log, count).verdict == "not comparable"
+
+
 def test_best_of_a_sweep_is_held_against_all_of_it():
     trials = {"a": around(0.9), "b": around(0.92)[::-1], "c": around(0.95)}
     log = log_of(trials=trials, sweep={"a": "s", "b": "s", "c": "other"})

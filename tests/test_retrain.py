@@ -2,7 +2,7 @@
 
 import pytest
 
-from refit import experiment, retrain, runner
+from refit import experiment, retrain, runlog, runner
 from refit.declaration import Retrain
 from refit.errors import DeclarationError
 from refit.study import Study
@@ -63,6 +63,18 @@ def test_without_training_the_missing_have_no_value(grid):
     spec = SPEC.model_copy(update={"repetitions": 3})
     rows = retrain.run(trials, "grid", spec, folder, train=False)
     assert rows.loc[rows["repetition"] == 3, "value"].isna().all()
+
+
+def test_scores_of_a_search_are_those_of_its_first_seed(grid, make_tiny, tmp_path):
+    trials, folder = grid
+    again = [trial.model_copy(update={"seed": trial.seed + 1}) for trial in trials]
+    runner.check(runner.run(again, folder))
+    log = runlog.read([*again, *trials], folder)
+    assert log.first("grid", "test_accuracy") == {
+        trial.name: runner.result_of(trial, folder)["metrics"]["test_accuracy"] for trial in trials
+    }
+    assert log.first("nothing", "test_accuracy") == {}
+    assert runlog.read(trials, tmp_path).first("grid", "test_accuracy") == {}
 
 
 def test_sweep_that_declares_nothing_is_an_error(tmp_path):

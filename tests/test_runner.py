@@ -334,6 +334,21 @@ def test_missing_data_stop_the_run_before_anything_is_trained(make_tiny, tmp_pat
     assert not list(tmp_path.rglob("trial.json"))
 
 
+def test_data_that_are_too_few_fail_their_trial_and_no_other(make_tiny, tmp_path):
+    greedy = make_tiny(
+        name="greedy",
+        data={"name": "digits", "train_images": 9000, "fingerprint": "sklearn-digits"},
+    )
+    modest = make_tiny(name="modest", epochs=1)
+    summary = runner.run([greedy, modest], tmp_path, workers=1)
+    assert summary.trained == 1
+    assert list(summary.failures) == [greedy.directory.name]
+    assert summary.failures[greedy.directory.name].startswith("bad data: data.train_images: 9000")
+    row = runlog.read([greedy], tmp_path).results.iloc[0]
+    assert row["status"] == "failed"
+    assert "9000 images are asked for" in row["reason"]
+
+
 @pytest.mark.parametrize("workers", [0, -1, 10_000])
 def test_impossible_number_of_workers_is_refused(make_tiny, tmp_path, workers):
     with pytest.raises(DeclarationError, match=f"workers is {workers}; give 1 to"):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import callbacks, data, paths, runlog, runner, training
+from refit import callbacks, data, paths, pipeline, runlog, runner, training
 from refit.data import Part
 from refit.events import read_scalars
 from refit.settings import Optimizer
@@ -394,7 +394,7 @@ def test_best_weights_are_those_of_the_best_epoch(measured):
     model.optimizer.build(model.trainable_variables)  # whose state is in the file as well
     model.load_weights(folder / trial.directory / callbacks.BEST_WEIGHTS)
     val, train = (
-        model.evaluate(training.batches(part, 50), verbose=0, return_dict=True)
+        model.evaluate(pipeline.batches(part, 50), verbose=0, return_dict=True)
         for part in (dataset.validation, dataset.train)
     )
     assert val["accuracy"] == pytest.approx(metrics["best_val_accuracy"], abs=1e-6)
@@ -475,7 +475,7 @@ def orders(seed, epochs=3, images=10, batch_size=4) -> list[list[int]]:
     for epoch in range(epochs):
         shuffling.on_epoch_begin(epoch)
         batches = list(
-            training.batches(Part(pictures, labels, labels), batch_size, shuffling.order)
+            pipeline.batches(Part(pictures, labels, labels), batch_size, shuffling.order)
         )
         assert [len(batch) for _, batch in batches] == [4, 4, 2]
         for shown, batch in batches:

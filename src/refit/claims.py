@@ -152,6 +152,8 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
         return reason
     if rows.empty:
         return ""
+    if ledger.flagged(rows, "altered"):
+        return "another network than published"
     for subject in predicate.subjects():
         thinned = isinstance(subject, p.Selection) and subject.take != "mean" and subject.sweep
         if thinned and profile.sweeps.get(subject.sweep, profile.cut).grid:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from refit import experiment, paths, storage
-from refit.errors import RefitError, TrialError
+from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.runlog import FILES
 from refit.study import Study
@@ -143,9 +143,21 @@ def notebooks() -> None:
 
 
 def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> list[Study]:
-    """Open every experiment first, so that a mistake in one stops the command at once."""
-    chosen = experiments or tuple(experiment.names())
-    return [Study.open(name, profile, seeds, data_dir) for name in dict.fromkeys(chosen)]
+    """Open every experiment first, so that a mistake in one stops the command at once.
+
+    Where none is named, those whose data are not at hand are left out, and it says so.
+    """
+    studies = []
+    for name in dict.fromkeys(experiments or experiment.names()):
+        try:
+            studies.append(Study.open(name, profile, seeds, data_dir))
+        except DataError as error:
+            if experiments:
+                raise
+            click.secho(f"{name}: left out. {error}", fg="yellow", err=True)
+    if not studies:
+        raise DataError("no experiment is left; set DATA_DIR to a folder of data sets")
+    return studies
 
 
 def _make_pages(studies: list[Study], seeds: int, workers: int | None, train: bool) -> None:
@@ -204,7 +216,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         summary=study.declaration.question,
         trials_done=len(log.done),
         trials_total=len(study.trials),
-        seconds=float(log.done["seconds"].sum()) if len(log.done) else 0.0,
+        seconds=log.seconds,
         data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
         hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
         digests={name: storage.digest(study.pages / name) for name in FILES},

@@ -33,7 +33,7 @@ from refit.storage import read_json, write_bytes, write_json
 from refit.templating import PLOTLY, TEMPLATES, page, trusted
 
 PROFILES = {
-    "smoke": "Every published trial on embedded data, trained briefly: it shows that"
+    "smoke": "A few trials of every sweep on embedded data, trained briefly: it shows that"
     " everything runs, and its numbers are not comparable with the published ones.",
     "small": "The real images, cut down so that an experiment takes an hour or two on a laptop:"
     " rankings and the direction of effects can be judged, numbers cannot.",

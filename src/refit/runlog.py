@@ -87,6 +87,17 @@ class RunLog:
     def _curves_by_trial(self) -> dict[str, pd.DataFrame]:
         return dict(iter(self.curves.groupby("trial")))
 
+    @property
+    def seconds(self) -> float:
+        """What all finished trainings took together, the candidates of searches included."""
+        return total_seconds(self.done)
+
+    def first(self, sweep: str, metric: str) -> dict[str, float]:
+        """A metric of every finished trial of a sweep, by the first of its seeds."""
+        rows = self.done[self.done["sweep"] == sweep].sort_values("seed", kind="stable")
+        rows = rows.drop_duplicates("trial").reindex(columns=["trial", metric]).dropna()
+        return dict(zip(rows["trial"], rows[metric].astype(float), strict=True))
+
     def rows(self, trials: Iterable[str]) -> pd.DataFrame:
         """The rows of `done` that belong to some trials."""
         places = [self._places[trial] for trial in dict.fromkeys(trials) if trial in self._places]
@@ -209,7 +220,7 @@ class RunLog:
         groups = self.results.groupby(["trial", "title"], sort=False)
         means = groups[[name for name in columns if name in self.results]].mean()
         means.insert(0, "seeds", groups["status"].agg(lambda status: (status == "done").sum()))
-        if (self.done["diverged"] == True).any():  # noqa: E712 - the column also holds NaN
+        if len(self.done) and (self.done["diverged"] == True).any():  # noqa: E712 - holds NaN too
             means["diverged"] = groups["diverged"].agg(lambda flags: (flags == True).sum())  # noqa: E712
         return means.rename(columns=columns).reset_index()
 
@@ -217,6 +228,14 @@ class RunLog:
         """Store the tables as CSV, with as many digits as it takes to read them back the same."""
         for name, frame in zip(FILES, (self.results, self.curves, self.confusions), strict=True):
             storage.write_bytes(folder / name, frame.to_csv(index=False).encode())
+
+
+def total_seconds(done: pd.DataFrame) -> float:
+    """What some finished trainings took together; older results know no searches."""
+    if done.empty:
+        return 0.0
+    whole = done["total_seconds"] if "total_seconds" in done else done["seconds"]
+    return float(whole.fillna(done["seconds"]).sum())
 
 
 def read(trials: Sequence[Trial], folder: Path) -> RunLog:

@@ -86,23 +86,23 @@ def run(
     finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
     settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
-    experiment's, and TensorBoard's table gets their columns. Raises DataError where a data set
-    cannot be loaded, before anything is trained.
+    experiment's, and TensorBoard's table gets their columns. Where a data set cannot be
+    loaded its trials fail; raises DataError where none can, before anything is trained.
     """
     workers = _check_workers(workers)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
-    specs = {trial.data for trial in missing}
-    sizes = {spec: len(data.load(spec, data_dir, paths.cache()).train) for spec in specs}
-    expected = _expected(missing, sizes)
-    failures = _obstacles(missing, folder, data_dir)
+    sizes, unloaded = _sizes(missing, data_dir)
+    failures = _obstacles(missing, folder, data_dir, unloaded)
     missing = [trial for trial in missing if trial.directory.name not in failures]
+    if not missing:
+        return Summary(len(trials), before, 0, failures)
     if describe:
         _describe_to_tensorboard(trials, folder)
     facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
-    expected = {trial: expected[trial] for trial in missing}
+    expected = _expected(missing, sizes)
     waiting = {trial for trial in missing if trial.pretrained and trial.pretrained.trial}
     jobs = {}
     trained = 0
@@ -131,16 +131,41 @@ def run(
     return Summary(len(trials), before, trained, failures)
 
 
-def _obstacles(trials: Sequence[Trial], folder: Path, data_dir: Path | None) -> dict[str, str]:
+def _sizes(
+    trials: Sequence[Trial], data_dir: Path | None
+) -> tuple[dict[DataSpec, int], dict[DataSpec, DataError]]:
+    """How many images each data set trains on, and those that cannot be loaded.
+
+    Raises DataError where none can be.
+    """
+    sizes, unloaded = {}, {}
+    for spec in {trial.data for trial in trials}:
+        try:
+            sizes[spec] = len(data.load(spec, data_dir, paths.cache()).train)
+        except DataError as error:
+            unloaded[spec] = error
+    if unloaded and not sizes:
+        raise next(iter(unloaded.values()))
+    return sizes, unloaded
+
+
+def _obstacles(
+    trials: Sequence[Trial],
+    folder: Path,
+    data_dir: Path | None,
+    unloaded: Mapping[DataSpec, DataError],
+) -> dict[str, str]:
     """Failures of trials that need what this machine lacks, found before anything is started."""
     failures = {}
     for trial in trials:
         try:
+            if trial.data in unloaded:
+                raise unloaded[trial.data]
             if trial.pretrained and trial.pretrained.weights:
                 weights.find(trial, data_dir)
             if trial.model.name == AUTOKERAS and importlib.util.find_spec(AUTOKERAS) is None:
                 raise UnavailableError("autokeras is not installed; `make setup` installs it")
-        except UnavailableError as error:
+        except (UnavailableError, DataError) as error:
             kind, reason = _kind(error), str(error)
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
             _store_failure(folder / trial.directory / FAILURE, kind, reason, "")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from refit import claims, ledger, storage
 from refit.errors import ReportError
-from refit.runlog import RESULTS_FILE
+from refit.runlog import RESULTS_FILE, total_seconds
 
 FIGURES_FILE = "figures.csv"
 CLAIMS_FILE = "claims.csv"
@@ -99,7 +99,7 @@ def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
     page = storage.read_json(folder / "page.json") or {}
     return {
         "trainings": len(done),
-        "hours": round(float(done["seconds"].sum()) / 3600, 2) if len(done) else 0.0,
+        "hours": round(total_seconds(done) / 3600, 2),
         "hardware": page.get("hardware", ""),
     }
 

@@ -190,7 +190,9 @@ class Study:
     def settings(self) -> pd.DataFrame:
         """One row per trial: its title and the settings in which trials differ."""
         rows = [
-            {"title": trial.title} | trial.hyper_parameters()
+            {"title": trial.title}
+            | trial.hyper_parameters()
+            | {"data": trial.data.name, "images": trial.data.train_images or "all"}
             for trial in self.trials
             if self._is_first(trial)
         ]

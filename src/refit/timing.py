@@ -45,7 +45,8 @@ class Times:
                 # One that stops at a target takes fewer epochs than it may.
                 early = alike[alike["target"] & traits["target"]]
                 epochs = early["epochs"].median() if len(early) else trial.epochs
-                return float(best["seconds_per_image"].median() * images * epochs)
+                candidates = trial.model.options.get("candidates", 1)  # of a search
+                return float(best["seconds_per_image"].median() * images * epochs * candidates)
         return math.nan
 
 
@@ -67,7 +68,7 @@ def _traits(trial: Trial) -> dict[str, object]:
     return {
         "model": trial.model.name,
         "options": json.dumps(trial.model.options, sort_keys=True),
-        "size": trial.data.image_size,
+        "size": (trial.data.image_size, trial.data.frames or 1),
         "batch_size": trial.batch_size,
         "optimizer": trial.optimizer.name,
         "settings": trial.optimizer.model_dump_json(),

@@ -19,6 +19,7 @@ from refit import autokeras_search, callbacks, data, events, models, optimizers,
 from refit.assessment import assess, batch_measures, environment, peak_memory
 from refit.data import Dataset, Part
 from refit.models import layers
+from refit.pipeline import batches
 from refit.settings import Optimizer
 from refit.storage import PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
@@ -64,28 +65,6 @@ class Shuffling(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
         self.order.assign(order.astype(np.int32))
-
-
-def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
-    """Batches of (float32 images in 0..1, int32 labels), in the order of the part or in `order`.
-
-    The bytes stay as they are on disk and are scaled batch by batch. tf.data's autotuning is off:
-    its threads compete with the training for the cores.
-    """
-    images = tf.constant(part.images)
-    labels = tf.constant(part.labels)
-
-    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = slice(start, start + batch_size)
-        if order is None:
-            return tf.cast(images[rows], tf.float32) / 255.0, labels[rows]
-        chosen = order[rows]
-        return tf.cast(tf.gather(images, chosen), tf.float32) / 255.0, tf.gather(labels, chosen)
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    starts = tf.data.Dataset.range(0, len(part.images), batch_size)
-    return starts.map(batch).prefetch(2).with_options(options)
 
 
 def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
@@ -155,7 +134,8 @@ def train(
         wall_seconds = time.perf_counter() - fit_started
         in_order = batches(_labelled(dataset.test), evaluation_batch(trial))
         probabilities = model.predict(in_order, verbose=0).astype(np.float64)
-        np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(np.uint8))
+        kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
+        np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(kind))
         result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
         result |= assess(model, dataset, trial, recorder.history, probabilities) | found
         result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
@@ -217,6 +197,8 @@ def _fit(
         done = len(recorder.history)
         if model.stop_training:
             break
+    if before >= trial.epochs:
+        recorder.adopt(model, recorder.history)  # it was ended before its last events were written
     return model, before
 
 
@@ -243,7 +225,8 @@ def _search(
 
 def evaluation_batch(trial: Trial) -> int:
     """How many images are evaluated at once: the result does not depend on it, memory does."""
-    return EVALUATION_BATCH if trial.data.image_size <= LARGE_IMAGE else LARGE_EVALUATION_BATCH
+    pixels = trial.data.image_size**2 * (trial.data.frames or 1)
+    return EVALUATION_BATCH if pixels <= LARGE_IMAGE**2 else LARGE_EVALUATION_BATCH
 
 
 def _labelled(part: Part) -> Part:

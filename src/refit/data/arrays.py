@@ -3,22 +3,43 @@
 Sources differ only in how they fill `Decoded`; splitting, resizing and caching are common to all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
 @dataclass(frozen=True)
+class Clips:
+    """Clips that a source leaves in their files, because together they are too large for memory.
+
+    entries: what the source needs to find each of them; decode: a function of entries, frames per
+    clip, side and resampling that yields uint8 (frames, side, side, 3), one clip at a time.
+    """
+
+    entries: Sequence[Any]
+    decode: Callable[[Sequence[Any], int, int, str], Iterator[np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, selection: slice | np.ndarray) -> "Clips":
+        chosen = np.arange(len(self))[selection]
+        return replace(self, entries=[self.entries[position] for position in chosen])
+
+
+@dataclass(frozen=True)
 class Part:
     """Images with their labels, in the order in which they are used.
 
-    images: uint8 (n, height, width, channels), 0 to 255; labels: int32 (n,), None when unlabelled;
-    ids: int64 (n,), the id column of a table or else the position in the source file.
+    images: uint8 (n, height, width, channels), 0 to 255, or of clips (n, frames, height, width, 3),
+    which are `Clips` until they have been decoded; labels: int32 (n,), None when unlabelled; ids:
+    int64 (n,), the id column of a table or else the position in the source file.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Clips
     labels: np.ndarray | None
     ids: np.ndarray
 
@@ -52,7 +73,10 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set ready for training; the arrays are read-only memory maps shared by all trials.
+    """A data set ready for training.
+
+    The arrays are read-only memory maps shared by all trials, or copies where only some of the
+    classes were chosen.
 
     source: one sentence naming the files and their checksum; stand_in: empty, or one sentence
     saying what it stands in for and why; embedded: true when it comes with an installed package.

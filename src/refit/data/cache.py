@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from refit import storage
 from refit.data.arrays import Dataset, Decoded, Part, resized_blocks
-from refit.data.spec import LIMITS, DataSpec
+from refit.data.spec import SELECTION, DataSpec
 from refit.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -28,11 +28,16 @@ LAYOUT = 1
 
 def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
     """The folder of a data set: a readable name and a hash of all that decides its content."""
-    content = {"layout": LAYOUT} | spec.model_dump(exclude=set(LIMITS))
+    content = {"layout": LAYOUT} | spec.model_dump(exclude=set(SELECTION))
+    # Caches are older than these settings.
     if spec.validation == "split":
-        del content["validation"]  # caches are older than this setting
+        del content["validation"]
+    if spec.frames is None:
+        del content["frames"]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return cache_dir / f"{spec.name}-{spec.image_size}x{spec.image_size}-{digest[:12]}"
+    sizes = [spec.frames, spec.image_size, spec.image_size]
+    size = "x".join(str(size) for size in sizes if size)
+    return cache_dir / f"{spec.name}-{size}-{digest[:12]}"
 
 
 def read(folder: Path) -> Dataset | None:
@@ -76,20 +81,32 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
     else:
         train, validation = _split(decoded.learning, spec)
     parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
+    with published(folder, is_whole=read) as fresh:
+        for part, content in parts.items():
+            _write_part(fresh, part, content, spec)
+        sizes = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
+        description = asdict(decoded.description)
+        storage.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
+        # Maps outlive a rename and even a removal: a lost race costs work, never the result.
+        dataset = read(fresh)
+    return read(folder) or dataset
+
+
+@contextlib.contextmanager
+def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path]:
+    """A new folder to be filled, which then takes the place of `folder` by one rename.
+
+    It does not where the one that is there by then `is_whole`. Raises DataError where it cannot be
+    written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             fresh = Path(name) / "fresh"
             fresh.mkdir()
-            for part, content in parts.items():
-                _write_part(fresh, part, content, spec)
-            sizes = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
-            description = asdict(decoded.description)
-            storage.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
-            # Maps outlive a rename and even a removal: a lost race costs work, never the result.
-            dataset = read(fresh)
-            _publish(fresh, folder, aside=Path(name) / "damaged")
-            return read(folder) or dataset
+            yield fresh
+            if not is_whole(folder):
+                _replace(folder, fresh, aside=Path(name) / "damaged")
     except OSError as error:
         raise DataError(
             f"The cache folder {folder} cannot be written ({error.strerror or error}): free some "
@@ -97,9 +114,7 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
         ) from error
 
 
-def _publish(fresh: Path, folder: Path, aside: Path) -> None:
-    if read(folder):
-        return
+def _replace(folder: Path, fresh: Path, aside: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         folder.rename(aside)
     # Fails where another writer's folder has appeared since, which serves as well.
@@ -126,8 +141,14 @@ def _split(learning: Part, spec: DataSpec) -> tuple[Part, Part]:
 
 
 def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
-    shape = (len(part), spec.image_size, spec.image_size, part.images.shape[3])
-    blocks = resized_blocks(part.images, spec.image_size, spec.resampling)
+    side = spec.image_size
+    if spec.frames is None:
+        shape = (len(part), side, side, part.images.shape[3])
+        blocks = resized_blocks(part.images, side, spec.resampling)
+    else:
+        shape = (len(part), spec.frames, side, side, 3)
+        clips = part.images
+        blocks = clips.decode(clips.entries, spec.frames, side, spec.resampling)
     _write_array(folder / f"{name}_images.npy", np.dtype(np.uint8), shape, blocks)
     _write_array(folder / f"{name}_ids.npy", np.dtype(np.int64), part.ids.shape, [part.ids])
     if part.labels is not None:

@@ -28,8 +28,6 @@ CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 BATCHES = {"learning": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
-# Files of a folder come class by class; any first n of them should hold all classes.
-ORDER_SEED = 0
 
 
 def fingerprint(data_dir: Path | None) -> str:
@@ -55,7 +53,7 @@ def read(data_dir: Path | None) -> Decoded:
                 f"{listing.root}: has the class folders {', '.join(listing.class_names)}; "
                 f"CIFAR-10 has {', '.join(CLASS_NAMES)}."
             )
-    learning, test = (_shuffled(*image_folder.read_images(one, SHAPE)) for one in listings)
+    learning, test = (image_folder.read_part(one, SHAPE) for one in listings)
     files = " and ".join(listing.root.name for listing in listings)
     return Decoded(
         learning=learning,
@@ -89,11 +87,6 @@ def _listings(data_dir: Path | None) -> list[image_folder.Listing] | None:
         if found:
             return [image_folder.list_images(*place) for place in found.values()]
     return None
-
-
-def _shuffled(images: np.ndarray, labels: np.ndarray) -> Part:
-    order = np.random.default_rng(ORDER_SEED).permutation(len(labels))
-    return Part(images[order], labels[order], order)
 
 
 def _find_archive(data_dir: Path | None) -> Path:

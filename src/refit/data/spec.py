@@ -4,14 +4,39 @@ The module stays free of pandas and scikit-learn, because every notebook loads d
 only a training reads the data themselves.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+# What selects from a decoded data set and does not change what is decoded.
+SELECTION = frozenset({"only_classes", "train_images", "validation_images", "test_images"})
+
+
+def _from_list(value: Any) -> Any:
+    """YAML and JSON, in which declarations and trials travel, know no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_unique(classes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"{list(classes)} names a class twice")
+    return classes
+
 
 Count = Annotated[int, Field(gt=0)]
-
-# The cuts of a profile: they select from a decoded data set and do not change what is decoded.
-LIMITS = frozenset({"train_images", "validation_images", "test_images"})
+Classes = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(min_length=2),
+    BeforeValidator(_from_list),
+    AfterValidator(_check_unique),
+]
 
 
 class DataSpec(BaseModel):
@@ -21,6 +46,9 @@ class DataSpec(BaseModel):
 
     name: str = Field(description="a registered name or alias, see refit.data.SOURCES")
     image_size: int = Field(28, gt=0, le=512, description="side in pixels after the resize")
+    frames: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="frames sampled from every clip; None: data of single images"
+    )
     resampling: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
         "bicubic", description="Pillow's filter, used when image_size is not the original side"
     )
@@ -29,7 +57,18 @@ class DataSpec(BaseModel):
     )
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     split_seed: int = Field(42, ge=0, lt=2**32)
+    only_classes: Classes | None = Field(
+        None, description="positions of the classes that are kept, numbered anew in this order"
+    )
     train_images: Count | None = Field(None, description="the first n of the training part")
     validation_images: Count | None = Field(None, description="the first n of the validation part")
     test_images: Count | None = Field(None, description="the first n of the test part")
     fingerprint: str = Field("", description="hash of the source files, filled in by resolve()")
+
+    @model_validator(mode="after")
+    def _clips_stay_on_disk(self) -> "DataSpec":
+        if self.frames and self.only_classes:
+            raise ValueError(
+                "only_classes: would copy the clips of these classes into memory; not for frames"
+            )
+        return self

@@ -1,0 +1,526 @@
+"""Clips in the course's layout: what is read and what is refused, and the embedded ones."""
+
+import hashlib
+import io
+import os
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from refit import data
+from refit.data import DataSpec, cache, clips, gesture
+from refit.errors import DataError, DeclarationError
+
+SIDE = 16
+# Both tables: folder, gesture, label. The spellings of the first gesture are the course's own.
+TABLES = {
+    "train": [
+        ("one", "Left Swipe_new_Left Swipe_new", 0),
+        ("two", "Stop Gesture_new", 1),
+        ("three", "Left_Swipe_new", 0),
+        ("four", "Stop_new", 1),
+        ("five", "Stop_new", 1),
+    ],
+    "val": [("one", "stop_new", 1), ("six", "Left_Swipe_new", 0)],
+}
+# The grey of a clip's first frame; each of the following frames is one lighter.
+GREYS = {
+    "train": {"one": 10, "two": 30, "three": 50, "four": 70, "five": 90},
+    "val": {"one": 110, "six": 130},
+}
+FRAMES = 5
+
+
+def picture(grey: int, size: tuple[int, int] = (20, 20), form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (grey, grey, grey)).save(buffer, form)
+    return buffer.getvalue()
+
+
+def write_clip(folder: Path, grey: int, size: tuple[int, int] = (20, 20)) -> None:
+    folder.mkdir(parents=True)
+    for number in range(FRAMES):
+        # Without leading zeros and from 8 on: the alphabet would begin with frame 10.
+        (folder / f"{folder.name}_{number + 8}.png").write_bytes(picture(grey + number, size))
+
+
+def write_table(place: Path, part: str, rows: list[tuple], ending: str = "\n") -> None:
+    lines = [";".join(map(str, row)) + ending for row in rows]
+    (place / f"{part}.csv").write_bytes("".join(lines).encode())
+
+
+def write(place: Path) -> Path:
+    for part, greys in GREYS.items():
+        for name, grey in greys.items():
+            write_clip(place / part / name, grey)
+        write_table(place, part, TABLES[part])
+    return place
+
+
+@pytest.fixture
+def course(tmp_path) -> Path:
+    """The course's folder inside the data folder."""
+    return write(tmp_path / "data" / "gesture")
+
+
+def load(course: Path, **declared) -> data.Dataset:
+    settings = {"name": "gesture", "image_size": SIDE, "frames": 3, "validation": "test"}
+    folder = course.parent
+    return data.load(DataSpec(**settings | declared), folder, folder.parent / "cache")
+
+
+def greys(images: np.ndarray) -> list[int]:
+    """The greys of a clip's flat frames."""
+    return [round(float(frame.mean())) for frame in images]
+
+
+def refused(course: Path, message: str, **declared) -> None:
+    with pytest.raises(DataError, match=message):
+        load(course, **declared)
+    cached = course.parent.parent / "cache"
+    assert not list(cached.glob("*")), "nothing half made is left"
+
+
+# --- what arrives ----------------------------------------------------------------------------
+
+
+def test_clips_arrive_with_their_labels(course):
+    dataset = load(course)
+    for part, name in ((dataset.train, "train"), (dataset.test, "val")):
+        rows = TABLES[name]
+        assert part.images.shape == (len(rows), 3, SIDE, SIDE, 3)
+        assert (part.images.dtype, part.labels.dtype) == (np.uint8, np.int32)
+        assert isinstance(part.images, np.memmap)
+        assert not part.images.flags.writeable
+        assert sorted(part.ids) == list(range(len(rows)))
+        for clip, label, position in zip(part.images, part.labels, part.ids, strict=True):
+            folder, _, expected = rows[position]
+            first = GREYS[name][folder]
+            assert greys(clip) == [first, first + 2, first + 4]
+            assert label == expected
+    np.testing.assert_array_equal(dataset.validation.images, dataset.test.images)
+    assert dataset.train.ids.tolist() != list(range(5)), "not class by class"
+    assert dataset.class_names == ("Left Swipe", "Stop")
+    assert "5 and 2 folders of frames in gesture" in dataset.source
+    assert "which were 663 and 100" in dataset.stand_in
+    assert not dataset.embedded
+
+
+def test_as_many_clips_as_the_report_had_are_no_stand_in(course, monkeypatch):
+    monkeypatch.setattr(gesture, "PUBLISHED", {"train": 5, "val": 2})
+    assert load(course).stand_in == ""
+
+
+def test_clips_can_be_split_and_cut_like_images(course):
+    dataset = load(course, validation="split", validation_fraction=0.4, train_images=2)
+    whole = load(course, validation="split", validation_fraction=0.4)
+    assert [len(getattr(dataset, part)) for part in cache.PARTS] == [2, 2, 2]
+    assert sorted([*whole.train.ids, *whole.validation.ids]) == list(range(5))
+    np.testing.assert_array_equal(dataset.train.images, whole.train.images[:2])
+    for clip, position in zip(whole.validation.images, whole.validation.ids, strict=True):
+        assert greys(clip)[0] == GREYS["train"][TABLES["train"][position][0]]
+
+
+@pytest.mark.parametrize("name", gesture.NAMES)
+def test_every_name_is_looked_for(tmp_path, name):
+    assert len(load(write(tmp_path / "data" / name)).train) == 5
+
+
+def test_data_folder_itself_comes_first_and_one_folder_deeper_last(tmp_path):
+    folder = write(tmp_path / "data")
+    spec = DataSpec(name="gesture", frames=3, validation="test")
+    first = data.resolve(spec, folder).fingerprint
+    deeper = write(folder / "Project_data" / "inner")
+    (deeper / "train" / "one" / "another.png").write_bytes(picture(1))
+    assert data.resolve(spec, folder).fingerprint == first
+    for name in ("train.csv", "val.csv"):
+        (folder / name).unlink()
+    assert data.resolve(spec, folder).fingerprint != first
+    deeper.rename(folder / "deep")
+    assert len(data.load(spec, folder, tmp_path / "cache").train) == 5
+
+
+def test_two_places_one_folder_deeper_are_refused(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / "data" / name)
+    refused(tmp_path / "data" / "one", r"data: holds gesture clips in one and in two; keep one")
+
+
+@pytest.mark.parametrize("lost", ["train.csv", "val.csv", "train", "val"])
+def test_missing_half_is_named(course, lost):
+    (course / lost).rename(course / "elsewhere")
+    refused(course, rf"No gesture clips .*gesture lacks {lost}\): set DATA_DIR")
+
+
+def test_without_clips_the_error_says_what_to_do(tmp_path):
+    for folder in (tmp_path, None):
+        with pytest.raises(DataError, match=r"\(not found\): set DATA_DIR .* or use digit_clips"):
+            data.resolve(DataSpec(name="gesture", frames=3), folder)
+
+
+# --- the tables ------------------------------------------------------------------------------
+
+
+def lines(part: str, separator: str = ";") -> list[str]:
+    return [separator.join(map(str, row)) for row in TABLES[part]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(lines("train")).encode(),
+        "\r\n".join(lines("train")).encode() + b"\r\n",
+        b"\xef\xbb\xbf" + "\n".join(lines("train")).encode(),
+        ";\n".join(lines("train")).encode() + b"; ;\n",
+        "  \t\n\n".join(lines("train")).encode() + b"\n \n;\n",
+        "\n".join(lines("train", " ; ")).encode(),
+        "\n".join(lines("train", ",")).encode(),
+        "\n".join(lines("train") + lines("train")[:2]).encode(),
+    ],
+    ids=["plain", "crlf", "bom", "semicolons", "spaces", "wide", "commas", "twice"],
+)
+def test_forms_of_one_table_mean_the_same(course, content):
+    expected = load(course)
+    (course / "train.csv").write_bytes(content)
+    found = load(course)
+    for field in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(found.train, field), getattr(expected.train, field))
+    assert found.class_names == expected.class_names
+
+
+def test_folder_name_may_hold_a_comma(course):
+    (course / "train" / "two").rename(course / "train" / "two, again")
+    write_table(course, "train", [("two, again", "Stop", 1), *TABLES["train"][2:]])
+    assert len(load(course).train) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("folder;gesture;label", r"line 6: the label 'label' .* a header line is not expected"),
+        ("five;Stop_new;1.0", r"line 6: the label '1\.0' should be a whole number"),
+        ("five;Stop_new;-1", r"line 6: the label '-1' should be"),
+        ("five;Stop_new;99999", r"line 6: the label '99999' should be"),
+        ("five;Stop_new;", r"line 6: has 2 cells; expected folder;gesture;label"),
+        ("five;Stop_new;1;1", r"line 6: has 4 cells"),
+        ("five;_new;1", r"line 6: '_new' names no gesture"),
+        ("five;Stop_new;0", r"line 6: says Stop, 0 of five, and line 5 says Stop, 1"),
+        ("five;Left_Swipe_new;1", r"line 6: says Left Swipe, 1 of five, and line 5 says Stop, 1"),
+        ("six;Stop_new;0", r"line 6: Stop has the label 0, but 1 in line 4 of train\.csv"),
+        ("six;Thumbs_Up_new;3", r"no clip has the label 2, though one has 3"),
+        ("six;Thumbs_Up_new;2", r"line 6: the folder .*train/six is not there"),
+        ("../val/one;Stop_new;1", r"line 6: '\.\./val/one' should be the name of a folder"),
+        ("..;Stop_new;1", r"line 6: '\.\.' should be the name of a folder"),
+        ("/one;Stop_new;1", r"line 6: '/one' should be the name of a folder"),
+        ("..\\val\\one;Stop_new;1", r"line 6: .* should be the name of a folder"),
+        ("C:five;Stop_new;1", r"line 6: 'C:five' should be the name of a folder"),
+        ("five\0;Stop_new;1", r"line 6: .* should be the name of a folder"),
+        (";Stop_new;1", r"line 6: '' should be the name of a folder"),
+        ("\udcff;Stop_new;1", r"is not UTF-8 text"),
+    ],
+)
+def test_wrong_lines_are_named(course, line, message):
+    content = "\n".join([*lines("train"), line]).encode(errors="surrogateescape")
+    (course / "train.csv").write_bytes(content)
+    refused(course, rf"train\.csv.*{message}")
+
+
+def test_other_wrong_tables_are_named(course):
+    write_table(course, "val", [("one", "Stop", 1), ("six", "Thumbs Down", 2)])
+    refused(course, r"val\.csv, line 2: has the label 2, but those of train\.csv are 0 to 1")
+    write_table(course, "val", [("one", "Stop", 1), ("six", "Stop", 0)])
+    refused(course, r"val\.csv, line 2: Stop has the label 0, but 1 in line 4 of train\.csv")
+    (course / "val.csv").write_bytes(b"\n")
+    refused(course, r"val\.csv: has no rows; expected a row folder;gesture;label")
+    write_table(course, "val", TABLES["val"])
+    write_table(course, "train", TABLES["train"][:1])
+    refused(course, r"train\.csv: all clips have the label 0; at least 2 classes")
+
+
+def test_absent_folder_is_named_before_anything_runs(course):
+    (course / "train" / "three").rename(course / "train" / "thirteen")
+    with pytest.raises(DataError, match=r"train\.csv, line 3: the folder .*three is not there"):
+        data.resolve(DataSpec(name="gesture", frames=3), course.parent)
+    (course / "train" / "three").write_text("a file")
+    refused(course, r"line 3: the folder .*three is not there")
+
+
+# --- the frames ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("available", "frames"), [(30, 30), (30, 18), (29, 10), (7, 4), (5, 2)])
+def test_frames_are_sampled_evenly_from_the_first_to_the_last(available, frames):
+    positions = gesture.sampled(available, frames)
+    assert (len(positions), positions[0], positions[-1]) == (frames, 0, available - 1)
+    steps = np.diff(positions)
+    assert steps.min() >= 1
+    assert steps.max() - steps.min() <= 1
+
+
+def test_clips_may_have_different_numbers_of_frames(course):
+    clip = course / "val" / "six"
+    for number in (13, 14, 15):
+        (clip / f"six_{number}.png").write_bytes(picture(130 + number - 8))
+    test = load(course).test
+    assert greys(test.images[test.ids.tolist().index(1)]) == [130, 134, 137]
+
+
+def test_clip_with_too_few_frames_is_named(course):
+    refused(course, r"train/.*: has 5 frames, and 6 are asked for", frames=6)
+    for file in (course / "val" / "six").iterdir():
+        file.unlink()
+    refused(course, r"val/six: has 0 frames, and 3 are asked for")
+
+
+def test_other_files_and_folders_are_ignored(course):
+    write_clip(course / "train" / "stranger", 200)
+    for name in (".one_1.png", "._one_9.png", "notes.txt", "one_1.gif", "Thumbs.db"):
+        (course / "train" / "one" / name).write_bytes(b"no image")
+    (course / "train" / "one" / "one_1.png").mkdir()
+    train = load(course).train
+    assert len(train) == 5
+    assert greys(train.images[train.ids.tolist().index(0)]) == [10, 12, 14]
+
+
+def test_jpeg_files_are_frames_too(course):
+    clip = course / "train" / "one"
+    for number, form in ((14, "JPG"), (15, "jpeg")):
+        (clip / f"one_{number}.{form}").write_bytes(picture(100 + number, form="JPEG"))
+    train = load(course).train
+    assert greys(train.images[train.ids.tolist().index(0)])[2] == 115
+
+
+@pytest.mark.parametrize("size", [(40, 30), (30, 40)], ids=["wide", "upright"])
+@pytest.mark.parametrize("resampling", ["bilinear", "nearest"])
+def test_frames_are_cropped_to_the_central_square_and_resized(course, size, resampling):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    for file in (course / "train" / "two").iterdir():
+        Image.fromarray(noise).save(file)
+    train = load(course, resampling=resampling).train
+    left, top = (size[0] - 30) // 2, (size[1] - 30) // 2
+    centre = Image.fromarray(noise[top : top + 30, left : left + 30])
+    expected = centre.resize((SIDE, SIDE), Image.Resampling[resampling.upper()])
+    for frame in train.images[train.ids.tolist().index(1)]:
+        np.testing.assert_array_equal(frame, np.asarray(expected))
+
+
+def test_clips_may_differ_in_size_but_not_the_frames_used_of_one(course):
+    for number in range(FRAMES):
+        (course / "train" / "two" / f"two_{number + 8}.png").write_bytes(picture(30, (36, 24)))
+    # The second of five frames is not sampled when three are asked for.
+    (course / "val" / "one" / "one_9.png").write_bytes(picture(110, (24, 24)))
+    assert len(load(course).train) == 5
+    (course / "train" / "two" / "two_12.png").write_bytes(picture(30, (24, 36)))
+    with pytest.raises(
+        DataError, match=r"two_12\.png: is 24x36 pixels, while two_8\.png of the same clip is 36x24"
+    ):
+        load(course)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not an image that can be read"),
+        (b"a picture of a hand", "is not an image that can be read"),
+        (picture(30)[:-30], "is not an image that can be read"),
+        (picture(30)[:33], "is not an image that can be read"),
+        (picture(30, (15, 40)), "is 15x40 pixels; both sides should have at least 16"),
+    ],
+)
+def test_frame_that_cannot_be_used_is_named(course, content, message):
+    for number in (8, 10, 12):
+        (course / "train" / "two" / f"two_{number}.png").write_bytes(content)
+    refused(course, rf"train/two/two_8\.png: {message}")
+
+
+def test_one_clip_at_a_time_is_in_memory(course):
+    side, frames = 256, 4
+    load(course)  # brings what is imported and kept
+    tracemalloc.start()
+    load(course, image_size=side, frames=frames)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * frames * side * side * 3
+
+
+# --- identity --------------------------------------------------------------------------------
+
+
+def fingerprint(course: Path) -> str:
+    return data.resolve(DataSpec(name="gesture", frames=3), course.parent).fingerprint
+
+
+def test_fingerprint_follows_tables_and_frames(course):
+    seen = [fingerprint(course)]
+    write_clip(course / "train" / "stranger", 200)
+    (course / "train" / "one" / "notes.txt").write_text("not a frame")
+    assert fingerprint(course) == seen[0]
+    write_table(course, "train", TABLES["train"][:-1])
+    seen.append(fingerprint(course))
+    (course / "val" / "one" / "one_13.png").write_bytes(picture(1))
+    seen.append(fingerprint(course))
+    (course / "val" / "one" / "one_13.png").write_bytes(picture(1) + b" ")
+    seen.append(fingerprint(course))
+    (course / "val" / "one" / "one_13.png").rename(course / "val" / "one" / "one_1.png")
+    seen.append(fingerprint(course))
+    assert len(set(seen)) == 5
+
+
+def test_frames_name_the_cache_and_the_trial_where_they_are_declared(make_tiny, tmp_path):
+    four, five = (
+        DataSpec(name="gesture", frames=frames, validation="test", fingerprint="x")
+        for frames in (4, 5)
+    )
+    assert cache.folder_of(four, tmp_path) != cache.folder_of(five, tmp_path)
+    assert cache.folder_of(four, tmp_path).name.startswith("gesture-4x28x28-")
+    plain, none, some = (
+        make_tiny(data={"name": "digits", **more}) for more in ({}, {"frames": None}, {"frames": 4})
+    )
+    assert plain.digest == none.digest != some.digest
+
+
+@pytest.mark.parametrize("wrong", [1, 0, -3, 2.0, True, "4"], ids=str)
+def test_wrong_numbers_of_frames_are_refused(wrong):
+    with pytest.raises(ValidationError, match="frames"):
+        DataSpec(name="gesture", frames=wrong)
+
+
+def test_classes_of_clips_cannot_be_chosen():
+    with pytest.raises(ValidationError, match="only_classes: would copy the clips"):
+        DataSpec(name="gesture", frames=3, only_classes=(0, 1))
+
+
+def test_frames_belong_to_clips_and_only_to_them(course):
+    for spec, message in (
+        (DataSpec(name="gesture"), r"data\.frames: gesture is made of clips; say how many"),
+        (DataSpec(name="digits", frames=3), r"data\.frames: digits is made of single images"),
+    ):
+        for fingerprint in ("", "known"):
+            declared = spec.model_copy(update={"fingerprint": fingerprint})
+            with pytest.raises(DeclarationError, match=message):
+                data.load(declared, course.parent, course.parent / "cache")
+
+
+@pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")
+def test_real_gestures(tmp_path):
+    folder = Path(os.environ["DATA_DIR"])
+    spec = DataSpec(name="gesture", image_size=32, frames=6, validation="test")
+    try:
+        data.resolve(spec, folder)
+    except DataError as error:
+        if "No gesture clips" not in str(error):
+            raise
+        pytest.skip("DATA_DIR holds no gestures")
+    dataset = data.load(spec, folder, tmp_path)
+    assert [len(dataset.train), len(dataset.test)] == [663, 100]
+    assert len(dataset.class_names) == 5
+    assert dataset.stand_in == ""
+
+
+# --- the embedded clips ----------------------------------------------------------------------
+
+MOVING = DataSpec(
+    name="digit_clips", image_size=60, frames=6, resampling="nearest", validation="test"
+)
+
+
+@pytest.fixture(scope="module")
+def some(tmp_path_factory):
+    """Some of the embedded clips, and the folder of runs below which they were written."""
+    with pytest.MonkeyPatch.context() as patch:
+        runs = tmp_path_factory.mktemp("runs")
+        patch.setenv("REFIT_RUNS", str(runs))
+        patch.setattr(clips, "COUNTS", {"train": 105, "val": 45})
+        return data.load(MOVING, None, runs / "cache"), runs
+
+
+def test_embedded_clips_are_balanced_and_say_what_they_are(some):
+    dataset, _ = some
+    assert dataset.train.images.shape == (105, 6, 60, 60, 3)
+    assert np.bincount(dataset.train.labels).tolist() == [21] * 5
+    assert np.bincount(dataset.test.labels).tolist() == [9] * 5
+    assert set(dataset.train.labels[:32]) == set(range(5)), "a few clips have all classes"
+    assert dataset.class_names == ("Left", "Right", "Up", "Down", "Still")
+    assert dataset.embedded
+    assert "cannot be compared" in dataset.stand_in
+
+
+def test_embedded_clips_never_change(some):
+    dataset, _ = some
+    content = dataset.train.images.tobytes() + dataset.test.labels.tobytes()
+    assert hashlib.sha256(content).hexdigest()[:12] == "38b47d7ead19"
+
+
+def test_embedded_clips_are_written_as_the_course_does(some):
+    _, runs = some
+    (folder,) = (runs / "cache").glob("digit-clips-*")
+    rows = (folder / "val.csv").read_text().splitlines()
+    assert rows[:2] == ["digit_0000_Left_new;Left_new;0", "digit_0001_Right_new;Right_new;1"]
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for row in (folder / "train.csv").read_text().splitlines():
+        name, _, label = row.split(";")
+        frames = sorted((folder / "train" / name).iterdir())
+        assert len(frames) == 30
+        assert {frame.suffix for frame in frames} == {".png"}
+        with Image.open(frames[0]) as image:
+            sizes.setdefault(image.size, []).append(label)
+    assert {size: len(found) for size, found in sizes.items()} == {(160, 120): 100, (360, 360): 5}
+    assert sorted(sizes[360, 360]) == list("01234"), "the size tells nothing of the class"
+
+
+def positions(images: np.ndarray) -> np.ndarray:
+    """Where the digit is, as complex angles around the square: (clips, frames, 2)."""
+    ink = images.min(axis=-1) > 140
+    turn = np.exp(2j * np.pi * np.arange(60) / 60)
+    down, right = ink.sum(axis=3) @ turn, ink.sum(axis=2) @ turn
+    return np.stack([down, right], axis=-1)
+
+
+def test_change_from_frame_to_frame_tells_the_classes_apart(some):
+    dataset, _ = some
+    place = positions(dataset.train.images)
+    down, right = np.angle(place[:, 1:] / place[:, :-1]).mean(axis=1).T
+    moves = np.stack([-right, right, -down, down, np.full(len(right), 0.3)])
+    np.testing.assert_array_equal(moves.argmax(axis=0), dataset.train.labels)
+
+
+@pytest.mark.parametrize("frame", [0, 3, 5])
+def test_single_frame_tells_nothing(some, frame):
+    dataset, _ = some
+    place = [np.angle(positions(part.images)[:, frame]) for part in (dataset.train, dataset.test)]
+    features = [np.concatenate([np.ones((len(p), 1)), np.cos(p), np.sin(p)], axis=1) for p in place]
+    targets = np.eye(5)[dataset.train.labels]
+    weights = np.linalg.lstsq(features[0], targets, rcond=None)[0]
+    guesses = (features[1] @ weights).argmax(axis=1)
+    assert (guesses == dataset.test.labels).mean() < 0.45
+
+
+def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tmp_path):
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path))
+    monkeypatch.setattr(clips, "COUNTS", {"train": 5, "val": 5})
+
+    def decode(frames: int) -> np.ndarray:
+        spec = MOVING.model_copy(update={"image_size": 20, "frames": frames})
+        return np.array(data.load(spec, None, tmp_path / "cache").test.images)
+
+    first = decode(2)
+    (folder,) = (tmp_path / "cache").glob("digit-clips-*")
+    table = folder / "train.csv"
+    written = table.stat().st_ino
+    decode(3)
+    assert table.stat().st_ino == written, "read, not written again"
+    next((folder / "val").rglob("*.png")).unlink()
+    np.testing.assert_array_equal(decode(29)[:, [0, -1]], first)
+    assert table.stat().st_ino != written
+    assert not list((tmp_path / "cache").glob(".*")), "nothing is left beside them"
+
+
+def test_embedded_clips_that_cannot_be_written_are_a_data_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"cannot be written .* set REFIT_RUNS"):
+        data.load(MOVING, None, tmp_path / "cache")

@@ -1,0 +1,657 @@
+"""Photographs in folders of classes, however they are packed, and data sets cut to some classes."""
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+
+from refit import data
+from refit.data import DataSpec, cache, cifar10, image_folder, photographs
+from refit.errors import DataError
+
+SIDE = photographs.SHAPE[0]
+CIFAR10 = cifar10.CLASS_NAMES
+# Flat colours, one for each image, so that an image is known again in every size and format.
+COLOURS = {"train/cats": (20, 90, 160), "train/dogs": (40, 110), "validation/cats": (60, 130),
+           "validation/dogs": (80,)}  # fmt: skip
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def flat(grey: int, size: tuple[int, int] = (20, 18), form: str = "PNG") -> bytes:
+    return encoded(Image.new("RGB", size, (grey, grey, grey)), form)
+
+
+FILES = {
+    f"{folder}/{number}.{'jpg' if number else 'png'}": flat(
+        grey, form="JPEG" if number else "PNG", size=(20 + 2 * number, 18 + 30 * number)
+    )
+    for folder, greys in COLOURS.items()
+    for number, grey in enumerate(greys)
+}
+# Class folders alone: eleven cats and four dogs.
+CLASSES = {f"cats/{number}.png": flat(number) for number in range(11)} | {
+    f"dogs/{number}.png": flat(100 + number) for number in range(4)
+}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """An empty data folder."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def unpack(place: Path, files: dict[str, bytes]) -> None:
+    """Write files; a name that ends in a slash is an empty folder."""
+    for name, content in files.items():
+        path = place / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(content)
+
+
+def pack(place: Path, files: dict[str, bytes]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(place, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def deeper(files: dict[str, bytes], top: str = "pictures") -> dict[str, bytes]:
+    return {f"{top}/{name}": content for name, content in files.items()}
+
+
+# How the files may be packed below a name, each with one more folder around them or without.
+PACKINGS = {
+    "a folder": lambda place, files: unpack(place, files),
+    "a folder, deeper": lambda place, files: unpack(place, deeper(files)),
+    "an archive": lambda place, files: pack(place.with_name(f"{place.name}.zip"), files),
+    "an archive, deeper": lambda place, files: pack(
+        place.with_name(f"{place.name}.zip"), deeper(files)
+    ),
+    "an archive in a folder": lambda place, files: pack(place / "some.zip", files),
+    "an archive in a folder, deeper": lambda place, files: pack(place / "some.zip", deeper(files)),
+}
+packings = pytest.mark.parametrize("packing", PACKINGS)
+both = pytest.mark.parametrize("packing", ["a folder", "an archive"])
+
+
+def load(folder: Path | None, **declared) -> data.Dataset:
+    settings = {"name": "photographs", "image_size": SIDE, "validation": "test"} | declared
+    place = folder.parent if folder else Path(os.environ["REFIT_RUNS"])
+    return data.load(DataSpec(**settings), folder, place / "cache")
+
+
+def fingerprint(folder: Path | None) -> str:
+    return data.resolve(DataSpec(name="photographs"), folder).fingerprint
+
+
+def refused(folder: Path | None, message: str) -> None:
+    """Both before a run, when the data set is resolved, and when it is loaded."""
+    for ask in (fingerprint, load):
+        with pytest.raises(DataError, match=message):
+            ask(folder)
+
+
+def greys(part: data.Part) -> list[int]:
+    """The colours of flat images; JPEG may shift them by one."""
+    return [round(float(image.mean())) for image in part.images]
+
+
+# --- where they are --------------------------------------------------------------------------
+
+
+def check_both_parts(dataset: data.Dataset) -> None:
+    assert dataset.class_names == ("cats", "dogs")
+    for found, part in ((dataset.train, "train"), (dataset.test, "validation")):
+        assert sorted(greys(found)) == sorted(COLOURS[f"{part}/cats"] + COLOURS[f"{part}/dogs"])
+        for grey, label in zip(greys(found), found.labels, strict=True):
+            assert grey in COLOURS[f"{part}/{dataset.class_names[label]}"]
+        assert found.images.shape == (len(found), SIDE, SIDE, 3)
+        assert (found.images.dtype, found.labels.dtype) == (np.uint8, np.int32)
+        assert sorted(found.ids) == list(range(len(found)))
+
+
+@packings
+@pytest.mark.parametrize("name", ["cats-and-dogs", "photographs"])
+def test_photographs_arrive_with_their_labels_however_they_are_packed(folder, packing, name):
+    PACKINGS[packing](folder / name, FILES)
+    dataset = load(folder)
+    check_both_parts(dataset)
+    np.testing.assert_array_equal(dataset.validation.images, dataset.test.images)
+    assert "classes (cats, dogs): 5 and 3 image files" in dataset.source
+    assert "does not name its data" in dataset.stand_in
+    assert not dataset.embedded
+
+
+@pytest.mark.parametrize("name", photographs.NAMES)
+def test_every_name_is_looked_for(folder, name):
+    PACKINGS["an archive"](folder / name, FILES)
+    assert fingerprint(folder)
+
+
+@pytest.mark.parametrize("name", photographs.VALIDATION)
+def test_data_folder_itself_may_hold_both_parts(folder, name):
+    unpack(folder, {key.replace("validation", name): FILES[key] for key in FILES})
+    check_both_parts(load(folder))
+
+
+@packings
+def test_class_folders_alone_are_split_by_class(folder, packing):
+    PACKINGS[packing](folder / "photographs", CLASSES)
+    dataset = load(folder)
+    assert dataset.class_names == ("cats", "dogs")
+    assert np.bincount(dataset.train.labels).tolist() == [9, 3]
+    assert np.bincount(dataset.test.labels).tolist() == [2, 1]
+    everything = greys(dataset.train) + greys(dataset.test)
+    assert sorted(everything) == [*range(11), *range(100, 104)]
+    for part in (dataset.train, dataset.test):
+        np.testing.assert_array_equal(np.array(greys(part)) >= 100, part.labels == 1)
+    assert "20% of each class for testing" in dataset.source
+
+
+def test_data_folder_itself_may_hold_the_class_folders(folder, tmp_path):
+    unpack(folder, CLASSES | {"labels.csv": b"what the classes are", ".cache/x.bin": b""})
+    unpack(tmp_path / "other" / "photographs", CLASSES)
+    here, there = load(folder), load(tmp_path / "other")
+    np.testing.assert_array_equal(here.test.images, there.test.images)
+
+
+def test_order_is_fixed_and_mixes_the_classes(folder, tmp_path):
+    many = {f"train/{name}": content for name, content in CLASSES.items()}
+    many |= {f"val/{name}": content for name, content in CLASSES.items()}
+    unpack(folder / "photographs", many)
+    pack(tmp_path / "other" / "photographs.zip", dict(reversed(many.items())))
+    (first, second) = (load(place) for place in (folder, tmp_path / "other"))
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    np.testing.assert_array_equal(first.train.ids, second.train.ids)
+    assert greys(first.train) != sorted(greys(first.train))
+    assert set(load(folder, train_images=6).train.labels.tolist()) == {0, 1}
+
+
+def test_places_have_an_order(folder):
+    """Each place that is added comes before the ones that were there."""
+    unpack(folder, {"train/ants/a.png": flat(1), "test/ants/a.png": flat(1)})
+    unpack(folder, {"train/bees/a.png": flat(1), "test/bees/a.png": flat(1)})
+    assert load(folder).class_names == ("ants", "bees")
+    for number, name in enumerate(reversed(photographs.NAMES)):
+        for packing in ("an archive", "a folder"):
+            classes = (f"{number} {packing}", "z")
+            PACKINGS[packing](
+                folder / name, {f"{one}/{n}.png": flat(1) for one in classes for n in range(2)}
+            )
+            assert load(folder).class_names == classes
+
+
+def test_validation_comes_before_test(folder):
+    tests = {key.replace("validation", "test"): flat(7) for key in FILES if "validation" in key}
+    unpack(folder / "photographs", FILES | tests)
+    check_both_parts(load(folder))
+
+
+def test_class_may_be_called_train(folder):
+    trains = {name.replace("cats", "train"): content for name, content in CLASSES.items()}
+    unpack(folder / "photographs", trains)
+    assert load(folder).class_names == ("dogs", "train")
+
+
+# What else a data folder may hold: each alone must not pass for photographs.
+OTHERS = {
+    "nothing": {},
+    "two folders of pictures beside another data set": CLASSES | {"cifar-10/train.zip": b""},
+    "a single folder of pictures": {"holidays/a.png": flat(1), "holidays/b.png": flat(2)},
+    "pictures without a folder": {"a.png": flat(1), "b.png": flat(2)},
+    "CIFAR-10": {f"{part}/{name}/0.png": flat(1) for part in ("train", "test") for name in CIFAR10},
+    "a training part alone": {name: FILES[name] for name in FILES if name.startswith("train")},
+    "unlabelled parts": {"train/a.png": flat(1), "test/a.png": flat(1), "fashion-mnist/x.gz": b""},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_data_folder_with_other_things_is_no_set_of_photographs(folder, kind):
+    unpack(folder, OTHERS[kind])
+    layouts = r"a folder with cats-and-dogs, .* or photographs in it.* train and validation"
+    refused(folder, rf"No photographs were found in .*data: set DATA_DIR to {layouts}")
+    unpack(folder / "cats-and-dogs", FILES)
+    check_both_parts(load(folder))
+
+
+def test_without_a_data_folder_the_error_says_what_to_set(folder):
+    refused(None, r"No photographs were found in DATA_DIR, which is not set: set DATA_DIR to")
+    refused(folder / "absent", r"absent should be a folder that exists")
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+def without(part: str, **more: bytes) -> dict[str, bytes]:
+    return {name: FILES[name] for name in FILES if part not in name} | more
+
+
+# The files, and what the error says.
+WRONG = {
+    "no class folders": ({"a.png": flat(1)}, r"photographs.*: holds no images; expected a folder"),
+    "no images": ({"cats/a.txt": b"", "dogs/": b""}, r"photographs.*: holds no images; expected"),
+    "no validation": (without("validation"), r"has train, but beside it none of validation, valid"),
+    "no validation classes": (
+        without("validation") | {"validation/a.png": flat(1)}, r"has train, but beside it none of",
+    ),
+    "an empty class": (
+        FILES | {"train/birds/": b""}, r"the class folder (train/)?birds holds no images",
+    ),
+    "an empty class for validation": (
+        without("validation/dogs") | {"validation/dogs/": b""}, r"(validation/)?dogs holds no",
+    ),
+    "an empty class to split": (CLASSES | {"birds/": b""}, r"class folder birds holds no images"),
+    "a class of other files": (
+        CLASSES | {"birds/list.txt": b""}, r"class folder birds holds no images",
+    ),
+    "a class of folders": (
+        CLASSES | {"birds/2020/a.png": flat(1)}, r"class folder birds holds no images",
+    ),
+    "a class to learn only": (
+        FILES | {"train/birds/a.png": flat(1)}, r"validation lacks the class folders birds of the",
+    ),
+    "a class to validate only": (
+        FILES | {"validation/ants/a.png": flat(1), "validation/bees/a.png": flat(1)},
+        r"train lacks the class folders ants, bees of the other part",
+    ),
+    "one class": (without("dogs"), r"has 1 class folder\(s\) with images; 2 to 1,000 are expected"),
+    "one class to split": (
+        {"cats/a.png": flat(1), "cats/b.png": flat(1)}, r"has 1 class folder\(s\) with images",
+    ),
+    "a class of one image": (
+        CLASSES | {"birds/a.png": flat(1)}, r"class folder birds has a single image; .* at least 2",
+    ),
+}  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize("kind", WRONG)
+def test_folders_that_cannot_be_used_are_named(folder, kind, packing):
+    files, message = WRONG[kind]
+    PACKINGS[packing](folder / "photographs", files)
+    refused(folder, message)
+
+
+def test_empty_class_in_the_data_folder_itself_is_named(folder):
+    unpack(folder, CLASSES | {"birds/": b""})
+    refused(folder, r"data: the class folder birds holds no images")
+
+
+def test_several_archives_in_a_folder_are_refused(folder):
+    for name in ("cats.zip", "dogs.zip"):
+        pack(folder / "photographs" / name, CLASSES)
+    refused(folder, r"photographs: holds the archives cats\.zip, dogs\.zip; one with all")
+
+
+def test_damaged_archive_is_named(folder):
+    (folder / "photographs.zip").write_bytes(b"no zip")
+    refused(folder, r"photographs\.zip: cannot be read as a zip archive")
+
+
+def test_more_classes_than_allowed_are_refused(folder, monkeypatch):
+    unpack(folder, FILES)
+    monkeypatch.setattr(photographs, "MOST_CLASSES", 1)
+    refused(folder, r"data: has 2 class folder\(s\) with images; 2 to 1 are expected")
+
+
+def test_more_images_than_fit_into_memory_are_refused(folder, monkeypatch):
+    unpack(folder, FILES)
+    size = SIDE * SIDE * 3
+    monkeypatch.setattr(photographs, "MOST_MEMORY", 8 * size)
+    assert len(load(folder).train) == 5
+    monkeypatch.setattr(photographs, "MOST_MEMORY", 8 * size - 1)
+    refused(folder, r"data: its 8 images would take 0\.0 GiB of memory; use fewer, at most 7\.")
+    assert photographs.MOST_MEMORY < 2**33
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG file whose header claims a size, and which holds no pixels."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        length, check = len(content), zlib.crc32(name + content)
+        return length.to_bytes(4, "big") + name + content + check.to_bytes(4, "big")
+
+    sides = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    header = chunk(b"IHDR", sides + bytes((8, 2, 0, 0, 0)))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+# The content of one file, and what the error says of it.
+BROKEN = {
+    "text": (b"a picture of a cat", r"is not an image that can be read \(unknown format\)"),
+    "nothing": (b"", "is not an image that can be read"),
+    "cut off": (encoded(NOISE)[:-900], "is not an image that can be read"),
+    "a JPEG that is cut off": (encoded(NOISE, "JPEG")[:-300], "is not an image that can be read"),
+    "no pixels": (claiming(40, 40), "is not an image that can be read"),
+    "narrow": (flat(1, (15, 40)), r"is 15x40 pixels; both sides should have at least 16"),
+    "low": (flat(1, (40, 15)), r"is 40x15 pixels; both sides should have at least 16"),
+    "a bomb": (claiming(20_000, 20_000), r"is refused, because it unpacks .* \(.*400000000 pixels"),
+}
+
+
+@both
+@pytest.mark.parametrize("kind", BROKEN)
+def test_image_that_cannot_be_used_is_named(folder, kind, packing):
+    content, message = BROKEN[kind]
+    PACKINGS[packing](folder / "photographs", FILES | {"validation/dogs/0.png": content})
+    with pytest.raises(DataError, match=rf"photographs.*dogs/0\.png: {message}"):
+        load(folder)
+
+
+@both
+def test_file_that_unpacks_to_too_much_is_named(folder, packing, monkeypatch):
+    PACKINGS[packing](
+        folder / "photographs", FILES | {"train/cats/long.png": flat(1) + bytes(5000)}
+    )
+    monkeypatch.setattr(image_folder, "LARGEST_FILE", 4999)
+    with pytest.raises(DataError, match=r"cats/long\.png: unpacks to 0 MiB; image files of more"):
+        load(folder)
+
+
+def test_file_that_vanishes_is_named(folder):
+    unpack(folder, CLASSES)
+    listing = image_folder.list_images(folder)
+    (folder / "dogs" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"dogs/2\.png: cannot be read \(No such file"):
+        image_folder.read_part(listing, photographs.SHAPE, "bilinear")
+
+
+def test_large_photograph_is_read_without_a_warning(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # Pillow refuses twice as many
+    unpack(folder, {name: flat(1) for name in CLASSES})
+    assert len(load(folder).train) == 12
+
+
+# --- which files are images ------------------------------------------------------------------
+
+STRANGERS = [
+    "cats/.a.png", "cats/._0.png", "cats/notes.txt", "cats/Thumbs.db", ".DS_Store", "a.png",
+    ".trash/a.png", "__MACOSX/cats/._0.png", "__MACOSX/birds/a.png", "cats/more/a.png",
+]  # fmt: skip
+
+
+@packings
+def test_hidden_and_other_files_are_left_out(folder, packing):
+    PACKINGS[packing](folder / "photographs", CLASSES | dict.fromkeys(STRANGERS, b"no image"))
+    dataset = load(folder)
+    assert dataset.class_names == ("cats", "dogs")
+    assert len(dataset.train) + len(dataset.test) == len(CLASSES)
+
+
+def test_same_name_with_another_ending_is_another_image(folder):
+    unpack(folder, FILES | {"train/cats/0.JPG": flat(200, form="JPEG")})
+    assert sorted(greys(load(folder).train)) == [20, 40, 90, 110, 160, 200]
+
+
+def test_archive_with_two_sets_of_classes_is_refused(tmp_path):
+    pack(tmp_path / "images.zip", deeper(CLASSES, "one") | deeper(CLASSES, "two"))
+    with pytest.raises(DataError, match=r"images\.zip: has class folders in one and in two"):
+        image_folder.list_images(tmp_path / "images.zip")
+
+
+def test_class_folders_of_an_archive_may_stand_in_one_more_folder(tmp_path):
+    pack(tmp_path / "images.zip", deeper(CLASSES | {"birds/": b""}))
+    listing = image_folder.list_images(tmp_path / "images.zip")
+    assert listing.class_names == ("cats", "dogs")
+    assert listing.empty == ("pictures/birds",)
+    assert len(listing.entries) == len(CLASSES)
+
+
+CHANGES = {
+    "one more": FILES | {"train/cats/new.png": flat(1)},
+    "another size": FILES | {"train/cats/0.png": flat(1) + b" "},
+    "one moved to the other part": {
+        name.replace("train/cats/2", "validation/cats/2"): content
+        for name, content in FILES.items()
+    },
+}
+
+
+@both
+@pytest.mark.parametrize("change", CHANGES)
+def test_fingerprint_follows_the_files(tmp_path, packing, change):
+    prints = []
+    for number, files in enumerate((FILES, dict(reversed(FILES.items())), CHANGES[change])):
+        PACKINGS[packing](tmp_path / str(number) / "photographs", files)
+        prints.append(fingerprint(tmp_path / str(number)))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_photographs_that_changed_never_pass_for_the_declared_ones(folder):
+    unpack(folder, FILES)
+    declared = data.resolve(DataSpec(name="photographs"), folder)
+    unpack(folder, CHANGES["one more"])
+    with pytest.raises(DataError, match="changed after the declaration"):
+        data.load(declared, folder, folder.parent / "cache")
+
+
+# --- how they are decoded --------------------------------------------------------------------
+
+
+def decoded(folder: Path, content: bytes, name: str = "a.png") -> np.ndarray:
+    """One image after it has been read as a photograph."""
+    unpack(folder, {f"images/cats/{name}": content})
+    listing = image_folder.list_images(folder / "images")
+    return image_folder.read_part(listing, photographs.SHAPE, photographs.RESAMPLING).images[0]
+
+
+COLOUR = (10, 200, 30)
+MODES = {
+    "RGB": (encoded(Image.new("RGB", (20, 20), COLOUR)), COLOUR),
+    "RGBA": (encoded(Image.new("RGBA", (20, 20), (*COLOUR, 40))), COLOUR),
+    "palette": (encoded(Image.new("RGB", (20, 20), COLOUR).quantize(4)), COLOUR),
+    "palette with transparency": (
+        encoded(Image.new("RGB", (20, 20), COLOUR).quantize(4), transparency=b"\x00\x80"), COLOUR,
+    ),
+    "grey": (encoded(Image.new("L", (20, 20), 77)), (77, 77, 77)),
+    "grey with transparency": (encoded(Image.new("LA", (20, 20), (77, 5))), (77, 77, 77)),
+    "16-bit grey": (
+        encoded(Image.fromarray(np.full((20, 20), 77 * 256 + 200, np.uint16))), (77, 77, 77),
+    ),
+    "black and white": (encoded(Image.new("1", (20, 20), 1)), (255, 255, 255)),
+    "CMYK": (encoded(Image.new("CMYK", (20, 20), (255, 0, 0, 0)), "JPEG"), (0, 255, 255)),
+    "animation": (
+        encoded(
+            Image.new("L", (20, 20), 77), "GIF", save_all=True,
+            append_images=[Image.new("L", (20, 20), 200)],
+        ),
+        (77, 77, 77),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kind_of_image_becomes_colour(folder, mode):
+    content, colour = MODES[mode]
+    pixels = decoded(folder, content)
+    assert pixels.shape == photographs.SHAPE
+    assert np.abs(pixels.astype(int) - colour).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(60, 40), (300, 500), (17, 400)])
+def test_images_are_squashed_bilinearly(folder, size):
+    image = NOISE.resize(size, Image.Resampling.NEAREST)
+    expected = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(decoded(folder, encoded(image)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_photographs_are_turned_upright(folder, form, orientation):
+    image = Image.new("RGB", (48, 32))
+    image.paste((250, 0, 0), (0, 0, 24, 16))
+    image.paste((0, 250, 0), (24, 0, 48, 16))
+    image.paste((0, 0, 250), (0, 16, 24, 32))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(image, form, exif=exif)
+    with Image.open(io.BytesIO(content)) as lying:
+        upright = ImageOps.exif_transpose(lying).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(decoded(folder, content), np.asarray(upright))
+
+
+def test_damaged_notes_do_not_spoil_a_photograph(folder):
+    content = encoded(Image.new("RGB", (20, 20), COLOUR), exif=b"Exif\x00\x00MM\x00*\xff\xff")
+    assert np.abs(decoded(folder, content).astype(int) - COLOUR).max() <= 1
+
+
+def test_large_photographs_keep_their_look(folder):
+    """JPEG files are decoded to fewer pixels where they have many; that must not be seen."""
+    rough = NOISE.resize((1800, 1200), Image.Resampling.BICUBIC)
+    content = encoded(rough, "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as whole:
+        expected = whole.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    difference = np.abs(decoded(folder, content, "a.jpg").astype(int) - np.asarray(expected))
+    assert difference.mean() < 1
+    assert difference.max() <= 10
+
+
+def test_cache_resizes_to_the_declared_size(folder):
+    unpack(folder, {name: encoded(NOISE) for name in CLASSES})
+    dataset = load(folder, image_size=96, resampling="bilinear")
+    squashed = NOISE.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    expected = squashed.resize((96, 96), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(dataset.test.images[0], np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "digits_colour"])
+def test_coloured_data_sets_come_in_the_sizes_of_transfer_learning(folder, name):
+    noise = encoded(NOISE.crop((0, 0, 32, 32)))
+    parts = [f"cifar-10/{part}/{label}" for part in ("train", "test") for label in CIFAR10]
+    unpack(folder, {f"{part}/0.png": noise for part in parts})
+    original = Image.fromarray(load(folder, name=name, image_size=32).test.images[3])
+    for side in (64, 96):
+        dataset = load(folder, name=name, image_size=side, train_images=3)
+        assert dataset.train.images.shape == (3, side, side, 3)
+        expected = original.resize((side, side), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(dataset.test.images[3], np.asarray(expected))
+
+
+@pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")
+def test_real_cats_and_dogs(tmp_path):
+    folder = Path(os.environ["DATA_DIR"])
+    if not any((folder / "cats-and-dogs").glob("*")):
+        pytest.skip("DATA_DIR holds no cats-and-dogs")
+    spec = DataSpec(name="photographs", image_size=SIDE, validation="test", test_images=100)
+    dataset = data.load(spec, folder, tmp_path)
+    assert dataset.class_names == ("cats", "dogs")
+    assert np.bincount(dataset.train.labels).tolist() == [1000, 1000]
+    assert np.bincount(dataset.validation.labels).tolist() == [500, 500]
+    assert 40 < dataset.test.labels.sum() < 60
+    assert 100 < dataset.train.images[:200].mean() < 130
+
+
+# --- some of the classes ---------------------------------------------------------------------
+
+
+def digits(tmp_path: Path, **declared) -> data.Dataset:
+    return data.load(DataSpec(name="digits", **declared), None, tmp_path)
+
+
+def test_only_some_classes_are_kept_and_numbered_anew(tmp_path):
+    whole, some = digits(tmp_path), digits(tmp_path, only_classes=(7, 0, 3))
+    assert some.class_names == ("7", "0", "3")
+    for name in cache.PARTS:
+        everything, kept = getattr(whole, name), getattr(some, name)
+        chosen = np.isin(everything.labels, (7, 0, 3))
+        np.testing.assert_array_equal(kept.ids, everything.ids[chosen])
+        np.testing.assert_array_equal(kept.images, everything.images[chosen])
+        np.testing.assert_array_equal(np.array([7, 0, 3])[kept.labels], everything.labels[chosen])
+        assert (kept.labels.dtype, kept.images.dtype) == (np.int32, np.uint8)
+    assert some.source == whole.source
+
+
+def test_classes_are_chosen_before_the_limits_and_from_the_same_cache(tmp_path):
+    limits = {"train_images": 7, "validation_images": 5, "test_images": 3}
+    some = digits(tmp_path, only_classes=(8, 9))
+    cut = digits(tmp_path, only_classes=(8, 9), **limits)
+    for name in cache.PARTS:
+        few, many = getattr(cut, name), getattr(some, name)
+        assert len(few) == limits[f"{name}_images"] < len(many)
+        for field in ("images", "labels", "ids"):
+            np.testing.assert_array_equal(getattr(few, field), getattr(many, field)[: len(few)])
+    assert len(list(tmp_path.iterdir())) == 1
+    number = len(some.test)
+    assert len(digits(tmp_path, only_classes=(8, 9), test_images=number).test) == number
+    with pytest.raises(
+        DataError, match=rf"test_images: {number + 1} .* test part of digits has {number} of only_"
+    ):
+        digits(tmp_path, only_classes=(8, 9), test_images=number + 1)
+
+
+def test_caches_of_older_declarations_are_found(tmp_path):
+    spec = DataSpec(name="digits", fingerprint="sklearn-digits")
+    assert cache.folder_of(spec, tmp_path).name == "digits-28x28-b72a0e8fe9fc"
+    some = spec.model_copy(update={"only_classes": (0, 1)})
+    assert cache.folder_of(some, tmp_path) == cache.folder_of(spec, tmp_path)
+
+
+def test_classes_travel_with_a_trial(make_tiny):
+    plain, none = (
+        make_tiny(data={"name": "digits", **more}) for more in ({}, {"only_classes": None})
+    )
+    some = make_tiny(data={"name": "digits", "only_classes": [4, 2]})
+    assert some.data.only_classes == (4, 2)
+    assert plain.digest == none.digest != some.digest
+    for trial in (plain, some):
+        again = type(trial).model_validate(json.loads(json.dumps(trial.model_dump(mode="json"))))
+        assert again == trial
+        assert again.digest == trial.digest
+        assert len({again.data, trial.data}) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [3], [3, 3], [-1, 2], [0, True], [0, 1.0], [0, "1"], "01", {0, 1}, {0: 1}, 2, [[0], [1]]],
+    ids=str,
+)
+def test_wrong_classes_are_refused(wrong):
+    with pytest.raises(ValidationError, match="only_classes"):
+        DataSpec(name="digits", only_classes=wrong)
+
+
+def test_classes_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(
+        DataError,
+        match=r"data\.only_classes: 10 is asked for, but the classes of digits are 0 to 9",
+    ):
+        digits(tmp_path, only_classes=(2, 10))
+
+
+def test_part_without_an_image_of_the_classes_is_refused(tmp_path):
+    few = {"validation_fraction": 0.001}
+    present = set(digits(tmp_path, **few).validation.labels.tolist())
+    absent = tuple(label for label in range(10) if label not in present)
+    with pytest.raises(
+        DataError, match=r"only_classes: the validation part of digits has no image"
+    ):
+        digits(tmp_path, only_classes=absent, **few)
+
+
+def test_classes_cannot_be_chosen_without_labels(folder):
+    pixels = [f"pixel{number}" for number in range(784)]
+    rows = [",".join(map(str, [row, row % 5, *[row] * 784])) for row in range(25)]
+    (folder / "train.csv").write_text("\n".join([",".join(["id", "Label", *pixels]), *rows]))
+    rows = [",".join(map(str, [row, *[row] * 784])) for row in range(5)]
+    (folder / "testX.csv").write_text("\n".join([",".join(["id", *pixels]), *rows]))
+    declared = {"name": "fashion_mnist_course", "image_size": 28, "validation": "split"}
+    assert len(load(folder, **declared).test) == 5
+    with pytest.raises(
+        DataError, match=r"only_classes: the test images of .*course have no labels"
+    ):
+        load(folder, **declared, only_classes=(0, 1))
