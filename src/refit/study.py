@@ -198,7 +198,8 @@ class Study:
         ]
         frame = pd.DataFrame(rows).drop(columns="seed")
         varied = [name for name in frame if frame[name].nunique(dropna=False) > 1]
-        return frame[["trial", "title", *[n for n in varied if n not in ("trial", "title")]]]
+        shown = frame[["trial", "title", *[n for n in varied if n not in ("trial", "title")]]]
+        return shown.convert_dtypes()  # whole numbers stay whole where some trials lack them
 
     def report(self) -> pd.DataFrame:
         """The published report: what it was made with, how it measured, how long a repeat takes."""
