@@ -12,7 +12,18 @@ from typing import Any
 import keras
 
 from refit.errors import DeclarationError
-from refit.models import alexnet, cifar, cnn, conv_pair, handwritten, lenet, resnet, transfer, vgg
+from refit.models import (
+    alexnet,
+    cifar,
+    cnn,
+    conv_pair,
+    gesture,
+    handwritten,
+    lenet,
+    resnet,
+    transfer,
+    vgg,
+)
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "cnn": cnn.build,
@@ -27,6 +38,8 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "handwritten": handwritten.build,
     "mobilenet_v2": transfer.build_mobilenet_v2,
     "inception_v3": transfer.build_inception_v3,
+    "conv3d": gesture.build_conv3d,
+    "conv2d_rnn": gesture.build_conv2d_rnn,
 }
 NAMES = tuple(ARCHITECTURES)
 

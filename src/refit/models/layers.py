@@ -78,6 +78,11 @@ def multiplications(model: keras.Model) -> int:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             total += multiplications(layer)
+        elif isinstance(layer, keras.layers.TimeDistributed):
+            total += layer.output.shape[1] * multiplications(layer.layer)
+        elif isinstance(layer, keras.layers.RNN):
+            weights = sum(math.prod(weight.shape) for weight in layer.weights if weight.ndim > 1)
+            total += layer.input.shape[1] * weights
         elif (kernel := getattr(layer, "kernel", None)) is not None:
             places = layer.output.shape[1:-1]
             total += math.prod(kernel.shape) * math.prod(places)

@@ -1,0 +1,92 @@
+"""The two kinds of network of the gesture report, for clips: Conv3D, and Conv2D with a recurrent
+layer.
+
+The report prints neither layers nor parameters, only how many layers there are: 21 and 4.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+from keras.layers import (
+    GRU,
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Conv3D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Layer,
+    MaxPooling2D,
+    MaxPooling3D,
+    TimeDistributed,
+)
+
+from refit.models.layers import chain, predictions
+
+
+def build_conv3d(
+    input_shape: tuple[int, int, int, int],
+    num_classes: int,
+    *,
+    filters: Sequence[int] = (8, 16, 32, 64),
+    units: int = 128,
+    dropout: float = 0.5,
+    weight_penalty: float = 0.01,
+) -> keras.Model:
+    """Build a Conv3D network on clips (frames, height, width, channels); 21 layers, as published.
+
+    Four blocks of convolution, batch normalisation, ReLU and pooling, then two dense layers. The
+    first block pools frames in space only. `weight_penalty` is L2 on all kernels: the published
+    losses are far above what cross-entropy alone can be at their accuracies.
+    """
+    penalty = keras.regularizers.L2(weight_penalty) if weight_penalty else None
+
+    def stack() -> Iterator[Layer]:
+        for number, width in enumerate(filters, start=1):
+            name = f"block{number}"
+            pool = (1, 2, 2) if number == 1 else 2
+            yield Conv3D(width, 3, padding="same", kernel_regularizer=penalty, name=f"{name}_conv")
+            yield BatchNormalization(name=f"{name}_normalization")
+            yield Activation("relu", name=f"{name}_relu")
+            yield MaxPooling3D(pool, padding="same", name=f"{name}_pool")
+        yield Flatten(name="flatten")
+        yield Dense(units, activation="relu", kernel_regularizer=penalty, name="dense")
+        yield BatchNormalization(name="dense_normalization")
+        yield Dropout(dropout, name="dense_dropout")
+        yield predictions(num_classes, kernel_regularizer=penalty)
+
+    return chain("conv3d", input_shape, stack())
+
+
+def build_conv2d_rnn(
+    input_shape: tuple[int, int, int, int],
+    num_classes: int,
+    *,
+    filters: Sequence[int] = (16, 32, 64),
+    units: int = 64,
+    dropout: float = 0.25,
+) -> keras.Model:
+    """Build a Conv2D network that is applied to every frame, then a GRU over the frames; 4 layers.
+
+    The convolutions are one layer of the network, wrapped to be distributed over time.
+    """
+    frame_shape = input_shape[1:]
+
+    def frame_stack() -> Iterator[Layer]:
+        for number, width in enumerate(filters, start=1):
+            name = f"block{number}"
+            yield Conv2D(width, 3, padding="same", name=f"{name}_conv")
+            yield BatchNormalization(name=f"{name}_normalization")
+            yield Activation("relu", name=f"{name}_relu")
+            yield MaxPooling2D(2, padding="same", name=f"{name}_pool")
+        yield GlobalAveragePooling2D(name="pool")
+
+    def stack() -> Iterator[Layer]:
+        yield TimeDistributed(chain("frame", frame_shape, frame_stack()), name="frames")
+        yield GRU(units, name="gru")
+        yield Dropout(dropout, name="dropout")
+        yield predictions(num_classes)
+
+    return chain("conv2d_rnn", input_shape, stack())
