@@ -113,6 +113,11 @@ def test_verify_agrees_with_what_was_made(pages):
         ("fmnist_zoo/results.csv", ",886245", ",886246"),
         ("fmnist_zoo/confusions.csv", "\ncnn1,1337,", "\ncnn2,1337,"),
         ("fmnist_grid/search_grid1.csv", ",1,1,c8k5-c8k3-d100,", ",1,1,c8k3-c8k3-d100,"),
+        (
+            "fmnist_tuning/retrained_activations.csv",
+            "default,relu-relu-relu-relu,0,",
+            "default,selu-relu-relu-relu,0,",
+        ),
         ("fmnist_zoo.html", ">0.8888<", ">0.9888<"),
         ("verdicts.json", '"exact": 42', '"exact": 43'),
         ("verdicts.csv", "exact,42", "exact,43"),

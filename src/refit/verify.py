@@ -12,7 +12,7 @@ import pandas as pd
 from bs4 import BeautifulSoup
 from IPython.display import HTML
 
-from refit import claims, experiment, ledger, runlog, scoreboard, search, storage
+from refit import claims, experiment, ledger, retrain, runlog, scoreboard, search, storage
 from refit.declaration import Declaration
 from refit.errors import ReportError
 from refit.runlog import CURVES_FILE, FILES, RESULTS_FILE, RunLog
@@ -44,6 +44,7 @@ def _verify_experiment(folder: Path) -> list[str]:
     log = runlog.read_csv(folder)
     problems = _verify_results(folder, log) + _verify_digests(folder)
     problems += _verify_searches(folder, declaration, log)
+    problems += _verify_retrained(folder, declaration, log)
     numbers = ledger.figures(declaration, profile, log)
     verdicts = claims.judge(declaration, profile, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
@@ -91,6 +92,25 @@ def _verify_searches(folder: Path, declaration: Declaration, log: RunLog) -> lis
             seen = curve[curve.columns.min()].get(row.reached) if len(curve) else None
             if seen is not None and not _same(row.score, seen, 1e-6):
                 problems.append(f"{path}: {row.trial} scored {row.score}, its curve says {seen}")
+    return problems
+
+
+def _verify_retrained(folder: Path, declaration: Declaration, log: RunLog) -> list[str]:
+    """Whether winners and defaults that were trained again had the scores that the results give."""
+    problems = []
+    for path in sorted(folder.glob(f"{retrain.FILE}*.csv")):
+        sweep = path.stem.removeprefix(retrain.FILE)
+        declared = declaration.sweeps.get(sweep)
+        if declared is None or declared.retrain is None:
+            problems.append(f"{path}: no sweep declares that it is trained again")
+            continue
+        scores = log.first(sweep, declared.retrain.metric)
+        for row in scoreboard.read_table(path).itertuples():
+            if row.repetition == 0 and not _same(row.value, scores.get(row.trial), 1e-9):
+                problems.append(
+                    f"{path}: {row.trial} had {row.value} in the search, but {RESULTS_FILE} gives "
+                    f"{scores.get(row.trial)}"
+                )
     return problems
 
 
