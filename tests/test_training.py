@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import callbacks, data, paths, pipeline, runlog, runner, training
+from refit import callbacks, data, optimizers, paths, pipeline, runlog, runner, training
 from refit.data import Part
 from refit.events import read_scalars
 from refit.settings import Optimizer
@@ -167,7 +167,7 @@ def test_plateau_halves_the_rate_and_decay_acts_on_top(make_tiny, tmp_path):
 def test_decay_divides_the_rate_by_the_steps():
     """The formula of Keras 2, on whatever rate a plateau has left."""
     spec = {"name": "sgd", "learning_rate": 0.1, "decay": 0.5}
-    optimizer = training.build_optimizer(Optimizer.model_validate(spec))
+    optimizer = optimizers.build(Optimizer.model_validate(spec))
     weight = keras.Variable([0.0])
     optimizer.build([weight])
     expected = 0.0
@@ -204,7 +204,7 @@ def test_weight_decay_joins_the_gradient_of_weights_and_biases(settings):
     layer.build((None, 1))
     layer.kernel.assign([[1.0, -2.0]])
     spec = Optimizer.model_validate({"name": "sgd", "learning_rate": 0.1} | settings)
-    optimizer = training.build_optimizer(spec)
+    optimizer = optimizers.build(spec)
     optimizer.build(layer.trainable_variables)
     gradients = np.array([0.5, 0.0, -1.0, 0.0])
     for gradient in gradients:
