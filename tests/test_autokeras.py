@@ -20,6 +20,7 @@ from refit.data import Dataset, Part
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.events import read_scalars
 from refit.models import layers
+from refit.settings import AUTOKERAS
 
 EPOCHS = 2
 # With this seed one of three candidates is trained with AdamW, and the best one, which is not the
@@ -69,7 +70,7 @@ def make_trial(make_tiny):
     def make(candidates: int, augment: bool = False, version: str | None = None, **changes):
         options = {"candidates": candidates, "augment": augment, "version": version}
         settings = {"epochs": EPOCHS, "batch_size": 16, "seed": SEED, "shuffle": True}
-        model = {"name": autokeras_search.NAME, "options": options}
+        model = {"name": AUTOKERAS, "options": options}
         return make_tiny(model=model, **(settings | changes))
 
     return make

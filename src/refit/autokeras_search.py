@@ -21,7 +21,6 @@ How AutoKeras 3.0.0 is used, where it leaves a choice or needs one:
 import contextlib
 import io
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,8 +40,6 @@ from refit.storage import PROGRESS
 if TYPE_CHECKING:
     from refit.trial import Trial
 
-# What a trial's declaration calls the network that is searched for.
-NAME = "autokeras"
 # Below the run directory: the network found, all candidates, a folder for each, AutoKeras's state.
 BEST = "best.keras"
 CANDIDATES = "candidates.json"
@@ -163,13 +160,7 @@ class CandidateRecorder(callbacks.Recorder):
     def _save(self) -> None:
         pass
 
-    def _sign_of_life(self, row: dict[str, float] | None) -> None:
-        now = time.monotonic()
-        if row is None and now - self._last_sign < 1:
-            return
-        self._last_sign = now
-        if not self.wanted():
-            raise callbacks.OrphanedError("the process that started this search has ended")
+    def _report(self) -> None:
         progress = {
             "epoch": (self.number - 1) * self.epochs + len(self.history),
             "epochs": self.trial.model.options["candidates"] * self.epochs,

@@ -337,6 +337,9 @@ class Recorder(keras.callbacks.Callback):
         self._last_sign = now
         if not self.wanted():
             raise OrphanedError("the process that started this training has ended")
+        self._report()
+
+    def _report(self) -> None:
         last = self.history[-1] if self.history else {}
         progress = {
             "epoch": len(self.history),

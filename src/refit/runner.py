@@ -28,6 +28,7 @@ from refit import data, events, paths, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.progress import Progress
+from refit.settings import AUTOKERAS
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
@@ -37,8 +38,6 @@ FAILURE = "failure.json"
 TRAINING_LOG = "training.log"
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
-# The model of trials that are searches, and the optional package that runs them.
-AUTOKERAS = "autokeras"
 
 
 @dataclass(frozen=True)

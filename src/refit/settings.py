@@ -6,6 +6,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from refit.vocabulary import Strict
 
+# The model of trials that are searches, and the optional package that runs them.
+AUTOKERAS = "autokeras"
+
 
 class Model(Strict):
     """A factory of `refit.models` and its options."""

@@ -20,7 +20,7 @@ from refit.assessment import assess, batch_measures, environment, peak_memory
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches
-from refit.settings import Optimizer
+from refit.settings import AUTOKERAS, Optimizer
 from refit.storage import PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
@@ -126,14 +126,14 @@ def train(
     with closing(events.EventWriter(run_dir)) as log, closing(recorder):
         log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
         fit_started = time.perf_counter()
-        if trial.model.name == autokeras_search.NAME:
+        if trial.model.name == AUTOKERAS:
             model, done, found = _search(trial, dataset, recorder, wanted)
         else:
             model, done = _fit(trial, dataset, recorder, data_dir)
             found = {}
         wall_seconds = time.perf_counter() - fit_started
-        in_order = batches(_labelled(dataset.test), evaluation_batch(trial))
-        probabilities = model.predict(in_order, verbose=0).astype(np.float64)
+        test = batches(_labelled(dataset.test), evaluation_batch(trial))
+        probabilities = model.predict(test, verbose=0).astype(np.float64)
         kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
         np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(kind))
         result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
@@ -169,12 +169,13 @@ def _fit(
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     if trial.pretrained:
         transfer.start(model, trial, recorder.run_dir, data_dir)
-        _begin_phase(model, trial, recorder.saved_epochs() - 1)
+        saved = recorder.saved_epochs()
+        _begin_phase(model, trial, saved - 1)
     others = callbacks.build(trial.callbacks, recorder.run_dir)
     shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
     done = before = recorder.restore(model, others)
-    if trial.pretrained and not done:
-        _begin_phase(model, trial, 0)  # also where a checkpoint could not be read
+    if trial.pretrained and done < saved:
+        _begin_phase(model, trial, 0)  # the checkpoint is damaged, so all begins anew
     in_order = batches(dataset.train, evaluation_batch(trial))
     validation = batches(dataset.validation, evaluation_batch(trial))
     if trial.evaluate_untrained and not done:
