@@ -111,6 +111,19 @@ def test_fine_tuning_reaches_down_to_its_layer_and_no_further(source, make_trans
     assert metrics["fine_tuning_gain"] == pytest.approx(gain)
 
 
+def test_normalization_follows_a_short_training_where_it_is_told_to():
+    """Keras's own momentum leaves the averages where they were after a few hundred steps."""
+    images = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
+    moved = []
+    for options in ({}, {"normalization_momentum": 0.5}):
+        options |= {"alpha": 0.35, "augment": False}
+        model = models.build("mobilenet_v2", (32, 32, 3), 2, **options)
+        variance = model.get_layer(BASE).get_layer("bn_Conv1").moving_variance
+        model(images, training=True)
+        moved.append(1 - float(variance.numpy().mean()))
+    assert moved[1] > 100 * moved[0] > 0
+
+
 @pytest.mark.parametrize("ended", [1, 2, 3])
 def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path, ended):
     """Ended in the head phase, at the switch, and while fine-tuning."""

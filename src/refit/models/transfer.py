@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 from keras.layers import (
+    BatchNormalization,
     Dropout,
     GlobalAveragePooling2D,
     RandomFlip,
@@ -21,19 +22,26 @@ def build_mobilenet_v2(
     num_classes: int,
     *,
     alpha: float = 1.0,
+    normalization_momentum: float = 0.999,
     dropout: float = 0.4,
     augment: bool = True,
 ) -> keras.Model:
     """Build MobileNetV2 (Sandler et al. 2018) with a new head: a base of 154 layers, 2,257,984
     parameters and 1,280 features at `alpha` 1, which scales the widths.
 
+    Keras's own momentum of its batch normalisation, 0.999, averages over thousands of steps; a
+    network that learns from scratch in fewer guesses in evaluation however well it has learned.
     See `_build` for the head. Images have at least 32 pixels on a side.
     """
 
     def base(shape: tuple[int, int, int]) -> keras.Model:
-        return keras.applications.MobileNetV2(
+        network = keras.applications.MobileNetV2(
             input_shape=shape, alpha=alpha, include_top=False, weights=None, name=BASE
         )
+        for layer in network.layers:
+            if isinstance(layer, BatchNormalization):
+                layer.momentum = normalization_momentum
+        return network
 
     return _build("mobilenet_v2", base, input_shape, num_classes, dropout, augment)
 
