@@ -12,10 +12,11 @@ export DATA_DIR
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report plan status test lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status test lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -39,6 +40,12 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`
+
+$(EXTRAS): $(READY) requirements-extras.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-extras.txt
+	@touch $@
+
 reproduce: setup ## train what is missing and make the report pages
 	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
 
@@ -52,7 +59,7 @@ plan: setup ## show how much would be trained, and for how long
 	$(BIN)/refit plan $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
-test: setup ## run the tests and, with nbval, the notebooks
+test: extras ## run the tests and, with nbval, the notebooks
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks

@@ -132,6 +132,25 @@ def verify(folder: Path) -> None:
     click.echo(f"{folder}: results, published numbers, verdicts and scoreboard agree")
 
 
+@main.group()
+def export() -> None:
+    """Write finished trials for other tools."""
+
+
+@export.command("mlflow")
+@_shared_options
+@click.option("--store", default="", help="a local folder [default: mlflow, beside the results]")
+def export_mlflow(
+    experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, store: str
+) -> None:
+    """Write finished trials of EXPERIMENTS, once each, into a local MLflow store."""
+    from refit import mlflow_export
+
+    folder = mlflow_export.store_folder(store)
+    for line in mlflow_export.export(_open(experiments, profile, seeds, data_dir), folder):
+        click.echo(line)
+
+
 @main.command()
 def notebooks() -> None:
     """Run all notebooks on smoke data and keep the outputs that nbval compares."""
