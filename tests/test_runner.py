@@ -11,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from refit import events, runlog, runner, storage
+from refit import events, failures, runlog, runner, storage
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
 from refit.storage import RESULT
 
@@ -135,9 +135,10 @@ def stored(trial, folder, train, val, accuracy=None, best=0.5):
         writer.close()
     metrics = {
         "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds_per_epoch": 1.0, "classes": 5,
-        "best_val_accuracy": best, "diverged": not np.isfinite(train[-1]),
+        "best_val_accuracy": best, "seconds": float(len(val)),
+        "diverged": not np.isfinite(train[-1]),
     }  # fmt: skip
-    facts = {"train_images": 160, "stand_in": "", "classes": list("abcde")}
+    facts = {"train_images": 160, "stand_in": "", "embedded": True, "classes": list("abcde")}
     result = {"digest": trial.digest, "metrics": metrics, "data": facts, "environment": {}}
     result |= {"confusion_matrix": None}
     storage.write_json(folder / trial.directory / RESULT, result)
@@ -284,7 +285,7 @@ def test_trial_over_its_time_is_ended_and_others_go_on(make_tiny, tmp_path):
     endless, short = make_tiny(epochs=ENDLESS, seed=1), make_tiny(epochs=1, seed=2)
     summary = runner.run([endless, short], tmp_path, workers=2, time_limit=15)
     assert summary.trained == 1
-    failure = json.loads((tmp_path / endless.directory / runner.FAILURE).read_text())
+    failure = json.loads((tmp_path / endless.directory / failures.FAILURE).read_text())
     assert failure["kind"] == "timed out"
     assert "15 s" in failure["reason"]
     with pytest.raises(TrialError, match="timed out"):
@@ -311,12 +312,12 @@ def test_killed_child_costs_one_trial_and_is_tried_again(make_tiny, tmp_path):
     summary = runner.run([trial, other], tmp_path, workers=2, time_limit=60)
     thread.join()
     assert summary.trained == 1
-    failure = json.loads((tmp_path / trial.directory / runner.FAILURE).read_text())
+    failure = json.loads((tmp_path / trial.directory / failures.FAILURE).read_text())
     assert failure["kind"] == "killed"
     assert "SIGKILL" in failure["reason"]
     again = runner.run([trial, other], tmp_path, workers=1, time_limit=5)
     assert list(again.failures) == [trial.directory.name]
-    failure = json.loads((tmp_path / trial.directory / runner.FAILURE).read_text())
+    failure = json.loads((tmp_path / trial.directory / failures.FAILURE).read_text())
     assert (failure["kind"], failure["attempts"]) == ("timed out", 2)
 
 

@@ -41,6 +41,7 @@ def assess(
     metrics |= _to_target(history, trial) | _fine_tuned(history, trial)
     metrics |= {
         "classes": len(dataset.class_names),
+        "layers": len(table),
         "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in table),
     }
     return {

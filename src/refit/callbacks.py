@@ -7,6 +7,7 @@ so far, so an interrupted training would go on as another one. `Recorder` keeps 
 import io
 import json
 import math
+import re
 import time
 import zipfile
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def _build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
         case StopWhenStagnant():
             return StagnationStop(spec.monitor, spec.patience)
         case KeepBest():
-            return BestWeights(spec.monitor, spec.at_least, run_dir / BEST_WEIGHTS)
+            return BestWeights(spec.monitor, spec.at_least, run_dir, spec.file)
         case ReduceOnPlateau():
             return keras.callbacks.ReduceLROnPlateau(
                 monitor=spec.monitor,
@@ -95,13 +96,18 @@ class StagnationStop(keras.callbacks.Callback):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch so far in a file, once `monitor` reaches `at_least`."""
+    """Keeps the weights of the best epoch so far in a file, once `monitor` reaches `at_least`.
 
-    def __init__(self, monitor: str, at_least: float, path: Path) -> None:
+    With a pattern for the name of the `file`, the whole model is kept under the name of its epoch,
+    and that of the best epoch before is removed.
+    """
+
+    def __init__(self, monitor: str, at_least: float, run_dir: Path, file: str = "") -> None:
         super().__init__()
         self.monitor = monitor
         self.at_least = at_least
-        self.path = path
+        self.run_dir = run_dir
+        self.file = file
         self.best = -math.inf
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -109,10 +115,21 @@ class BestWeights(keras.callbacks.Callback):
         if value <= self.best:
             return
         self.best = value
-        if value >= self.at_least:
-            unfinished = self.path.with_name(f".{self.path.name}")
+        if value < self.at_least:
+            return
+        if not self.file:
+            unfinished = self.run_dir / f".{BEST_WEIGHTS}"
             self.model.save_weights(unfinished)
-            unfinished.replace(self.path)
+            unfinished.replace(self.run_dir / BEST_WEIGHTS)
+            return
+        # Written under another name first, so that a file of that name is always a whole one.
+        unfinished = self.run_dir / ".best.h5"
+        self.model.save(unfinished)
+        before = list(self.run_dir.glob(re.sub(r"\{[^}]*\}", "*", self.file)))
+        unfinished.replace(best := self.run_dir / self.file.format(epoch=epoch + 1, **logs or {}))
+        for path in before:
+            if path != best:
+                path.unlink()
 
 
 class TrainEvaluation(keras.callbacks.Callback):

@@ -20,11 +20,13 @@ from refit.vocabulary import METRICS
 
 PACES = {"seconds_per_epoch", "train_seconds", "microseconds_per_sample"}
 # Processor times are not among them: what else the machine does changes them little.
-TIMES = {"seconds", "total_seconds", "seconds_to_target"} | PACES
+TIMES = {"seconds", "total_seconds", "minutes", "seconds_to_target"} | PACES
 # Numbers that depend on labels and length of training; rankings and differences depend less.
 LEVELS = {
     "train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy",
     "evaluated_train_accuracy", "evaluated_train_loss", "min_train_loss", "learned",
+    "train_cross_entropy", "val_cross_entropy", "train_loss_at_best_val_accuracy",
+    "train_accuracy_at_best_val_accuracy", "val_loss_at_best_val_accuracy",
     "train_loss_at_min_val_loss", "best_val_accuracy_epoch",
     "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
     "val_accuracy_before_fine_tuning",
@@ -124,8 +126,8 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
         rows = log.rows(_trials(predicate, log))
         if reason := _incomparable(predicate, profile, rows):
             barred = reason
-            if reason == ALTERED:
-                # Worth seeing, as what another network does; it decides nothing.
+            if reason in (ALTERED, ledger.DEMONSTRATION):
+                # Worth seeing, as what another network or other data do; it decides nothing.
                 tests += evaluate(predicate, log, declaration.classes)
             continue
         found = evaluate(predicate, log, declaration.classes)

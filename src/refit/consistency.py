@@ -65,7 +65,7 @@ def _check_starts(trials: list[Trial]) -> None:
 
 def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
     """Whether a predicate about settings names some that its sweep varies, and values of theirs."""
-    rows = [t.hyper_parameters() for t in trials if t.sweep == predicate.sweep]
+    rows = [_settings(t) for t in trials if t.sweep == predicate.sweep]
     values = {name: {row.get(name) for row in rows} for row in rows for name in row}
     varied = [name for name in values if is_setting(name) and len(values[name]) > 1]
     for axis in predicate.axes():
@@ -76,6 +76,11 @@ def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
     for level in predicate.levels():
         if level not in values[predicate.axes()[0]]:
             raise DeclarationError(f"sweep {predicate.sweep} has no {predicate.axes()[0]}: {level}")
+
+
+def _settings(trial: Trial) -> dict[str, object]:
+    """What claims can choose trials by: the hyper-parameters, and the epochs before any cut."""
+    return trial.hyper_parameters() | {"published_epochs": trial.published_epochs}
 
 
 def _check_names(trials: Iterable[Trial]) -> None:
@@ -100,7 +105,7 @@ def _check_subject(subject: Trials, epochs: Epochs | None, trials: list[Trial]) 
             raise DeclarationError(f"no sweep is called {subject.sweep!r}")
         for setting, wanted in subject.where.items():
             values = wanted if isinstance(wanted, list) else [wanted]
-            chosen = [t for t in chosen if t.hyper_parameters().get(setting) in values]
+            chosen = [t for t in chosen if _settings(t).get(setting) in values]
             if not chosen:
                 raise DeclarationError(f"where: no trial has {setting}: {wanted}")
     else:

@@ -26,6 +26,13 @@ class Retrain(Strict):
     metric: Metric = "test_accuracy"
 
 
+class CarryOver(Strict):
+    """Train the trials of a sweep in their order, each from the weights with which the one before
+    ended; those that `restarts` names begin with new weights, as the first one does."""
+
+    restarts: list[Name] = []
+
+
 class Search(Strict):
     """Keras Tuner over the grid of a sweep, to see what it finds for how many epochs.
 
@@ -56,6 +63,7 @@ class Sweep(Strict):
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
     for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
     is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
+    With `carry_over` its trials are one sequence rather than independent of each other.
     """
 
     title: str
@@ -68,6 +76,7 @@ class Sweep(Strict):
     name: str = ""
     search: Search | None = None
     retrain: Retrain | None = None
+    carry_over: CarryOver | None = None
     optional: bool = False
 
     @model_validator(mode="after")

@@ -13,11 +13,12 @@ from refit import consistency, data, paths, yaml_file
 from refit.data import DataSpec
 from refit.declaration import Cut, Declaration, Profile, Sweep
 from refit.errors import DeclarationError
+from refit.settings import CarriedOver
 from refit.trial import SEED_STEP, Trial
 from refit.yaml_file import explain, named
 
 # What a trial gets from its place in the declaration; an entry cannot set it.
-GIVEN = ("sweep", "seed", "published_epochs", "altered")
+GIVEN = ("sweep", "seed", "published_epochs", "altered", "carried_over")
 
 
 def names() -> list[str]:
@@ -87,20 +88,47 @@ def _expand_profile(declaration: Declaration, profile: Profile, seeds: int) -> l
 def _link(trials: list[Trial]) -> list[Trial]:
     """Tell trials that start from another's weights where that one's run directory will be.
 
-    It is the one of the same seed or, where that is repeated less often, the first.
+    It is the one of the same seed or, where that is repeated less often, the first. A directory's
+    name depends on where its own weights come from, so in a sequence each is linked in turn.
     """
     sources: dict[str, dict[int, Trial]] = {}
     for trial in trials:
         sources.setdefault(trial.name, {})[trial.seed] = trial
     linked = []
     for trial in trials:
-        if trial.pretrained and trial.pretrained.trial:
-            found = sources[trial.pretrained.trial]
-            source = found.get(trial.seed, next(iter(found.values())))
-            start = trial.pretrained.model_copy(update={"run": str(source.directory)})
-            trial = trial.model_copy(update={"pretrained": start})
+        for field in ("pretrained", "carried_over"):
+            start = getattr(trial, field)
+            if start and start.trial:
+                found = sources[start.trial]
+                source = found.get(trial.seed, next(iter(found.values())))
+                start = start.model_copy(update={"run": str(source.directory)})
+                trial = trial.model_copy(update={field: start})
+        sources[trial.name][trial.seed] = trial
         linked.append(trial)
     return linked
+
+
+def _carry_over(name: str, sweep: Sweep, trials: list[Trial]) -> list[Trial]:
+    """Let each trial of a sequence start from the one before it, unless a restart lies between."""
+    assert sweep.carry_over is not None
+    restarts = set(sweep.carry_over.restarts)
+    order = [entry.get("name") for entry in _entries(name, sweep, Cut())]
+    if strangers := sorted(restarts - set(order)):
+        raise DeclarationError(
+            f"sweeps.{name}.carry_over.restarts: the sweep has no trial {strangers[0]!r}"
+        )
+    left = {trial.name: trial for trial in trials}
+    carried = []
+    previous = ""
+    for label in order:
+        if label in restarts:
+            previous = ""
+        if label in left:
+            start = CarriedOver(trial=previous) if previous else None
+            changes = {"carried_over": start, "keep_weights": True}
+            carried.append(left[label].model_copy(update=changes))
+            previous = label
+    return carried
 
 
 def _expand_sweep(
@@ -132,7 +160,7 @@ def _expand_sweep(
                 trials.append(Trial.model_validate(settings))
             except pydantic.ValidationError as error:
                 raise DeclarationError(explain(error)) from error
-    return trials
+    return _carry_over(name, sweep, trials) if sweep.carry_over else trials
 
 
 def _cut_fine_tuning(settings: dict[str, Any], published: int) -> None:

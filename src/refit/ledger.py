@@ -14,6 +14,7 @@ from refit.predicates import Selection
 from refit.runlog import RunLog
 from refit.vocabulary import METRICS
 
+DEMONSTRATION = "demonstration data"
 VERDICTS = ("exact", "reproduced", "differs", "not comparable", "not run")
 COLUMNS = [
     "place", "trial", "metric", "epochs", "published", "reproduced", "spread", "lower", "upper",
@@ -87,8 +88,8 @@ def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) ->
     can; rankings and differences also can where labels or length are other than published, as long
     as all trials share them.
     """
-    if not profile.comparable:
-        return "demonstration data"
+    if not profile.comparable or flagged(rows, "demonstration"):
+        return DEMONSTRATION
     if rows.empty:
         return ""
     if absolute and flagged(rows, "stand_in"):
@@ -103,7 +104,7 @@ def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) ->
 
 
 def flagged(rows: pd.DataFrame, flag: str) -> bool:
-    """Whether any of some results has a flag: `stand_in`, `cut` or `altered`."""
+    """Whether any of some results has a flag: `stand_in`, `demonstration`, `cut` or `altered`."""
     return bool(rows[flag].astype(bool).any()) if flag in rows else False
 
 

@@ -2,8 +2,10 @@
 
 What does not fit is gathered from the memory-mapped cache batch by batch, two batches ahead of the
 training, so the memory in use depends on the size of a batch and not on that of the data set.
+Where a batch itself is too large, it comes in parts whose gradients are added up.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,53 +17,80 @@ from refit.data import Part
 MOST_IN_MEMORY = 2**30
 IMAGE_DIMENSIONS = 4  # a part of clips has one more
 
-Batch = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
+def batches(
+    part: Part, batch_size: int, order: tf.Variable | None = None, parts: int = 1
+) -> tf.data.Dataset:
     """Batches of (float32 images or clips in 0..1, int32 labels), as the part or `order` has them.
 
     `order` holds int32 positions (n,), which are read anew for every batch. The bytes stay as they
     are on disk and are scaled batch by batch. Clips, and images of more than MOST_IN_MEMORY, are
     not held in memory; they come in the same order and with the same values. tf.data's autotuning
     is off: its threads compete with the training for the cores.
+
+    With `parts` above 1 every batch comes in so many parts, one after another, with the weight of
+    each image as a third element: the mean of the parts' weighted losses is that of the batch.
     """
     large = part.images.ndim > IMAGE_DIMENSIONS or part.images.nbytes > MOST_IN_MEMORY
-    batch = (_from_disk if large else _from_memory)(part, batch_size, order)
+    rows = (_from_disk if large else _from_memory)(part, order)
     options = tf.data.Options()
     options.autotune.enabled = False
-    starts = tf.data.Dataset.range(0, len(part), batch_size)
-    return starts.map(batch).prefetch(2).with_options(options)
+    if parts == 1:
+        starts = tf.data.Dataset.range(0, len(part), batch_size)
+        batch = starts.map(lambda start: rows(start, tf.minimum(start + batch_size, len(part))))
+    else:
+        spans = tf.data.Dataset.from_tensor_slices(_spans(len(part), batch_size, parts))
+        batch = spans.map(
+            lambda start, stop, weight: (*rows(start, stop), tf.repeat(weight, stop - start))
+        )
+    return batch.prefetch(2).with_options(options)
 
 
-def _from_memory(part: Part, batch_size: int, order: tf.Variable | None) -> Batch:
+def _spans(images: int, batch_size: int, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where every part of every batch starts and stops, and the weight of an image in it.
+
+    A last batch may have fewer images than parts: then one of them comes again, without weight.
+    """
+    spans = []
+    for first in range(0, images, batch_size):
+        size = min(batch_size, images - first)
+        ends = first + np.arange(parts + 1) * size // parts
+        for start, stop in itertools.pairwise(ends):
+            weight = parts * (stop - start) / size
+            start = min(start, images - 1)
+            spans.append((start, max(stop, start + 1), weight))
+    starts, stops, weights = zip(*spans, strict=True)
+    return np.array(starts), np.array(stops), np.array(weights, np.float32)
+
+
+def _from_memory(part: Part, order: tf.Variable | None) -> Rows:
     images = tf.constant(part.images)
     labels = tf.constant(part.labels)
 
-    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = slice(start, start + batch_size)
+    def rows(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if order is None:
-            return _scaled(images[rows]), labels[rows]
-        chosen = order[rows]
+            return _scaled(images[start:stop]), labels[start:stop]
+        chosen = order[start:stop]
         return _scaled(tf.gather(images, chosen)), tf.gather(labels, chosen)
 
-    return batch
+    return rows
 
 
-def _from_disk(part: Part, batch_size: int, order: tf.Variable | None) -> Batch:
+def _from_disk(part: Part, order: tf.Variable | None) -> Rows:
     labels = tf.constant(part.labels)
 
     def gather(chosen: np.ndarray) -> np.ndarray:
         return part.images[chosen]
 
-    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        stop = tf.minimum(start + batch_size, len(part))
+    def rows(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen = tf.range(start, stop) if order is None else order[start:stop]
         images = tf.numpy_function(gather, [chosen], tf.uint8)
         images.set_shape([None, *part.images.shape[1:]])
         return _scaled(images), tf.gather(labels, chosen)
 
-    return batch
+    return rows
 
 
 def _scaled(images: tf.Tensor) -> tf.Tensor:

@@ -17,8 +17,9 @@ import pandas as pd
 from refit import storage
 from refit.errors import ReportError
 from refit.events import read_scalars
+from refit.failures import FAILURE
 from refit.predicates import Selection
-from refit.runner import FAILURE, result_of
+from refit.runner import result_of
 from refit.storage import BATCHES
 from refit.trial import SEED_STEP, Trial, is_setting
 from refit.vocabulary import CURVE_METRICS
@@ -367,11 +368,13 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
         metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
     metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
     metrics["train_images"] = images
+    metrics["minutes"] = metrics["seconds"] / 60
+    metrics["demonstration"] = bool(result["data"]["embedded"])
     metrics["workers"] = result["environment"].get("workers")
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
-    metrics["altered"] = trial.altered
-    return row | settings | metrics
+    metrics["altered"] = trial.altered or result.get("smaller_batches", False)
+    return row | {"reason": result.get("batch_note", "")} | settings | metrics
 
 
 def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
@@ -387,7 +390,13 @@ def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
         accuracy = curve["val_accuracy"].reset_index(drop=True)
         fall = 1 - accuracy.iloc[-1] / accuracy.max() if accuracy.max() > 0 else 0.0
         rise = rises[1] / validation.min()
+        best = accuracy.idxmax()
     return {
+        "learning_rate": curve["learning_rate"].iloc[-1],
+        "train_loss_at_best_val_accuracy": train[best],
+        "train_accuracy_at_best_val_accuracy": curve["train_accuracy"].iloc[best],
+        "val_loss_at_best_val_accuracy": validation[best],
+        "val_accuracy_fall": accuracy[best] - accuracy.iloc[-1],
         "min_train_loss": train.min(),
         "train_loss_at_min_val_loss": train[validation.idxmin()],
         "train_loss_rise": rises[0],

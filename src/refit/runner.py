@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -24,16 +23,16 @@ from typing import Any
 import pebble
 import psutil
 
-from refit import data, events, paths, storage, weights
+from refit import data, events, failures, paths, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.progress import Progress
-from refit.settings import AUTOKERAS
+from refit.schedule import Schedule
+from refit.settings import AUTOKERAS, FAIL, OUT_OF_MEMORY
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
 
-FAILURE = "failure.json"
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
 # Trials take seconds to days, so the limit only ends those that hang.
@@ -42,19 +41,23 @@ TIME_LIMIT = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: trials that were done before, trained now, and failed now by kind."""
+    """What a run did: trials that were done before, trained now, and failed now by kind.
+
+    `notes` has a sentence about each that was trained otherwise than declared.
+    """
 
     total: int
     done_before: int
     trained: int
     failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{self.total} trials: {self.done_before} done before, {self.trained} trained"
-        if not self.failures:
-            return text
-        lines = [f"  {trial}: {reason}" for trial, reason in self.failures.items()]
-        return "\n".join([f"{text}, {len(self.failures)} failed:", *lines])
+        if self.failures:
+            text += f", {len(self.failures)} failed:"
+        told = [*self.failures.items(), *self.notes.items()]
+        return "\n".join([text, *(f"  {trial}: {sentence}" for trial, sentence in told)])
 
 
 def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
@@ -77,6 +80,7 @@ def run(
     earlier: Mapping[Trial, Trial] | None = None,
     keep_checkpoints: bool = False,
     describe: bool = True,
+    out_of_memory: str = FAIL,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
@@ -85,49 +89,67 @@ def run(
     finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
     settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
-    experiment's, and TensorBoard's table gets their columns. Where a data set cannot be
-    loaded its trials fail; raises DataError where none can, before anything is trained.
+    experiment's, and TensorBoard's table gets their columns. `out_of_memory` says what to do where
+    a batch does not fit: `fail`; `accumulate` the gradients of parts of it, which is the same
+    training but for batch normalisation; or go on with `smaller` batches. Where a data set cannot
+    be loaded its trials fail; raises DataError where none can, before anything is trained.
     """
     workers = _check_workers(workers)
+    if out_of_memory not in OUT_OF_MEMORY:
+        known = ", ".join(OUT_OF_MEMORY)
+        raise DeclarationError(f"out_of_memory is {out_of_memory!r}; known: {known}")
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
     sizes, unloaded = _sizes(missing, data_dir)
-    failures = _obstacles(missing, folder, data_dir, unloaded)
-    missing = [trial for trial in missing if trial.directory.name not in failures]
+    failed = _obstacles(missing, folder, data_dir, unloaded)
+    missing = [trial for trial in missing if trial.directory.name not in failed]
     if not missing:
-        return Summary(len(trials), before, 0, failures)
+        return Summary(len(trials), before, 0, failed)
     if describe:
         _describe_to_tensorboard(trials, folder)
     facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
     expected = _expected(missing, sizes)
-    waiting = {trial for trial in missing if trial.pretrained and trial.pretrained.trial}
-    jobs = {}
+    schedule = Schedule(missing, expected)
+    common = folder, data_dir, paths.cache(), facts, os.getpid()
+    options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
+    jobs: dict[pebble.ProcessFuture, tuple[Trial, int]] = {}
+    notes = {}
     trained = 0
     with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
-        # Trials that start from others' weights come when those are done.
-        for stage in (set(missing) - waiting, waiting):
-            # Starting with the longest keeps all workers busy to the end.
-            for trial in sorted(stage, key=expected.__getitem__, reverse=True):
+        while True:
+            # One more than there are workers, so that none of them waits for its next trial.
+            while len(jobs) <= workers and (found := schedule.start()):
+                trial, parts = found
                 shorter = (earlier or {}).get(trial)
                 start = folder / shorter.directory if shorter else None
                 plain = trial.model_dump(mode="json")
-                arguments = (plain, folder, data_dir, paths.cache(), facts, os.getpid())
-                options = {"earlier": start, "keep_checkpoint": keep_checkpoints}
-                job = pool.schedule(_train, args=arguments, kwargs=options, timeout=time_limit)
-                jobs[job] = trial
-            pending = {job for job in jobs if jobs[job] in stage}
-            while pending:
-                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for job in finished:
-                    kind, reason = _outcome(job, jobs[job], folder, time_limit)
-                    if kind:
-                        failures[jobs[job].directory.name] = f"{kind}: {reason}"
-                    trained += not kind
-                    progress.finished(jobs[job], kind)
-                progress.show([jobs[job] for job in pending if job.running()])
-    return Summary(len(trials), before, trained, failures)
+                job = pool.schedule(
+                    _train,
+                    args=(plain, *common),
+                    kwargs=options | {"earlier": start, "parts": parts},
+                    timeout=time_limit,
+                )
+                jobs[job] = found
+            if not jobs:
+                break
+            for job in wait(jobs, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                trial, parts = jobs.pop(job)
+                kind, reason = _outcome(job, trial, folder, time_limit)
+                smaller = kind in failures.TOO_LARGE and out_of_memory != FAIL
+                if smaller and parts < trial.batch_size:
+                    schedule.again(trial, 2 * parts)
+                    continue
+                if kind:
+                    failed[trial.directory.name] = f"{kind}: {reason}"
+                elif note := (result_of(trial, folder) or {}).get("batch_note"):
+                    notes[trial.directory.name] = note
+                trained += not kind
+                progress.finished(trial, kind)
+                schedule.ended(trial)
+            progress.show([trial for job, (trial, _) in jobs.items() if job.running()])
+    return Summary(len(trials), before, trained, failed, notes)
 
 
 def _sizes(
@@ -155,7 +177,7 @@ def _obstacles(
     unloaded: Mapping[DataSpec, DataError],
 ) -> dict[str, str]:
     """Failures of trials that need what this machine lacks, found before anything is started."""
-    failures = {}
+    failed = {}
     for trial in trials:
         try:
             if trial.data in unloaded:
@@ -165,11 +187,11 @@ def _obstacles(
             if trial.model.name == AUTOKERAS and importlib.util.find_spec(AUTOKERAS) is None:
                 raise UnavailableError("autokeras is not installed; `make setup` installs it")
         except (UnavailableError, DataError) as error:
-            kind, reason = _kind(error), str(error)
+            kind, reason = failures.kind_of(error), str(error)
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
-            _store_failure(folder / trial.directory / FAILURE, kind, reason, "")
-            failures[trial.directory.name] = f"{kind}: {reason}"
-    return failures
+            failures.store(folder / trial.directory, kind, reason, "")
+            failed[trial.directory.name] = f"{kind}: {reason}"
+    return failed
 
 
 def _check_workers(workers: int | None) -> int:
@@ -248,24 +270,12 @@ def _train(
                 training.use_one_thread(facts["workers"])
                 training.train(trial, run_dir, data_dir, cache, facts, wanted, **options)
     except BaseException as error:
-        return _kind(error), f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()
+        return (
+            failures.kind_of(error),
+            f"{type(error).__name__}: {error}"[:2000],
+            traceback.format_exc(),
+        )
     return "", "", ""
-
-
-def _kind(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return "out of memory"
-    if isinstance(error, DataError):
-        return "bad data"
-    if isinstance(error, UnavailableError):
-        return "not available"
-    if isinstance(error, TrialError):
-        return "not possible"
-    if isinstance(error, DeclarationError):
-        return "bad declaration"
-    if isinstance(error, OSError):
-        return "storage"
-    return "bug"
 
 
 def _outcome(job: Any, trial: Trial, folder: Path, time_limit: float) -> tuple[str, str]:
@@ -276,34 +286,14 @@ def _outcome(job: Any, trial: Trial, folder: Path, time_limit: float) -> tuple[s
     except TimeoutError:
         kind, reason = "timed out", f"ran longer than {time_limit:g} s"
     except pebble.ProcessExpired as error:
-        kind, reason = "killed", _death(error.exitcode)
+        kind, reason = "killed", failures.death(error.exitcode)
+    if kind in failures.TOO_LARGE:
+        reason += failures.ADVICE
     if not kind and result_of(trial, folder) is None:
         kind, reason = "bug", "the training ended without a result"
     if kind:
-        _store_failure(folder / trial.directory / FAILURE, kind, reason, trace)
+        failures.store(folder / trial.directory, kind, reason, trace)
     return kind, reason
-
-
-def _store_failure(path: Path, kind: str, reason: str, trace: str) -> None:
-    earlier = storage.read_json(path) or {}
-    failure = {
-        "kind": kind,
-        "reason": reason,
-        "traceback": trace,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "attempts": earlier.get("attempts", 0) + 1,
-    }
-    # Where even this cannot be written, the summary of the run still tells what happened.
-    with contextlib.suppress(OSError):
-        storage.write_json(path, failure)
-
-
-def _death(exit_code: int | None) -> str:
-    if exit_code == -signal.SIGKILL:
-        return "ended by SIGKILL, perhaps by the system because memory ran out"
-    if exit_code is not None and exit_code < 0:
-        return f"ended by {signal.Signals(-exit_code).name}"
-    return f"ended with exit code {exit_code}"
 
 
 def _expected(trials: Sequence[Trial], sizes: dict[DataSpec, int]) -> dict[Trial, float]:

@@ -1,5 +1,6 @@
 """What one training can be told: network, optimizer, callbacks, where weights come from."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -8,6 +9,8 @@ from refit.vocabulary import Strict
 
 # The model of trials that are searches, and the optional package that runs them.
 AUTOKERAS = "autokeras"
+# What to do where a batch does not fit into memory.
+FAIL, ACCUMULATE, SMALLER = OUT_OF_MEMORY = ("fail", "accumulate", "smaller")
 
 
 class Model(Strict):
@@ -66,11 +69,29 @@ class StopWhenStagnant(Strict):
 
 
 class KeepBest(Strict):
-    """Keep the weights of the epoch with the highest `monitor`, if it reaches `at_least`."""
+    """Keep the weights of the epoch with the highest `monitor`, if it reaches `at_least`.
+
+    With `file`, the whole model is kept in a file of that name, in whose braces the epoch and its
+    curves are put, as Keras's ModelCheckpoint does: `model-{epoch:05d}-{val_loss:.5f}.h5`.
+    """
 
     name: Literal["keep_best"]
     monitor: Literal["val_accuracy"] = "val_accuracy"
     at_least: float = Field(0.0, ge=0, le=1)
+    file: str = ""
+
+    @model_validator(mode="after")
+    def _file_fits(self) -> "KeepBest":
+        known = ("loss", "accuracy", "val_loss", "val_accuracy")
+        try:
+            name = self.file.format(epoch=1, **dict.fromkeys(known, 0.5))
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"file: {self.file!r} does not fit; in braces may stand epoch, {', '.join(known)}"
+            ) from error
+        if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.h5", name):
+            raise ValueError(f"file: {self.file!r} does not give the name of a file, ending in .h5")
+        return self
 
 
 class ReduceOnPlateau(Strict):
@@ -99,6 +120,17 @@ class Pretrained(Strict):
         if bool(self.weights) == bool(self.trial):
             raise ValueError("give either weights or trial")
         return self
+
+
+class CarriedOver(Strict):
+    """Start from the weights with which `trial` ended, with a new optimizer.
+
+    The trial is one of the same experiment that keeps its weights; `run` is its run directory,
+    filled in when the experiment is expanded.
+    """
+
+    trial: str
+    run: str = ""
 
 
 class FineTuning(Strict):

@@ -26,6 +26,7 @@ from refit.declaration import Declaration, Profile, Retrain, Search
 from refit.errors import DeclarationError, TrialError
 from refit.runlog import RunLog
 from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
+from refit.settings import FAIL
 from refit.storage import PREDICTIONS
 from refit.trial import SEED_STEP, Trial
 
@@ -82,13 +83,15 @@ class Study:
         """Trial names and their titles, in the order of the declaration."""
         return {trial.name: trial.title for trial in self.trials}
 
-    def train(self, workers: int | None = None) -> runner.Summary:
-        """Train what is missing.
+    def train(self, workers: int | None = None, out_of_memory: str = FAIL) -> runner.Summary:
+        """Train what is missing; `out_of_memory` is as for `refit.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
         """
-        summary = runner.run(self.trials, self.runs, workers, data_dir=self.data_dir)
+        summary = runner.run(
+            self.trials, self.runs, workers, data_dir=self.data_dir, out_of_memory=out_of_memory
+        )
         optional = {
             trial.directory.name
             for trial in self.trials

@@ -4,6 +4,7 @@ This is the only place where a network is fitted. It runs in a process of its ow
 `refit.runner`), so it may set TensorFlow's threads and need not clean up after itself.
 """
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +21,7 @@ from refit.assessment import assess, batch_measures, environment, peak_memory
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches
-from refit.settings import AUTOKERAS, Optimizer
+from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
 from refit.storage import PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
@@ -67,14 +68,16 @@ class Shuffling(keras.callbacks.Callback):
         self.order.assign(order.astype(np.int32))
 
 
-def build_model(trial: Trial, input_shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """The trial's network, compiled with its optimizer and metrics."""
+def build_model(
+    trial: Trial, input_shape: tuple[int, ...], classes: int, parts: int = 1
+) -> keras.Model:
+    """The trial's network, compiled with its metrics, and its optimizer for batches in `parts`."""
     model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
-    _compile(model, trial, trial.optimizer)
+    _compile(model, trial, trial.optimizer, parts)
     return model
 
 
-def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
+def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer, parts: int = 1) -> None:
     """Where a weight penalty is part of the loss, `cross_entropy` is recorded beside it."""
     metrics: list[Any] = ["accuracy"]
     if trial.record_batches:
@@ -83,7 +86,7 @@ def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
     work = layers.multiplications(model) * trial.batch_size
     model.compile(
-        optimizer=optimizers.build(optimizer),
+        optimizer=optimizers.build(optimizer, parts),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
         steps_per_execution=1
@@ -103,13 +106,16 @@ def train(
     wanted: Callable[[], bool],
     earlier: Path | None = None,
     keep_checkpoint: bool = False,
+    parts: int = 1,
+    out_of_memory: str = FAIL,
 ) -> dict[str, Any]:
     """Train one trial, or go on with it from its last finished epoch, and store its result.
 
     `facts` are what only the caller knows of the circumstances, such as the number of workers;
     the training stops once `wanted` says that nobody waits for it. `earlier` is the run directory
-    of a training with fewer epochs, from whose kept checkpoint this one goes on. The result file
-    is written last. Returns its content.
+    of a training with fewer epochs, from whose kept checkpoint this one goes on. Batches that did
+    not fit into memory come in so many `parts`; what is done with these says `out_of_memory`, as
+    for `refit.runner.run`. The result file is written last. Returns its content.
     """
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
@@ -129,17 +135,22 @@ def train(
         if trial.model.name == AUTOKERAS:
             model, done, found = _search(trial, dataset, recorder, wanted)
         else:
-            model, done = _fit(trial, dataset, recorder, data_dir)
-            found = {}
+            fitted = trial
+            if out_of_memory == SMALLER:
+                size = math.ceil(trial.batch_size / parts)
+                fitted = trial.model_copy(update={"batch_size": size})
+            accumulated = parts if out_of_memory == ACCUMULATE else 1
+            model, done = _fit(fitted, dataset, recorder, data_dir, accumulated)
+            found = _told(trial, parts, out_of_memory)
         wall_seconds = time.perf_counter() - fit_started
-        test = batches(_labelled(dataset.test), evaluation_batch(trial))
+        test = batches(_labelled(dataset.test), evaluation_batch(trial, parts))
         probabilities = model.predict(test, verbose=0).astype(np.float64)
         kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
         np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(kind))
         result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
         result |= assess(model, dataset, trial, recorder.history, probabilities) | found
         result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
-        if found:
+        if "candidates" in found:
             result["metrics"]["total_seconds"] = sum(row["seconds"] for row in found["candidates"])
         result |= {
             "environment": environment() | facts | {"workers": recorder.workers},
@@ -148,8 +159,7 @@ def train(
             "resumed_at_epoch": done,
             "peak_memory_mb": peak_memory(),
         }
-        if trial.keep_base:
-            transfer.keep(model, run_dir)
+        transfer.keep(model, trial, run_dir)
         if "test_accuracy" in result["metrics"]:
             log.scalars(
                 {"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history)
@@ -162,22 +172,46 @@ def train(
     return result
 
 
+def _told(trial: Trial, parts: int, out_of_memory: str) -> dict[str, Any]:
+    """What a result says of batches that did not fit; nothing where they did."""
+    if parts == 1:
+        return {}
+    at_once = math.ceil(trial.batch_size / parts)
+    instead = "with smaller batches"
+    if out_of_memory == ACCUMULATE:
+        instead = "adding up the gradients of a batch's parts"
+    return {
+        "images_at_once": at_once,
+        "smaller_batches": out_of_memory == SMALLER,
+        "batch_note": f"a batch of {trial.batch_size} did not fit into memory: trained on at most "
+        f"{at_once} at once, {instead}",
+    }
+
+
 def _fit(
-    trial: Trial, dataset: Dataset, recorder: callbacks.Recorder, data_dir: Path | None
+    trial: Trial,
+    dataset: Dataset,
+    recorder: callbacks.Recorder,
+    data_dir: Path | None,
+    parts: int,
 ) -> tuple[keras.Model, int]:
     """Fit the trial's network; returns it, and the epochs that had been done before."""
-    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names), parts)
+    evaluated = evaluation_batch(trial, parts)
+    if trial.carried_over:
+        transfer.carry_over(model, trial, recorder.run_dir)
     if trial.pretrained:
         transfer.start(model, trial, recorder.run_dir, data_dir)
         saved = recorder.saved_epochs()
-        _begin_phase(model, trial, saved - 1)
+        _begin_phase(model, trial, saved - 1, parts)
     others = callbacks.build(trial.callbacks, recorder.run_dir)
     shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
+    order = shuffling[0].order if shuffling else None
     done = before = recorder.restore(model, others)
     if trial.pretrained and done < saved:
-        _begin_phase(model, trial, 0)  # the checkpoint is damaged, so all begins anew
-    in_order = batches(dataset.train, evaluation_batch(trial))
-    validation = batches(dataset.validation, evaluation_batch(trial))
+        _begin_phase(model, trial, 0, parts)  # the checkpoint is damaged, so all begins anew
+    in_order = batches(dataset.train, evaluated)
+    validation = batches(dataset.validation, evaluated)
     if trial.evaluate_untrained and not done:
         recorder.measure_untrained(in_order, validation)
     evaluation = [callbacks.TrainEvaluation(in_order)] if trial.evaluate_train else []
@@ -186,9 +220,9 @@ def _fit(
         if done >= last:
             continue
         if done in phases:
-            _begin_phase(model, trial, done)
+            _begin_phase(model, trial, done, parts)
         model.fit(
-            batches(dataset.train, trial.batch_size, *(one.order for one in shuffling)),
+            batches(dataset.train, trial.batch_size, order, parts),
             validation_data=validation,
             epochs=last,
             initial_epoch=done,
@@ -203,16 +237,16 @@ def _fit(
     return model, before
 
 
-def _begin_phase(model: keras.Model, trial: Trial, epoch: int) -> None:
+def _begin_phase(model: keras.Model, trial: Trial, epoch: int, parts: int) -> None:
     """Compile for the phase that an epoch, counted from 0, belongs to: head, or fine-tuning."""
     tuning = trial.fine_tuning
     if tuning is None or epoch < tuning.after:
         transfer.freeze(model)
-        _compile(model, trial, trial.optimizer)
+        _compile(model, trial, trial.optimizer, parts)
         return
     transfer.thaw(model, tuning.from_layer)
     changes = {"learning_rate": tuning.learning_rate}
-    _compile(model, trial, trial.optimizer.model_copy(update=changes))
+    _compile(model, trial, trial.optimizer.model_copy(update=changes), parts)
 
 
 def _search(
@@ -224,10 +258,12 @@ def _search(
     return found.model, 0, {"candidates": found.candidates}
 
 
-def evaluation_batch(trial: Trial) -> int:
+def evaluation_batch(trial: Trial, parts: int = 1) -> int:
     """How many images are evaluated at once: the result does not depend on it, memory does."""
     pixels = trial.data.image_size**2 * (trial.data.frames or 1)
-    return EVALUATION_BATCH if pixels <= LARGE_IMAGE**2 else LARGE_EVALUATION_BATCH
+    if parts > 1 or pixels > LARGE_IMAGE**2:
+        return min(LARGE_EVALUATION_BATCH, math.ceil(trial.batch_size / parts))
+    return EVALUATION_BATCH
 
 
 def _labelled(part: Part) -> Part:

@@ -1,7 +1,8 @@
-"""The base of a network for transfer learning: its first weights, and what of it is trained when.
+"""The weights that a network starts from, where they are not drawn: those of another trial, or a
+base for transfer learning, of which it is also said what is trained when.
 
-First only the new head learns, on top of a frozen base; then the base is fine-tuned, its upper
-layers or all of it, at a lower rate.
+In a transfer, first only the new head learns, on top of a frozen base; then the base is fine-tuned,
+its upper layers or all of it, at a lower rate.
 """
 
 from pathlib import Path
@@ -11,9 +12,20 @@ import keras
 from refit import weights
 from refit.errors import TrialError
 from refit.models.transfer import BASE
+from refit.settings import CarriedOver, Pretrained
 from refit.trial import Trial
 
 BASE_WEIGHTS = "base.weights.h5"
+FINAL_WEIGHTS = "final.weights.h5"
+
+
+def carry_over(model: keras.Model, trial: Trial, run_dir: Path) -> None:
+    """Load the weights with which the trial before in a sequence ended.
+
+    Raises TrialError where it left none, or those of another network.
+    """
+    assert trial.carried_over is not None
+    _load(_bare(model), _kept(run_dir, trial.carried_over, FINAL_WEIGHTS), model.name)
 
 
 def start(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None) -> None:
@@ -24,17 +36,25 @@ def start(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None
     """
     assert trial.pretrained is not None
     if trial.pretrained.trial:
-        path = run_dir.parent.parent / trial.pretrained.run / BASE_WEIGHTS
-        if not path.is_file():
-            raise TrialError(f"{path} is missing: {trial.pretrained.trial} has to be trained first")
+        path = _kept(run_dir, trial.pretrained, BASE_WEIGHTS)
     else:
         path = weights.find(trial, data_dir)
+    _load(_base(model), path, f"the base of {model.name}")
+
+
+def _kept(run_dir: Path, source: Pretrained | CarriedOver, name: str) -> Path:
+    """The file that another trial has kept for this one."""
+    path = run_dir.parent.parent / source.run / name
+    if not path.is_file():
+        raise TrialError(f"{path} is missing: {source.trial} has to be trained first")
+    return path
+
+
+def _load(network: keras.Model, path: Path, described: str) -> None:
     try:
-        _base(model).load_weights(path)
+        network.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise TrialError(
-            f"{path}: does not hold the weights of the base of {model.name}: {error}"
-        ) from error
+        raise TrialError(f"{path}: does not hold the weights of {described}: {error}") from error
 
 
 def freeze(model: keras.Model) -> None:
@@ -63,11 +83,19 @@ def thaw(model: keras.Model, from_layer: int) -> None:
             layer.trainable = False
 
 
-def keep(model: keras.Model, run_dir: Path) -> None:
-    """Store the base's weights for other trials to start from; the file appears whole."""
-    unfinished = run_dir / f".{BASE_WEIGHTS}"
-    _base(model).save_weights(unfinished)
-    unfinished.replace(run_dir / BASE_WEIGHTS)
+def keep(model: keras.Model, trial: Trial, run_dir: Path) -> None:
+    """Store the weights that a trial keeps for others to start from; files appear whole."""
+    kept = {BASE_WEIGHTS: _base(model)} if trial.keep_base else {}
+    kept |= {FINAL_WEIGHTS: _bare(model)} if trial.keep_weights else {}
+    for name, network in kept.items():
+        unfinished = run_dir / f".{name}"
+        network.save_weights(unfinished)
+        unfinished.replace(run_dir / name)
+
+
+def _bare(model: keras.Model) -> keras.Model:
+    """The same network without its optimizer, whose state Keras would store and load as well."""
+    return keras.Model(model.inputs, model.outputs)
 
 
 def _base(model: keras.Model) -> keras.Model:

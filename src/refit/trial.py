@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import PositiveInt, model_validator
 
 from refit.data import DataSpec
-from refit.settings import Callback, FineTuning, Model, Optimizer, Pretrained
+from refit.settings import Callback, CarriedOver, FineTuning, Model, Optimizer, Pretrained
 from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
@@ -33,7 +33,8 @@ class Trial(Strict):
     accuracies of batches of that size, which some reports take for the accuracy;
     `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
     training images after every epoch, with dropout off. `pretrained` and `fine_tuning` are about
-    networks with a base, and `keep_base` keeps the base's weights for other trials to start from.
+    networks with a base, and `keep_base` keeps the base's weights for other trials to start from;
+    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one.
     """
 
     sweep: Name
@@ -56,9 +57,13 @@ class Trial(Strict):
     pretrained: Pretrained | None = None
     fine_tuning: FineTuning | None = None
     keep_base: bool = False
+    carried_over: CarriedOver | None = None
+    keep_weights: bool = False
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "Trial":
+        if self.carried_over and self.pretrained:
+            raise ValueError("carried_over: the weights cannot be pretrained ones as well")
         if self.fine_tuning and not self.pretrained:
             raise ValueError("fine_tuning: needs weights to start from; give pretrained too")
         if self.fine_tuning and self.fine_tuning.after >= self.epochs:
@@ -80,6 +85,12 @@ class Trial(Strict):
         return int(self.digest, 16)
 
     @property
+    def source(self) -> str:
+        """The run directory of the trial whose weights this one starts from; empty without one."""
+        start = self.carried_over or self.pretrained
+        return start.run if start else ""
+
+    @property
     def directory(self) -> Path:
         """The run directory, relative to the experiment's folder of one profile."""
         return Path(self.sweep) / f"{self.name}-seed{self.seed}-{self.digest}"
@@ -93,10 +104,14 @@ class Trial(Strict):
         flat |= {f"optimizer.{name}": value for name, value in optimizer.items()}
         used = {callback.name: callback for callback in self.callbacks}
         flat |= {"reduce_lr_on_plateau": "reduce_lr_on_plateau" in used}
+        if "reduce_lr_on_plateau" in used:
+            flat |= {"reduce_lr_on_plateau.factor": used["reduce_lr_on_plateau"].factor}
         if "stop_at_target" in used:
             flat |= {"target": used["stop_at_target"].target}
         if self.pretrained:
             flat |= {"pretrained": self.pretrained.weights or self.pretrained.trial}
+        if self.carried_over:
+            flat |= {"carried_over": self.carried_over.trial}
         if self.fine_tuning:
             tuning = self.fine_tuning.model_dump()
             flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
@@ -108,5 +123,6 @@ class Trial(Strict):
 
 
 def is_setting(name: str) -> bool:
-    """Whether a hyper-parameter, by its name in `Trial.hyper_parameters`, is one to compare by."""
-    return name.split(".")[0] in ("model", "optimizer") or name == "batch_size"
+    """Whether a hyper-parameter, by its column in a log's results, is one to compare by."""
+    alone = ("batch_size", "published_epochs", "reduce_lr_on_plateau.factor")
+    return name.split(".")[0] in ("model", "optimizer") or name in alone

@@ -15,6 +15,9 @@ CURVE_METRICS = {
     "evaluated_train_loss": "nats",
     "val_accuracy": "fraction",
     "val_loss": "nats",
+    "train_cross_entropy": "nats",  # the loss without a weight penalty, where there is one
+    "val_cross_entropy": "nats",
+    "learning_rate": "rate",
     "seconds_per_epoch": "s",  # validation included
     "train_seconds": "s",  # of one epoch, without validation
     "processor_seconds": "s",  # the same, counted while the processor works for this training
@@ -28,6 +31,7 @@ TRIAL_METRICS = {
     "mean_batch_test_accuracy": "fraction",  # over batches of equal weight, the last one smaller
     "seconds": "s",
     "total_seconds": "s",  # the same, or of a search, all of its candidates
+    "minutes": "min",  # `seconds`, for reports that print minutes
     "val_accuracy_before_fine_tuning": "fraction",
     "fine_tuning_gain": "fraction",
     "microseconds_per_sample": "µs",
@@ -43,12 +47,18 @@ TRIAL_METRICS = {
     "trainable_params": "count",
     "non_trainable_params": "count",
     "weight_layers": "count",
+    "layers": "count",  # without the input; a nested network is one
     "epochs": "epochs",  # trained
     "untrained_accuracy": "fraction",  # on the validation images, before the first step
     "untrained_train_accuracy": "fraction",
     # Of the curves: how far they rise in the end, and what one was when another was at its best.
     "min_train_loss": "nats",
     "train_loss_at_min_val_loss": "nats",
+    # In the epoch of the highest validation accuracy, and how far that falls until the last one.
+    "train_loss_at_best_val_accuracy": "nats",
+    "train_accuracy_at_best_val_accuracy": "fraction",
+    "val_loss_at_best_val_accuracy": "nats",
+    "val_accuracy_fall": "fraction",
     "train_loss_rise": "nats",  # last minus lowest
     "val_loss_rise": "nats",
     "largest_train_loss_rise": "nats",  # from one epoch to the next

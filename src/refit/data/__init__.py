@@ -56,8 +56,12 @@ def _five_classes(data_dir: Path | None) -> str:
     return "fashion_mnist_course" if course.find(data_dir) else "fashion_mnist_pairs"
 
 
+def _gestures(data_dir: Path | None) -> str:
+    return "gesture" if gesture.is_there(data_dir) else "digit_clips"
+
+
 # Names whose data set depends on what the user has.
-ALIASES = {"fashion_mnist_five": _five_classes}
+ALIASES = {"fashion_mnist_five": _five_classes, "gesture_or_digits": _gestures}
 
 
 def resolve(spec: DataSpec, data_dir: Path | None) -> DataSpec:

@@ -88,6 +88,13 @@ class Listing(NamedTuple):
         return digest.hexdigest()[:12]
 
 
+def is_there(data_dir: Path | None) -> bool:
+    """Whether both tables are there; what else there is may still be damaged or missing."""
+    places = [place for place in candidates(data_dir, *NAMES) if place.is_dir()]
+    inside = [place / name for place in places for name in image_folder.subfolders(place)]
+    return any(all(_table(folder, part).is_file() for part in PARTS) for folder in places + inside)
+
+
 def fingerprint(data_dir: Path | None) -> str:
     """A hash of the tables and of the names and sizes of all frames; opens no image."""
     return list_clips(_find(data_dir)).fingerprint()

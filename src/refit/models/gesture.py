@@ -16,7 +16,6 @@ from keras.layers import (
     Dense,
     Dropout,
     Flatten,
-    GlobalAveragePooling2D,
     Layer,
     MaxPooling2D,
     MaxPooling3D,
@@ -34,12 +33,15 @@ def build_conv3d(
     units: int = 128,
     dropout: float = 0.5,
     weight_penalty: float = 0.01,
+    normalization_momentum: float = 0.9,
 ) -> keras.Model:
     """Build a Conv3D network on clips (frames, height, width, channels); 21 layers, as published.
 
     Four blocks of convolution, batch normalisation, ReLU and pooling, then two dense layers. The
     first block pools frames in space only. `weight_penalty` is L2 on all kernels: the published
-    losses are far above what cross-entropy alone can be at their accuracies.
+    losses are far above what cross-entropy alone can be at their accuracies. With Keras's own
+    `normalization_momentum` of 0.99 the first ten epochs of 20 steps are validated with averages
+    that are still those of the first weights.
     """
     penalty = keras.regularizers.L2(weight_penalty) if weight_penalty else None
 
@@ -48,12 +50,12 @@ def build_conv3d(
             name = f"block{number}"
             pool = (1, 2, 2) if number == 1 else 2
             yield Conv3D(width, 3, padding="same", kernel_regularizer=penalty, name=f"{name}_conv")
-            yield BatchNormalization(name=f"{name}_normalization")
+            yield BatchNormalization(momentum=normalization_momentum, name=f"{name}_normalization")
             yield Activation("relu", name=f"{name}_relu")
             yield MaxPooling3D(pool, padding="same", name=f"{name}_pool")
         yield Flatten(name="flatten")
         yield Dense(units, activation="relu", kernel_regularizer=penalty, name="dense")
-        yield BatchNormalization(name="dense_normalization")
+        yield BatchNormalization(momentum=normalization_momentum, name="dense_normalization")
         yield Dropout(dropout, name="dense_dropout")
         yield predictions(num_classes, kernel_regularizer=penalty)
 
@@ -67,10 +69,12 @@ def build_conv2d_rnn(
     filters: Sequence[int] = (16, 32, 64),
     units: int = 64,
     dropout: float = 0.25,
+    normalization_momentum: float = 0.9,
 ) -> keras.Model:
     """Build a Conv2D network that is applied to every frame, then a GRU over the frames; 4 layers.
 
-    The convolutions are one layer of the network, wrapped to be distributed over time.
+    The convolutions are one layer of the network, wrapped to be distributed over time. What they
+    find stays where it is in the frame: an average over places would hide every movement.
     """
     frame_shape = input_shape[1:]
 
@@ -78,10 +82,10 @@ def build_conv2d_rnn(
         for number, width in enumerate(filters, start=1):
             name = f"block{number}"
             yield Conv2D(width, 3, padding="same", name=f"{name}_conv")
-            yield BatchNormalization(name=f"{name}_normalization")
+            yield BatchNormalization(momentum=normalization_momentum, name=f"{name}_normalization")
             yield Activation("relu", name=f"{name}_relu")
             yield MaxPooling2D(2, padding="same", name=f"{name}_pool")
-        yield GlobalAveragePooling2D(name="pool")
+        yield Flatten(name="flatten")
 
     def stack() -> Iterator[Layer]:
         yield TimeDistributed(chain("frame", frame_shape, frame_stack()), name="frames")
