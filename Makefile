@@ -5,6 +5,7 @@ EXPERIMENTS ?=
 SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
+OUT_OF_MEMORY ?=
 PYTHON ?= python3
 
 export DATA_DIR
@@ -24,11 +25,12 @@ help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
-	@echo "  PROFILE      smoke (embedded data, default), small (a laptop, real data), full (as published)"
-	@echo "  EXPERIMENTS  names from experiments/, separated by spaces; all where empty"
-	@echo "  WORKERS      trainings at once; one per core where empty"
-	@echo "  SEEDS        replicates of every trial; a profile may repeat costly ones less often"
-	@echo "  DATA_DIR     folder that holds your data sets; else Keras's cache, else a download"
+	@echo "  PROFILE        smoke (embedded data, default), small (a laptop, real data), full (as published)"
+	@echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
+	@echo "  WORKERS        trainings at once; one per core where empty"
+	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
+	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
+	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
 
@@ -47,7 +49,7 @@ $(EXTRAS): $(READY) requirements-extras.txt
 	@touch $@
 
 reproduce: setup ## train what is missing and make the report pages
-	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
+	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT_OF_MEMORY),--out-of-memory "$(OUT_OF_MEMORY)")
 
 report: setup ## make the report pages from the results at hand, without training
 	$(BIN)/refit report $(OPTIONS)

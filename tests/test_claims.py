@@ -343,6 +343,17 @@ def test_demonstration_data_decide_nothing():
     profile = Profile(description="smoke", comparable=False)
     found = judge(log, claim(predicate), profile=profile).loc["C1"]
     assert (found.verdict, found.note) == ("not comparable", "demonstration data")
+    assert found.observed.startswith("a − b, val_accuracy: ")
+    assert np.isnan(found.p)
+
+
+def test_demonstration_data_are_known_by_the_results_too():
+    """A profile may stand for whatever clips the user has, and for embedded ones without any."""
+    trials = {"a": around(0.92), "b": around(0.5)}
+    found = judge(log_of(trials=trials, demonstration=True), claim(A_OVER_B)).loc["C1"]
+    assert (found.verdict, found.note) == ("not comparable", "demonstration data")
+    found = judge(log_of(trials=trials, demonstration=False), claim(A_OVER_B)).loc["C1"]
+    assert found.verdict == "reproduced"
 
 
 def test_stand_in_labels_bar_levels_but_not_differences():

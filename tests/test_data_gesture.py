@@ -524,3 +524,21 @@ def test_embedded_clips_that_cannot_be_written_are_a_data_error(monkeypatch, tmp
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"cannot be written .* set REFIT_RUNS"):
         data.load(MOVING, None, tmp_path / "cache")
+
+
+def test_the_users_clips_come_before_moving_digits(tmp_path):
+    spec = DataSpec(name="gesture_or_digits", frames=4, image_size=SIDE)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    # A table of this name belongs to another data set as well.
+    (empty / "train.csv").write_text("label,pixel1\n")
+    for nothing in (None, empty):
+        assert data.resolve(spec, nothing).name == "digit_clips"
+    for place in (tmp_path / "Project_data", tmp_path / "outer" / "gesture" / "inner"):
+        place.mkdir(parents=True)
+        write(place)
+    assert data.resolve(spec, tmp_path).name == "gesture"
+    assert data.resolve(spec, tmp_path / "outer").name == "gesture"
+    (tmp_path / "Project_data" / "val.csv").write_text("nonsense")
+    with pytest.raises(DataError, match=r"val\.csv"):
+        data.resolve(spec, tmp_path)

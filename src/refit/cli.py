@@ -12,6 +12,7 @@ from refit import experiment, paths, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.runlog import FILES
+from refit.settings import FAIL, OUT_OF_MEMORY
 from refit.study import Study
 
 
@@ -60,18 +61,31 @@ def main() -> None:
 @main.command()
 @_shared_options
 @_workers_option
+@click.option(
+    "--out-of-memory",
+    type=click.Choice(OUT_OF_MEMORY),
+    default=FAIL,
+    show_default=True,
+    help="what to do where a batch does not fit: accumulate gradients of its parts, smaller ones",
+)
 def reproduce(
-    experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, workers: int | None
+    experiments: tuple[str, ...],
+    profile: str,
+    seeds: int,
+    data_dir: str,
+    workers: int | None,
+    out_of_memory: str,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
-    _make_pages(_open(experiments, profile, seeds, data_dir), seeds, workers, train=True)
+    parameters = {"seeds": seeds, "workers": workers or 0, "out_of_memory": out_of_memory}
+    _make_pages(_open(experiments, profile, seeds, data_dir), parameters | {"train": True})
 
 
 @main.command()
 @_shared_options
 def report(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> None:
     """Make the pages of EXPERIMENTS from the results at hand, without training."""
-    _make_pages(_open(experiments, profile, seeds, data_dir), seeds, None, train=False)
+    _make_pages(_open(experiments, profile, seeds, data_dir), {"seeds": seeds, "train": False})
 
 
 @main.command()
@@ -179,29 +193,23 @@ def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str)
     return studies
 
 
-def _make_pages(studies: list[Study], seeds: int, workers: int | None, train: bool) -> None:
+def _make_pages(studies: list[Study], parameters: dict[str, Any]) -> None:
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
     from refit import report as pages
 
     failed = []
     for study in studies:
-        if not train and study.log().done.empty:
+        if not parameters["train"] and study.log().done.empty:
             raise TrialError(
                 f"no trial of {study.name} in profile {study.profile_name} is done yet; "
                 f"run: refit reproduce {study.name} --profile {study.profile_name}"
             )
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
-        parameters = {
-            "profile": study.profile_name,
-            "seeds": seeds,
-            "workers": workers or 0,
-            "train": train,
-        }
         # Folders travel in the environment: as parameters they would be printed on the page.
         os.environ["DATA_DIR"] = str(study.data_dir or "")
         with follow(study.runs):
-            failure = _make_page(study, parameters)
+            failure = _make_page(study, parameters | {"profile": study.profile_name})
         seconds = time.monotonic() - started
         click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
         if failure:

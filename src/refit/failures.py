@@ -20,7 +20,10 @@ ADVICE = (
 
 def kind_of(error: BaseException) -> str:
     """The kind of failure that an error of a training is."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+    name = type(error).__name__
+    # The second is what TensorFlow's kernels for CPUs raise where they get none.
+    starved = name == "ResourceExhaustedError" or (name == "AbortedError" and "/mkl/" in str(error))
+    if starved or isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, DataError):
         return "bad data"
