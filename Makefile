@@ -63,8 +63,9 @@ plan: setup ## show how much would be trained, and for how long
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: extras ## run the tests and, with nbval, the notebooks
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
-	REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from refit import experiment
+from refit.cli import main
 
 # Of every experiment: its trials on smoke data, and the published numbers that need no real data.
 TRIALS = {
@@ -21,6 +23,11 @@ EXACT = {
     "cifar10": 0, "fmnist_grid": 0, "fmnist_tuning": 3, "fmnist_zoo": 42, "gesture": 2,
     "transfer": 0,
 }  # fmt: skip
+
+
+def here(*arguments: str) -> Result:
+    """What a command says that trains nothing: in this process, without a start of its own."""
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
 def refit(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -105,8 +112,8 @@ def test_pages_hold_no_path_of_the_machine(pages):
 
 
 def test_verify_agrees_with_what_was_made(pages):
-    verified = refit("verify", str(pages))
-    assert verified.returncode == 0, verified.stderr
+    verified = here("verify", str(pages))
+    assert verified.exit_code == 0, verified.stderr
     assert "results, published numbers, verdicts and scoreboard agree" in verified.stdout
 
 
@@ -135,21 +142,21 @@ def test_verify_finds_an_edited_number(copied, name, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    verified = refit("verify", str(copied))
-    assert verified.returncode != 0
+    verified = here("verify", str(copied))
+    assert verified.exit_code != 0
     assert path.name in verified.stderr
 
 
 def test_verify_asks_for_the_record_of_what_a_page_was_made_from(copied):
     (copied / "fmnist_zoo" / "page.json").unlink()
-    verified = refit("verify", str(copied))
-    assert verified.returncode != 0
+    verified = here("verify", str(copied))
+    assert verified.exit_code != 0
     assert "is not the file that the page was made from" in verified.stderr
 
 
 def test_status_and_plan_say_what_is_left(pages):
-    assert "16 done, 0 failed, 0 missing" in refit("status", "fmnist_zoo").stdout
-    planned = refit("plan", "fmnist_zoo", "--seeds", "2").stdout
+    assert "16 done, 0 failed, 0 missing" in here("status", "fmnist_zoo").stdout
+    planned = here("plan", "fmnist_zoo", "--seeds", "2").stdout
     assert re.search(r"cnn +14 +7 +7 +\d+\.\d\d", planned)
     assert "16 to train, about" in planned
 
@@ -168,10 +175,9 @@ def test_status_and_plan_say_what_is_left(pages):
     ],
 )
 def test_mistakes_get_a_sentence_and_no_traceback(arguments, said):
-    failed = refit(*arguments)
-    assert failed.returncode != 0
+    failed = here(*arguments)
+    assert failed.exit_code != 0
     assert said in failed.stderr
-    assert "Traceback" not in failed.stderr
 
 
 def test_failed_trial_fails_the_page_and_the_command(pages, tmp_path):
