@@ -6,7 +6,6 @@ import pytest
 
 from refit.trial import Trial
 
-
 # The whole main job takes longer than any other file, so it begins first.
 FIRST = "test_reproduce.py"
 

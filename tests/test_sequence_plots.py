@@ -428,3 +428,22 @@ def test_formats_are_those_of_the_columns_that_there_are():
         "same direction": ".0%",
     }
     assert "100%" in tables.table(table, "", run_views.formats(table)).data
+
+
+def test_sequences_of_a_log_are_paired_by_their_order_and_begin_where_no_run_is_carried_over():
+    settings = {"optimizer": "sgd", "reduce_lr_on_plateau.factor": 0.1, "learning_rate": 0.01}
+    fresh, carried = (
+        log(losses, **settings).results
+        for losses in ({"a": 4, "b": 4, "c": None}, {"x": 4, "y": 2, "z": 8})
+    )
+    carried = carried.assign(sweep="carried", carried_over=[None, "x", None])
+    whole = RunLog(pd.concat([fresh, carried]), log({}).curves)
+    numbers = pd.DataFrame({"trial": ["a", "b"], "metric": "train_loss", "published": [7.0, 5.0]})
+    table = sequence_plots.of_log(whole, "conv3d", "carried", numbers, {"a": 1, "b": 4, "c": 22})
+    assert table["label"].tolist() == ["sgd 50 ×0.1"] * 3
+    assert table["number"].tolist() == [1, 4, 22]
+    assert table["session"].tolist() == [1, 1, 2]
+    assert table["published"].tolist()[:2] == [7, 5]
+    assert table["fresh"].tolist()[:2] == [4, 4]
+    assert table["carried"].tolist() == [4, 2, 8]
+    assert table[["published", "fresh"]].iloc[2].isna().all()
