@@ -422,6 +422,15 @@ def test_trainings_too_short_to_differ_refute_nothing(planned, expected):
     assert verdict(log, A_OVER_B)["verdict"] == expected
 
 
+def test_accuracies_that_are_equal_by_chance_are_measured():
+    """On few images the best of many often is as good as another one."""
+    trials = {"a": [0.9], "b": [0.9], "c": [0.8]}
+    best = {"is": "best", "among": ["a", "b", "c"], "winners": ["a"]}
+    for losses, expected in (({"a": 1, "b": 2, "c": 3}, "inconclusive"), (1, "not comparable")):
+        log = log_of(trials=trials, planned_epochs=10, published_epochs=50, train_loss=losses)
+        assert verdict(log, best).verdict == expected
+
+
 def test_shares_that_rounding_up_made_unequal_are_the_same_share():
     trials = {"a": around(0.92), "b": around(0.9)[::-1]}
     log = log_of(

@@ -189,9 +189,15 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
 
 
 def _never_differed(tests: Sequence[Test], rows: pd.DataFrame) -> bool:
-    """Whether a cut training ended before what is compared, such as a callback, could act."""
+    """Whether a cut training ended before what is compared, such as a callback, could act.
+
+    Then some trainings are one and the same; accuracies on few images may be equal by chance, and
+    losses are not.
+    """
     cut = (rows["planned_epochs"] < rows["published_epochs"]).any() if len(rows) else False
-    return cut and any(
+    losses = [name for name in ("train_loss", "val_loss") if name in rows]
+    same = rows.duplicated(["seed", *losses]).any() if losses else True
+    return cut and same and any(
         test.strict and len(test.values) and (test.values == test.low).all() for test in tests
     )
 
