@@ -89,12 +89,23 @@ def test_demonstration_data_earn_no_verdict(pages, name):
     assert figures.get("reproduced", 0) == 0
 
 
-def test_second_run_trains_nothing(pages):
+def test_second_run_trains_nothing_and_makes_no_page_again(pages):
+    before = {name: (pages / f"{name}.html").stat().st_mtime_ns for name in TRIALS}
     again = refit("reproduce")
     assert again.returncode == 0
-    for name, count in TRIALS.items():
-        said = f"{count} trials: {count} done before, 0 trained"
-        assert said in (pages / f"{name}.html").read_text()
+    for name, changed in before.items():
+        assert f"{name}.html (unchanged: nothing to train" in again.stdout
+        assert (pages / f"{name}.html").stat().st_mtime_ns == changed
+
+
+def test_page_that_lost_a_figure_is_made_again_without_training(pages):
+    figure = next((pages / "transfer").glob("*.png"))
+    figure.unlink()
+    again = refit("reproduce", "transfer")
+    assert again.returncode == 0
+    assert "unchanged" not in again.stdout
+    assert figure.exists()
+    assert "3 trials: 3 done before, 0 trained" in (pages / "transfer.html").read_text()
 
 
 def test_pages_hold_no_path_of_the_machine(pages):

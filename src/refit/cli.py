@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from refit import experiment, paths, storage
+from refit import experiment, freshness, paths, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.runlog import FILES
@@ -208,8 +208,12 @@ def _make_pages(studies: list[Study], parameters: dict[str, Any]) -> None:
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
         # Folders travel in the environment: as parameters they would be printed on the page.
         os.environ["DATA_DIR"] = str(study.data_dir or "")
+        settings = parameters | {"profile": study.profile_name}
+        if parameters["train"] and freshness.is_unchanged(study, settings):
+            click.echo(f"  {study.pages}.html (unchanged: nothing to train, made from the same)")
+            continue
         with follow(study.runs):
-            failure = _make_page(study, parameters | {"profile": study.profile_name})
+            failure = _make_page(study, settings)
         seconds = time.monotonic() - started
         click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
         if failure:
@@ -226,6 +230,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
     from refit import report as pages
 
     executed = study.runs / f"{study.name}.ipynb"
+    recipe = freshness.recipe(study, parameters)
     failure = ""
     try:
         pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
@@ -247,6 +252,8 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
         hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
         digests={name: storage.digest(study.pages / name) for name in FILES},
+        inputs=freshness.inputs(study, recipe),
+        outputs=freshness.outputs(study),
     )
     pages.record_page(study.pages.parent, entry)
     return failure

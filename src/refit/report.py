@@ -29,7 +29,7 @@ from traitlets.config import Config
 
 from refit import scoreboard, tables
 from refit.errors import ReportError
-from refit.storage import read_json, write_bytes, write_json
+from refit.storage import PAGE, read_json, write_bytes, write_json
 from refit.templating import PLOTLY, TEMPLATES, page, trusted
 
 PROFILES = {
@@ -39,8 +39,6 @@ PROFILES = {
     " rankings and the direction of effects can be judged, numbers cannot.",
     "full": "As published: all images, all trials, all epochs.",
 }
-# Beside a page, what the index says of it.
-PAGE = "page.json"
 # Marks the cells whose output is deterministic, for nbval.
 COMPARED = "# NBVAL_CHECK_OUTPUT"
 # Of an output's representations the first that a page can show without foreign scripts.
@@ -214,7 +212,8 @@ def _failure(notebook: NotebookNode) -> str:
 class PageEntry:
     """One page's line in the index. `name` is the page's file name without its ending.
 
-    `digests` are the SHA-256 sums of the measurements that the page was made from, by file name.
+    `digests` are the SHA-256 sums of the measurements that the page was made from, by file name;
+    `inputs` and `outputs` are those of `refit.freshness`.
     """
 
     name: str
@@ -227,6 +226,8 @@ class PageEntry:
     data: str
     hardware: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    inputs: str = ""
+    outputs: str = ""
 
 
 def record_page(folder: Path, entry: PageEntry) -> None:

@@ -96,7 +96,7 @@ def _counts(table: pd.DataFrame, verdicts: tuple[str, ...]) -> dict[str, int]:
 
 def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
     done = results[results["status"] == "done"]
-    page = storage.read_json(folder / "page.json") or {}
+    page = storage.read_json(folder / storage.PAGE) or {}
     return {
         "trainings": len(done),
         "hours": round(total_seconds(done) / 3600, 2),

@@ -15,6 +15,8 @@ PROGRESS = "progress.json"
 BATCHES = "batches"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
+# Beside a page: what the index says of it, and what it was made from.
+PAGE = "page.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

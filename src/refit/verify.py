@@ -116,7 +116,7 @@ def _verify_retrained(folder: Path, declaration: Declaration, log: RunLog) -> li
 
 def _verify_digests(folder: Path) -> list[str]:
     """Whether the measurements are those that the page was made from."""
-    page = storage.read_json(folder / "page.json") or {}
+    page = storage.read_json(folder / storage.PAGE) or {}
     digests = page.get("digests", {})
     return [
         f"{folder / name}: is not the file that the page was made from"
