@@ -6,6 +6,7 @@ SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
+BENCH ?=
 PYTHON ?= python3
 
 export DATA_DIR
@@ -17,7 +18,7 @@ EXTRAS := $(VENV)/.extras
 OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status test lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status test bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -30,6 +31,7 @@ help: ## show this help
 	@echo "  WORKERS        trainings at once; one per core where empty"
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
+	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
@@ -66,6 +68,10 @@ test: extras ## run the tests and, with nbval, the notebooks
 	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+# Takes about 20 minutes on 2 idle cores.
+bench: setup ## measure speed beside the usual ways and write reports/bench.md
+	$(BIN)/python -m bench $(BENCH) --data-dir "$(DATA_DIR)"
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -2,16 +2,15 @@
 
 import os
 import platform
-import resource
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from refit import hardware
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.settings import StopAtTarget
@@ -168,26 +167,11 @@ def environment() -> dict[str, Any]:
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": hardware.processor(),
         "cores": os.cpu_count(),
         "gpus": gpus,
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
     }
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 def _test(part: Part, probabilities: np.ndarray, batch_size: int | None) -> dict[str, float]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from refit import experiment, freshness, paths, storage
+from refit import experiment, freshness, paths, runlog, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
-from refit.runlog import FILES
 from refit.settings import FAIL, OUT_OF_MEMORY
 from refit.study import Study
 
@@ -199,7 +198,7 @@ def _make_pages(studies: list[Study], parameters: dict[str, Any]) -> None:
 
     failed = []
     for study in studies:
-        if not parameters["train"] and study.log().done.empty:
+        if not parameters["train"] and not study.has_results():
             raise TrialError(
                 f"no trial of {study.name} in profile {study.profile_name} is done yet; "
                 f"run: refit reproduce {study.name} --profile {study.profile_name}"
@@ -236,10 +235,14 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
     except pages.NotebookFailed as error:
         failure = str(error)
-    log, facts = study.log(), study.provenance()
     if failure:
         # The last cell, which stores the tables, was not reached.
+        log = study.log()
         study.save(log, *study.judge(log))
+    else:
+        # Reading what many trials left takes long, and the page has done it.
+        log = runlog.read_csv(study.pages)
+    facts = study.provenance()
     pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
     entry = pages.PageEntry(
         name=study.name,
@@ -251,7 +254,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         seconds=log.seconds,
         data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
         hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
-        digests={name: storage.digest(study.pages / name) for name in FILES},
+        digests={name: storage.digest(study.pages / name) for name in runlog.FILES},
         inputs=freshness.inputs(study, recipe),
         outputs=freshness.outputs(study),
     )

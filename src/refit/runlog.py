@@ -420,11 +420,15 @@ def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...
 
 
 def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
-    columns = {}
+    curves: dict[str, dict[int, float]] = {}
     for group, names in _COLUMNS.items():
         scalars = read_scalars(folder / trial.directory / group)
-        columns |= {column: pd.Series(scalars.get(tag, {})) for tag, column in names.items()}
-    frame = pd.DataFrame(columns, dtype=float).sort_index()
+        curves |= {column: scalars.get(tag, {}) for tag, column in names.items()}
+    epochs = sorted(set().union(*curves.values()))
+    # One array: pandas takes ten times longer to align a dozen columns.
+    values = [[curve.get(epoch, np.nan) for curve in curves.values()] for epoch in epochs]
+    table = np.array(values, float).reshape(len(epochs), len(curves))
+    frame = pd.DataFrame(table, pd.Index(epochs, dtype=int), list(curves))
     if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
         # A diverged training stops early, but stays what it has become.
         reached, last = len(frame), frame.drop(columns=list(_TIMES)).iloc[-1]

@@ -101,6 +101,10 @@ class Study:
             raise TrialError(str(summary))
         return summary
 
+    def has_results(self) -> bool:
+        """Whether any trial is done."""
+        return any(runner.result_of(trial, self.runs) for trial in self.trials)
+
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
         return runlog.read(self.trials, self.runs)

@@ -16,8 +16,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from refit import autokeras_search, callbacks, data, events, models, optimizers, storage, transfer
-from refit.assessment import assess, batch_measures, environment, peak_memory
+from refit import (
+    autokeras_search,
+    callbacks,
+    data,
+    events,
+    hardware,
+    models,
+    optimizers,
+    storage,
+    transfer,
+)
+from refit.assessment import assess, batch_measures, environment
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches
@@ -157,7 +167,7 @@ def train(
             "started": started.isoformat(timespec="seconds"),
             "wall_seconds": wall_seconds,
             "resumed_at_epoch": done,
-            "peak_memory_mb": peak_memory(),
+            "peak_memory_mb": hardware.peak_memory(),
         }
         transfer.keep(model, trial, run_dir)
         if "test_accuracy" in result["metrics"]:

@@ -1,0 +1,90 @@
+"""The analysis of hundreds of finished trials: logs, verdicts, the page; and whether it grows
+faster than their number."""
+
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from bench.fabricate import EPOCHS, fabricate
+from bench.measure import Options, Sample, Series, call, in_turns, refit
+
+# It has 176 trials per seed at full scale, and they take 100 epochs.
+EXPERIMENT = "cifar10"
+PROFILE = "full"
+FEW, MANY = 1, 3  # seeds
+# Of three times as many trials; a tenth more than in proportion is noise.
+GROWTH = 1.1 * MANY / FEW
+
+
+def measure(options: Options) -> list[Series]:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {seeds: Path(folder) / str(seeds) for seeds in (FEW, MANY)}
+        counts = {seeds: _fabricate(seeds, runs[seeds]) for seeds in runs}
+        samples = in_turns(
+            options.rounds,
+            {f"{what} {seeds}": partial(way, seeds, runs[seeds])
+             for what, way in (("tables", _tables), ("page", _page)) for seeds in runs},
+        )  # fmt: skip
+    found = {seeds: _series(samples, seeds, f"{counts[seeds]} finished trials") for seeds in runs}
+    growth = [
+        Series(
+            f"growth from {counts[FEW]} to {counts[MANY]} finished trials",
+            many.way,
+            many.values,
+            many.unit,
+            against=few,
+            most_ratio=GROWTH,
+        )
+        for few, many in zip(found[FEW], found[MANY], strict=True)
+        if many.unit == "s"
+    ]
+    return found[FEW] + found[MANY] + growth
+
+
+def _series(samples: dict[str, list[Sample]], seeds: int, trials: str) -> list[Series]:
+    what = f"{trials} of {EPOCHS} epochs"
+    tables, pages = samples[f"tables {seeds}"], samples[f"page {seeds}"]
+    goals = {"seconds": 30.0, "megabytes": 1024.0} if seeds == MANY else {}
+    reading = [sample.returned["logs"] for sample in tables]
+    judging = [sample.returned["verdicts"] for sample in tables]
+    whole, memory = [page.seconds for page in pages], [page.megabytes for page in pages]
+    return [
+        Series(what, "reading logs", reading),
+        Series(what, "verdicts", judging),
+        Series(what, "logs, verdicts and page (make report)", whole, most=goals.get("seconds")),
+        Series(what, "memory of its largest process", memory, "MiB", most=goals.get("megabytes")),
+    ]
+
+
+def _fabricate(seeds: int, runs: Path) -> int:
+    print(f"  making up the trials of {seeds} seed(s)")
+    return int(call(fabricated, runs, seeds=seeds).returned["trials"])
+
+
+def _tables(seeds: int, runs: Path) -> Sample:
+    return call(tables, runs, seeds=seeds)
+
+
+def _page(seeds: int, runs: Path) -> Sample:
+    settings = ["--profile", PROFILE, "--seeds", str(seeds)]
+    return refit("report", EXPERIMENT, *settings, runs=runs, reports=runs / "pages")
+
+
+def fabricated(seeds: int) -> dict[str, int]:
+    from refit.study import Study
+
+    study = Study.open(EXPERIMENT, PROFILE, seeds)
+    fabricate(study)
+    return {"trials": len(study.trials)}
+
+
+def tables(seeds: int) -> dict[str, float]:
+    from refit.study import Study
+
+    study = Study.open(EXPERIMENT, PROFILE, seeds)
+    started = time.perf_counter()
+    log = study.log()
+    read = time.perf_counter()
+    study.judge(log)
+    return {"logs": read - started, "verdicts": time.perf_counter() - read}
