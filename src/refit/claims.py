@@ -197,8 +197,12 @@ def _never_differed(tests: Sequence[Test], rows: pd.DataFrame) -> bool:
     cut = (rows["planned_epochs"] < rows["published_epochs"]).any() if len(rows) else False
     losses = [name for name in ("train_loss", "val_loss") if name in rows]
     same = rows.duplicated(["seed", *losses]).any() if losses else True
-    return cut and same and any(
-        test.strict and len(test.values) and (test.values == test.low).all() for test in tests
+    return (
+        cut
+        and same
+        and any(
+            test.strict and len(test.values) and (test.values == test.low).all() for test in tests
+        )
     )
 
 
