@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -354,3 +355,13 @@ def test_data_that_are_too_few_fail_their_trial_and_no_other(make_tiny, tmp_path
 def test_impossible_number_of_workers_is_refused(make_tiny, tmp_path, workers):
     with pytest.raises(DeclarationError, match=f"workers is {workers}; give 1 to"):
         runner.run([make_tiny()], tmp_path, workers=workers)
+
+
+def test_reasons_on_a_page_do_not_tell_whose_machine_it_was(make_tiny, tmp_path):
+    trial = make_tiny()
+    reason = f"{Path.home() / '.keras' / 'models'} cannot be written"
+    failures.store(tmp_path / trial.directory, "storage", reason, "")
+    row = runlog.read([trial], tmp_path).results.iloc[0]
+    assert (row["status"], row["reason"]) == (
+        "failed", "storage: ~/.keras/models cannot be written"
+    )  # fmt: skip

@@ -359,8 +359,11 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     if result is None:
         failure = storage.read_json(folder / trial.directory / FAILURE)
         status = {"status": "failed" if failure else "missing"}
-        reason = {"reason": f"{failure['kind']}: {failure['reason']}"} if failure else {}
-        return row | status | reason | settings
+        if failure:
+            # Pages travel; whose machine they come from is nobody's business.
+            told = f"{failure['kind']}: {failure['reason']}".replace(str(Path.home()), "~")
+            status["reason"] = told
+        return row | status | settings
     metrics = dict(result["metrics"])
     images = result["data"]["train_images"]
     metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
