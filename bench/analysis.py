@@ -1,6 +1,7 @@
 """The analysis of hundreds of finished trials: logs, verdicts, the page; and whether it grows
 faster than their number."""
 
+import dataclasses
 import tempfile
 import time
 from functools import partial
@@ -27,32 +28,36 @@ def measure(options: Options) -> list[Series]:
              for what, way in (("tables", _tables), ("page", _page)) for seeds in runs},
         )  # fmt: skip
     found = {seeds: _series(samples, seeds, f"{counts[seeds]} finished trials") for seeds in runs}
-    growth = [
-        Series(
-            f"growth from {counts[FEW]} to {counts[MANY]} finished trials",
-            many.way,
-            many.values,
-            many.unit,
-            against=few,
-            most_ratio=GROWTH,
-        )
-        for few, many in zip(found[FEW], found[MANY], strict=True)
-        if many.unit == "s"
-    ]
+    pairs = zip(found[FEW], found[MANY], strict=True)
+    what = f"processor seconds of {counts[MANY]} trials against those of {counts[FEW]}"
+    growth = [_growth(what, few, many) for few, many in pairs if many.unit == "s"]
     return found[FEW] + found[MANY] + growth
+
+
+def _growth(what: str, few: Series, many: Series) -> Series:
+    less, more = (one.processor or one.values for one in (few, many))
+    fewer = dataclasses.replace(few, values=less)
+    return Series(what, many.way, more, against=fewer, most_ratio=GROWTH)
 
 
 def _series(samples: dict[str, list[Sample]], seeds: int, trials: str) -> list[Series]:
     what = f"{trials} of {EPOCHS} epochs"
     tables, pages = samples[f"tables {seeds}"], samples[f"page {seeds}"]
     goals = {"seconds": 30.0, "megabytes": 1024.0} if seeds == MANY else {}
-    reading = [sample.returned["logs"] for sample in tables]
-    judging = [sample.returned["verdicts"] for sample in tables]
+    reading, judging = (
+        [sample.returned[part] for sample in tables] for part in ("logs", "verdicts")
+    )
     whole, memory = [page.seconds for page in pages], [page.megabytes for page in pages]
     return [
-        Series(what, "reading logs", reading),
-        Series(what, "verdicts", judging),
-        Series(what, "logs, verdicts and page (make report)", whole, most=goals.get("seconds")),
+        Series(what, "reading logs, processor", reading),
+        Series(what, "verdicts, processor", judging),
+        Series(
+            what,
+            "logs, verdicts and page (make report)",
+            whole,
+            most=goals.get("seconds"),
+            processor=[page.processor_seconds for page in pages],
+        ),
         Series(what, "memory of its largest process", memory, "MiB", most=goals.get("megabytes")),
     ]
 
@@ -83,8 +88,8 @@ def tables(seeds: int) -> dict[str, float]:
     from refit.study import Study
 
     study = Study.open(EXPERIMENT, PROFILE, seeds)
-    started = time.perf_counter()
+    started = time.process_time()
     log = study.log()
-    read = time.perf_counter()
+    read = time.process_time()
     study.judge(log)
-    return {"logs": read - started, "verdicts": time.perf_counter() - read}
+    return {"logs": read - started, "verdicts": time.process_time() - read}

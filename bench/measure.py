@@ -43,6 +43,8 @@ class Series:
 
     The goals, where there are any: a median of at most `most`; or a ratio of at least
     `least_ratio`, or at most `most_ratio`, to another way, `against`, of the same rounds.
+    `processor` has the processor seconds where these tell more than they hide: not those of
+    trainings, which run in processes of the fork server.
     """
 
     what: str
@@ -53,6 +55,7 @@ class Series:
     against: "Series | None" = None
     least_ratio: float | None = None
     most_ratio: float | None = None
+    processor: Sequence[float] = ()
 
     @property
     def median(self) -> float:

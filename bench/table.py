@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +13,14 @@ from bench.measure import Series
 from refit import hardware, storage
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "tensorboard", "papermill", "keras-tuner")
-HEADINGS = ("what", "way", "median", "spread", "runs", "ratio", "goal", "met")
+HEADINGS = ("what", "way", "median", "spread", "processor", "runs", "ratio", "goal", "met")
 EXPLANATION = """\
 Wall times of processes of their own, with embedded data unless Fashion-MNIST is named. The ways of
 one measurement took turns; `spread` is from the lowest to the highest value. `ratio` is the median
 over the rounds of this way's value over that of refit, in the row without one above it; for growth,
 over that of the smaller number of trials. It tells more than the seconds do, because other work on
-the machine slows all ways. Rows without a goal are there to compare with.
+the machine slows all ways; so does `processor`, the median of the seconds that a core worked. Rows
+without a goal are there to compare with.
 """
 
 
@@ -40,6 +42,7 @@ def write(path: Path, series: list[Series], started: float) -> None:
     storage.write_bytes(path, ("\n".join(lines) + "\n").encode())
     raw = [
         {"what": one.what, "way": one.way, "round": number, "value": value, "unit": one.unit}
+        | {"processor_seconds": one.processor[number - 1] if one.processor else None}
         for one in series
         for number, value in enumerate(one.values, start=1)
     ]
@@ -63,8 +66,19 @@ def _row(one: Series) -> list[str]:
     low, high = (_number(value) for value in (min(one.values), max(one.values)))
     ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
     median = f"{_number(one.median)} {one.unit}"
-    spread = f"{low} to {high}"
-    return [one.what, one.way, median, spread, str(len(one.values)), ratio, one.goal, one.met]
+    processor = f"{_number(statistics.median(one.processor))} s" if one.processor else ""
+    runs = str(len(one.values))
+    return [
+        one.what,
+        one.way,
+        median,
+        f"{low} to {high}",
+        processor,
+        runs,
+        ratio,
+        one.goal,
+        one.met,
+    ]
 
 
 def _number(value: float) -> str:

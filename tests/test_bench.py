@@ -18,7 +18,7 @@ def test_benchmark_writes_a_table_and_the_raw_numbers(tmp_path):
     )  # fmt: skip
     page = (tmp_path / "bench_resume.md").read_text()
     assert "| resume check of 20 finished trials | refit | 0." in page
-    assert "| 2 |  | at most 1 s | yes |" in page
+    assert "|  | 2 |  | at most 1 s | yes |" in page
     raw = pd.read_csv(tmp_path / "bench_resume.csv")
     assert list(raw["round"]) == [1, 2]
     assert ((raw["value"] > 0) & (raw["value"] < 1)).all()
