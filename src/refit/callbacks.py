@@ -120,13 +120,14 @@ class BestWeights(keras.callbacks.Callback):
         if not self.file:
             unfinished = self.run_dir / f".{BEST_WEIGHTS}"
             self.model.save_weights(unfinished)
-            unfinished.replace(self.run_dir / BEST_WEIGHTS)
+            storage.replace(unfinished, self.run_dir / BEST_WEIGHTS)
             return
         # Written under another name first, so that a file of that name is always a whole one.
         unfinished = self.run_dir / ".best.h5"
         self.model.save(unfinished)
         before = list(self.run_dir.glob(re.sub(r"\{[^}]*\}", "*", self.file)))
-        unfinished.replace(best := self.run_dir / self.file.format(epoch=epoch + 1, **logs or {}))
+        best = self.run_dir / self.file.format(epoch=epoch + 1, **logs or {})
+        storage.replace(unfinished, best)
         for path in before:
             if path != best:
                 path.unlink()
