@@ -6,6 +6,8 @@ SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
+STRESS_SECONDS ?= 900
+FAULTS ?=
 PYTHON ?= python3
 
 export DATA_DIR
@@ -17,7 +19,7 @@ EXTRAS := $(VENV)/.extras
 OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status test lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status test stress lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -65,6 +67,9 @@ test: extras ## run the tests and, with nbval, the notebooks
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+
+stress: setup ## kill, fill and damage what can be, for real: 15 minutes; STRESS_SECONDS=300, FAULTS=disk_full
+	cd tests && ../$(BIN)/python -m stress $(FAULTS) --seconds "$(STRESS_SECONDS)"
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -3,31 +3,32 @@
 Run as a script it is a driver that can be killed: it trains the trials of a file in a folder.
 """
 
+import contextlib
 import json
 import os
-import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from conftest import tiny
 
+from conftest import tiny
 from refit import runlog, runner, storage
-from refit.callbacks import CHECKPOINT
 from refit.errors import RefitError
 from refit.settings import CarriedOver
-from refit.storage import PREDICTIONS, PROGRESS, RESULT
+from refit.storage import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
 KEPT = {"callbacks": [{"name": "keep_best"}], "keep_weights": True}
 RECORDED = {"shuffle": True, "record_batches": True}
 # Columns that no two runs have alike: how long it took, and beside how many.
 PASSING = ("seconds", "minutes", "workers")
+PYTHONPATH = os.pathsep.join(filter(None, sys.path))  # so that they import what this does
 FINISHED = "trials: "  # in what a driver prints at its end
 
 
@@ -96,7 +97,7 @@ def emptied(path: Path) -> None:
 def garbage(path: Path) -> None:
     """Other bytes, as many as there were."""
     for file in _files(path):
-        file.write_bytes(random.Random(file.name).randbytes(file.stat().st_size))
+        file.write_bytes(np.random.default_rng(len(file.name)).bytes(file.stat().st_size))
 
 
 def replaced(path: Path) -> None:
@@ -163,19 +164,48 @@ def interrupted(trial: Trial, folder: Path, after: int) -> Path:
 # --- drivers ---------------------------------------------------------------------------------
 
 
-def drive(trials: Sequence[Trial], folder: Path, **options) -> subprocess.Popen:
-    """Start a process, of a group of its own, that trains trials; it prints what came of it."""
+class Driver(subprocess.Popen):
+    """A process, of a group of its own, whose output goes to a file.
+
+    A pipe would be held open by orphans, and end only with these.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.output = Path(tempfile.mkstemp(suffix=".txt")[1])
+        with self.output.open("w") as file:
+            super().__init__(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": PYTHONPATH, "TQDM_DISABLE": "1"} | environment,
+            )
+
+    def told(self, seconds: float) -> str:
+        """What it said, once it has ended, by itself or not; a traceback is never the way."""
+        self.wait(seconds)
+        text = self.output.read_text()
+        assert "Traceback" not in text, text
+        return text
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a terminal does it: to the whole group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGINT)
+
+
+def drive(
+    trials: Sequence[Trial],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    **options,
+) -> Driver:
+    """Start a process that trains trials and says what came of it."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump([trial.model_dump(mode="json") for trial in trials], file)
-    command = [sys.executable, __file__, file.name, str(folder), json.dumps(options)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    command = [*prefix, sys.executable, __file__, file.name, str(folder), json.dumps(options)]
+    return Driver(command, environment or {})
 
 
 def main() -> int:

@@ -20,16 +20,16 @@ import numpy as np
 from refit import storage
 from refit.events import EventWriter, read_scalars
 from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
-from refit.storage import BATCHES, PROGRESS
+from refit.storage import BATCHES, CHECKPOINT, PROGRESS
 
-CHECKPOINT = "checkpoint.npz"
 # Keras writes this format only into files of this ending.
 BEST_WEIGHTS = "best.weights.h5"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
-# What reading a checkpoint that is missing, cut off or of another kind can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+# What reading a checkpoint that is missing, damaged or of another kind can raise. The last is what
+# zipfile says of a member that seems to be encrypted, or compressed in a way that it does not know.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 _BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 

@@ -1,5 +1,6 @@
 """The command line, by which make runs, plans, shows and verifies experiments."""
 
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ class _Group(click.Group):
             click.secho(f"refit: {error}", fg="red", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
+            # The tasks that a notebook's run leaves behind would tell of it with a traceback.
+            logging.getLogger("asyncio").disabled = True
             click.secho(f"refit: {INTERRUPTED}", fg="red", err=True)
             sys.exit(128 + signal.SIGINT)
 

@@ -33,7 +33,7 @@ _IN_THE_WAY = "something else lies in its place: move that away; the next run go
 _MENDING = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _IN_THE_WAY),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _IN_THE_WAY),
 }
 # What HDF5, which has errors of its own, says of a full disk.
 _NO_SPACE = ("No space left on device", f"errno = {errno.ENOSPC},", "Disk quota exceeded")

@@ -237,8 +237,7 @@ def _train(
     try:
         wanted = psutil.Process(driver).is_running
         storage.make_folder(run_dir)
-        if (run_dir / LOCK).is_dir():
-            storage.set_aside(run_dir / LOCK)
+        storage.make_way(run_dir / LOCK)
         with (run_dir / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if result_of(trial, folder) is None:

@@ -17,6 +17,8 @@ from typing import Any
 RESULT = "result.json"
 # How far a run or a training is, for whoever watches from another process.
 PROGRESS = "progress.json"
+# The state from which an interrupted training goes on.
+CHECKPOINT = "checkpoint.npz"
 # The event folder of the curves of single batches.
 BATCHES = "batches"
 EVENT_FOLDERS = ("train", "validation", BATCHES)
@@ -55,6 +57,12 @@ def make_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
         set_aside(path)
     path.mkdir(parents=True, exist_ok=True)
+
+
+def make_way(path: Path) -> None:
+    """Set aside what lies where a file belongs and is none, such as a link to itself."""
+    if os.path.lexists(path) and not path.is_file():
+        set_aside(path)
 
 
 def set_aside(path: Path) -> None:

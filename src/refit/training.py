@@ -24,7 +24,7 @@ from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches
 from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
-from refit.storage import EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT
+from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
 TRIAL = "trial.json"
@@ -122,8 +122,9 @@ def train(
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
     for unfinished in run_dir.glob(".*"):
-        unfinished.unlink()  # left by a training that was killed while it saved
-    checkpoint = run_dir / callbacks.CHECKPOINT
+        with contextlib.suppress(OSError):
+            unfinished.unlink()  # left by a training that was killed while it saved
+    checkpoint = run_dir / CHECKPOINT
     if earlier and not checkpoint.exists():
         for name in (callbacks.BEST_WEIGHTS, checkpoint.name):
             if (earlier / name).exists():
