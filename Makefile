@@ -7,6 +7,8 @@ WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
 BENCH ?=
+STRESS_SECONDS ?= 900
+FAULTS ?=
 PYTHON ?= python3
 
 export DATA_DIR
@@ -18,7 +20,7 @@ EXTRAS := $(VENV)/.extras
 OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status test bench lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -72,6 +74,9 @@ test: extras ## run the tests and, with nbval, the notebooks
 # Takes about 20 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md
 	$(BIN)/python -m bench $(BENCH) --data-dir "$(DATA_DIR)"
+
+stress: setup ## kill, fill and damage what can be, for real: 15 minutes; STRESS_SECONDS=300, FAULTS=disk_full
+	cd tests && ../$(BIN)/python -m stress $(FAULTS) --seconds "$(STRESS_SECONDS)"
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -22,29 +22,30 @@ def _results_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.setdefault("REFIT_REPORTS", str(folder / "reports"))
 
 
+def tiny(**changes) -> Trial:
+    """A short LeNet trial on embedded digits, with changes."""
+    settings = {
+        "sweep": "tests",
+        "name": "tiny",
+        "title": "a short training",
+        "published_epochs": 3,
+        "data": {
+            "name": "digits_pairs",
+            "train_images": 160,
+            "validation_images": 60,
+            "test_images": 60,
+            "fingerprint": "sklearn-digits",
+        },
+        "model": {"name": "lenet"},
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "epochs": 3,
+        "batch_size": 32,
+        "seed": 1337,
+    }
+    return Trial.model_validate(settings | changes)
+
+
 @pytest.fixture(scope="session")
 def make_tiny():
     """A function that makes a short LeNet trial on embedded digits, with changes."""
-
-    def make(**changes) -> Trial:
-        settings = {
-            "sweep": "tests",
-            "name": "tiny",
-            "title": "a short training",
-            "published_epochs": 3,
-            "data": {
-                "name": "digits_pairs",
-                "train_images": 160,
-                "validation_images": 60,
-                "test_images": 60,
-                "fingerprint": "sklearn-digits",
-            },
-            "model": {"name": "lenet"},
-            "optimizer": {"name": "adam", "learning_rate": 0.001},
-            "epochs": 3,
-            "batch_size": 32,
-            "seed": 1337,
-        }
-        return Trial.model_validate(settings | changes)
-
-    return make
+    return tiny

@@ -42,7 +42,7 @@ def test_winner_and_default_are_trained_with_new_seeds(grid):
 def test_second_time_trains_nothing(grid, monkeypatch):
     trials, folder = grid
     rows = retrain.run(trials, "grid", SPEC, folder)
-    monkeypatch.setattr(runner, "_pool", None)  # nothing may be started
+    monkeypatch.setattr(runner, "Processes", None)  # nothing may be started
     assert retrain.run(trials, "grid", SPEC, folder).equals(rows)
 
 

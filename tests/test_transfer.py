@@ -13,7 +13,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from refit import callbacks, experiment, models, paths, runlog, runner, training, transfer, weights
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.models.transfer import BASE
-from refit.storage import RESULT
+from refit.storage import CHECKPOINT, RESULT
 from refit.study import Study
 
 # Keras itself calls NumPy in a way that NumPy 2 complains of.
@@ -167,7 +167,7 @@ def test_damaged_checkpoint_starts_again_with_a_frozen_base(source, make_transfe
     trial = make_transferred(epochs=2)
     run_dir = tmp_path / trial.directory
     run_dir.mkdir(parents=True)
-    (run_dir / callbacks.CHECKPOINT).write_bytes(b"PK, and then nothing")
+    (run_dir / CHECKPOINT).write_bytes(b"PK, and then nothing")
     assert train(trial, tmp_path)["resumed_at_epoch"] == 0
     assert changed(base_weights(source, tmp_path), base_weights(trial, tmp_path)) == set()
 

@@ -20,16 +20,16 @@ import numpy as np
 from refit import storage
 from refit.events import EventWriter, read_scalars
 from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
-from refit.storage import BATCHES, PROGRESS
+from refit.storage import BATCHES, CHECKPOINT, PROGRESS
 
-CHECKPOINT = "checkpoint.npz"
 # Keras writes this format only into files of this ending.
 BEST_WEIGHTS = "best.weights.h5"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
-# What reading a checkpoint that is missing, cut off or of another kind can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+# What reading a checkpoint that is missing, damaged or of another kind can raise. The last is what
+# zipfile says of a member that seems to be encrypted, or compressed in a way that it does not know.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 _BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 
@@ -120,13 +120,14 @@ class BestWeights(keras.callbacks.Callback):
         if not self.file:
             unfinished = self.run_dir / f".{BEST_WEIGHTS}"
             self.model.save_weights(unfinished)
-            unfinished.replace(self.run_dir / BEST_WEIGHTS)
+            storage.replace(unfinished, self.run_dir / BEST_WEIGHTS)
             return
         # Written under another name first, so that a file of that name is always a whole one.
         unfinished = self.run_dir / ".best.h5"
         self.model.save(unfinished)
         before = list(self.run_dir.glob(re.sub(r"\{[^}]*\}", "*", self.file)))
-        unfinished.replace(best := self.run_dir / self.file.format(epoch=epoch + 1, **logs or {}))
+        best = self.run_dir / self.file.format(epoch=epoch + 1, **logs or {})
+        storage.replace(unfinished, best)
         for path in before:
             if path != best:
                 path.unlink()

@@ -1,6 +1,8 @@
 """The command line, by which make runs, plans, shows and verifies experiments."""
 
+import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -8,11 +10,13 @@ from typing import Any
 
 import click
 
-from refit import experiment, freshness, paths, runlog, storage
+from refit import experiment, failures, freshness, paths, runlog, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.settings import FAIL, OUT_OF_MEMORY
 from refit.study import Study
+
+INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
 
 
 class _Group(click.Group):
@@ -20,10 +24,16 @@ class _Group(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with failures.told():
+                return super().invoke(context)
         except RefitError as error:
             click.secho(f"refit: {error}", fg="red", err=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            # The tasks that a notebook's run leaves behind would tell of it with a traceback.
+            logging.getLogger("asyncio").disabled = True
+            click.secho(f"refit: {INTERRUPTED}", fg="red", err=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 def _shared_options(command: Any) -> Any:

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,24 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from refit import records
+from refit import records, storage
 
+_PREFIX = "events.out.tfevents."
 _file_number = itertools.count()
 
 
 class EventWriter:
-    """Appends events to a new file in `folder`; every event is on disk when a call returns."""
+    """Appends events to a new file in `folder`; every event is on disk when a call returns.
+
+    Its name sorts after those of the files that are there, whatever the clock says: so they are
+    read, by TensorBoard too, in the order in which they were written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
-        path = folder / f"events.out.tfevents.{unique}.{next(_file_number)}"
+        storage.make_folder(folder)
+        seconds = max([int(time.time()), *(taken + 1 for taken in _taken_seconds(folder))])
+        unique = f"{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
+        path = folder / f"{_PREFIX}{unique}.{next(_file_number)}"
         self._file = path.open("wb")
         self._records = RecordWriter(self._file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -59,14 +66,29 @@ class EventWriter:
         self._file.flush()
 
 
+def event_files(folder: Path) -> list[Path]:
+    """The event files of one folder, in the order in which they were begun."""
+    return sorted(folder.glob(f"{_PREFIX}*"))
+
+
+def _taken_seconds(folder: Path) -> Iterator[int]:
+    """The times, in seconds, with which the names of the files that are there begin."""
+    for path in event_files(folder):
+        seconds = path.name.removeprefix(_PREFIX).partition(".")[0]
+        # Of ten digits, as all that this writes; any more would sort elsewhere.
+        if len(seconds) == 10 and seconds.isdecimal():
+            yield int(seconds)
+
+
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     """All scalars below one folder's event files: tag -> step -> value.
 
     Files are read in the order of their names, that is of their creation. A step written twice
-    counts once, with its last value; a record cut off by a crash ends its file.
+    counts once, with its last value; a record cut off by a crash ends its file, and one that
+    cannot be read is as good as missing.
     """
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in event_files(folder):
         for record in records.read(path):
             event = event_pb2.Event.FromString(record)
             for value in event.summary.value:

@@ -1,9 +1,12 @@
 """Why trials fail: the kinds of failure, and the file that tells of one in a run directory."""
 
 import contextlib
+import errno
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from refit import storage
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
@@ -16,6 +19,24 @@ ADVICE = (
     "; where a batch is too large, out_of_memory=accumulate adds up the gradients of its parts, "
     "and out_of_memory=smaller makes smaller ones"
 )
+
+# What to do where a file cannot be written or read, by the number of the error.
+_FULL = (
+    "the disk is full: free some space there, or set REFIT_RUNS to a folder on another disk; the "
+    "next run goes on from what is finished"
+)
+_DENIED = (
+    "this user may not do that there: change the permissions, or set REFIT_RUNS to a folder of "
+    "your own; the next run goes on from what is finished"
+)
+_IN_THE_WAY = "something else lies in its place: move that away; the next run goes on from there"
+_MENDING = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _IN_THE_WAY),
+}
+# What HDF5, which has errors of its own, says of a full disk.
+_NO_SPACE = ("No space left on device", f"errno = {errno.ENOSPC},", "Disk quota exceeded")
 
 
 def kind_of(error: BaseException) -> str:
@@ -33,20 +54,50 @@ def kind_of(error: BaseException) -> str:
         return "not possible"
     if isinstance(error, DeclarationError):
         return "bad declaration"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or any(text in str(error) for text in _NO_SPACE):
         return "storage"
     return "bug"
 
 
+def describe(error: BaseException) -> str:
+    """An error as a sentence, and what to do where a file cannot be written or read."""
+    text = f"{type(error).__name__}: {error}"
+    number = getattr(error, "errno", None)
+    if any(sign in text for sign in _NO_SPACE):
+        number = errno.ENOSPC
+    if number not in _MENDING:
+        return text[:2000]
+    place = getattr(error, "filename", None)
+    text = f"{place}: {error.strerror}" if place else text  # type: ignore[attr-defined]
+    return f"{text[:1500]}; {_MENDING[number]}"
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raise a TrialError that says what to do where a file cannot be written or read."""
+    try:
+        yield
+    except BrokenPipeError:  # of `refit status | head`, which the command line knows
+        raise
+    except OSError as error:
+        raise TrialError(f"storage: {describe(error)}") from error
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """The failure that a run directory tells of, with `kind` and `reason`; empty without one."""
+    failure = storage.read_object(run_dir / FAILURE)
+    return failure if {"kind", "reason"} <= failure.keys() else {}
+
+
 def store(run_dir: Path, kind: str, reason: str, trace: str) -> None:
     """Write the failure into the run directory, and how often the trial has been attempted."""
-    earlier = storage.read_json(run_dir / FAILURE) or {}
+    attempts = read(run_dir).get("attempts", 0)
     failure = {
         "kind": kind,
         "reason": reason,
         "traceback": trace,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "attempts": earlier.get("attempts", 0) + 1,
+        "attempts": attempts + 1 if isinstance(attempts, int) else 1,
     }
     # Where even this cannot be written, the summary of the run still tells what happened.
     with contextlib.suppress(OSError):

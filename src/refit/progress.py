@@ -24,6 +24,8 @@ LOG_SECONDS = 30.0
 class Progress:
     """A bar with trials done, the running trials' epochs and accuracies, and the time left.
 
+    A full disk hides some of it and stops nothing: the trials that cannot be stored tell of it.
+
     Use it as a context manager around a run of `total` trials, of which those in `expected` are
     still to be trained; it maps them to the seconds that each will take, or to any numbers in
     that proportion.
@@ -63,8 +65,10 @@ class Progress:
             self._bar.close()
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()}, {end}"))
-        (self.folder / PROGRESS).unlink(missing_ok=True)
-        self._log.close()
+        with contextlib.suppress(OSError):
+            (self.folder / PROGRESS).unlink()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def finished(self, trial: Trial, failure: str) -> None:
         """Count a trial that has ended; `failure` is its kind, or empty if it has a result."""
@@ -74,7 +78,7 @@ class Progress:
             self._write(f"{trial.directory.name}: failed ({failure})")
             return
         self.done += 1
-        result = storage.read_json(self.folder / trial.directory / storage.RESULT) or {}
+        result = storage.read_object(self.folder / trial.directory / storage.RESULT)
         metrics = result.get("metrics", {})
         accuracy = metrics.get("val_accuracy", float("nan"))
         seconds = metrics.get("seconds", float("nan"))
@@ -100,7 +104,8 @@ class Progress:
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
         state = {"total": self.total, "done": self.done, "text": line}
-        storage.write_json(self.folder / PROGRESS, state)
+        with contextlib.suppress(OSError):
+            storage.write_json(self.folder / PROGRESS, state)
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {line}")
 
@@ -110,7 +115,7 @@ class Progress:
 
     def _state(self, trial: Trial) -> tuple[str, float]:
         """A running trial in words, and the fraction of it that is done."""
-        state: dict[str, Any] = storage.read_json(self.folder / trial.directory / PROGRESS) or {}
+        state = storage.read_object(self.folder / trial.directory / PROGRESS)
         epoch = state.get("epoch", 0)
         accuracy = state.get("val_accuracy")
         known = f" {accuracy:.3f}" if accuracy is not None else ""
@@ -131,8 +136,9 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._last_log = time.monotonic()
-        self._log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        self._log.flush()
+        with contextlib.suppress(OSError):
+            self._log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            self._log.flush()
 
 
 def terminal_bar(total: int, done: int) -> tqdm:
@@ -148,7 +154,8 @@ def follow(folder: Path) -> Iterator[None]:
     A notebook's own output is captured. Where standard error is no terminal, the lines that the
     run adds to its log are printed.
     """
-    (folder / PROGRESS).unlink(missing_ok=True)  # left by a run that was killed
+    with contextlib.suppress(OSError):
+        (folder / PROGRESS).unlink()  # left by a run that was killed
     stop = threading.Event()
     show = _follow_bar if sys.stderr.isatty() else _follow_log
     thread = threading.Thread(target=show, args=(folder, stop), daemon=True)
@@ -163,8 +170,8 @@ def follow(folder: Path) -> Iterator[None]:
 def _follow_bar(folder: Path, stop: threading.Event) -> None:
     bar = None
     while not stop.wait(0.5):
-        state = storage.read_json(folder / PROGRESS)
-        if state is None:
+        state = storage.read_object(folder / PROGRESS)
+        if not state:
             continue
         bar = bar or terminal_bar(state["total"], state["done"])
         bar.n = state["done"]

@@ -15,8 +15,14 @@ _SUM = struct.Struct("<I")
 
 
 def read(path: Path) -> list[bytes]:
-    """The records of a file, up to the first one that is damaged or was cut off by a crash."""
-    content = path.read_bytes()
+    """The records of a file, up to the first one that is damaged or was cut off by a crash.
+
+    A file that cannot be read has none.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
     found = []
     start = 0
     while True:

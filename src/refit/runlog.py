@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refit import storage
+from refit import failures, storage
 from refit.errors import ReportError
 from refit.events import read_scalars
-from refit.failures import FAILURE
 from refit.predicates import Selection
-from refit.runner import result_of
+from refit.runner import damage_of, result_of
 from refit.storage import BATCHES
 from refit.trial import SEED_STEP, Trial, is_setting
 from refit.vocabulary import CURVE_METRICS
@@ -357,13 +356,9 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
     settings["planned_epochs"] = settings.pop("epochs")
     if result is None:
-        failure = storage.read_json(folder / trial.directory / FAILURE)
-        status = {"status": "failed" if failure else "missing"}
-        if failure:
-            # Pages travel; whose machine they come from is nobody's business.
-            told = f"{failure['kind']}: {failure['reason']}".replace(str(Path.home()), "~")
-            status["reason"] = told
-        return row | status | settings
+        reason = _reason(trial, folder)
+        status = "failed" if reason else "missing"
+        return row | {"status": status, "reason": reason} | settings
     metrics = dict(result["metrics"])
     images = result["data"]["train_images"]
     metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
@@ -378,6 +373,18 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["cut"] = trial.data.train_images is not None
     metrics["altered"] = trial.altered or result.get("smaller_batches", False)
     return row | {"reason": result.get("batch_note", "")} | settings | metrics
+
+
+def _reason(trial: Trial, folder: Path) -> str:
+    """Why a trial that has been trained has no result; empty where it has not been.
+
+    Pages travel, and whose machine they come from is nobody's business: home is `~`.
+    """
+    if damage := damage_of(trial, folder):
+        return f"damaged: {damage}; the next run trains this trial again"
+    failure = failures.read(folder / trial.directory)
+    told = f"{failure['kind']}: {failure['reason']}" if failure else ""
+    return told.replace(str(Path.home()), "~")
 
 
 def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:

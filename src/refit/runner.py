@@ -4,19 +4,15 @@ Every trial gets a process of its own, forked from a server that has imported Ke
 or a full memory costs one trial and importing TensorFlow is paid once per run.
 """
 
-import contextlib
 import fcntl
 import importlib
 import importlib.util
-import multiprocessing
 import os
 import signal
 import subprocess
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ import psutil
 from refit import data, events, failures, paths, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
+from refit.processes import Processes
 from refit.progress import Progress
 from refit.schedule import Schedule
 from refit.settings import AUTOKERAS, FAIL, OUT_OF_MEMORY
@@ -33,8 +30,8 @@ from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
 
-# What the training processes print; useful when one of them dies.
-TRAINING_LOG = "training.log"
+# Held by the process that trains the trial.
+LOCK = "lock"
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
 
@@ -63,14 +60,30 @@ class Summary:
 def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
     """The stored result of a trial, or None while there is no whole one.
 
-    A result counts only if it belongs to this very trial.
+    A result counts only if it belongs to this very trial, and while the files that it names are
+    as they were written.
     """
-    result = storage.read_json(folder / trial.directory / RESULT)
-    if isinstance(result, dict) and result.get("digest") == trial.digest and "metrics" in result:
-        return result
-    return None
+    result = storage.read_object(folder / trial.directory / RESULT)
+    return None if _lost(result, trial, folder) else result
 
 
+def damage_of(trial: Trial, folder: Path) -> str:
+    """What is lost of a trial that was done, as a sentence; empty if it is whole or never was."""
+    if not (folder / trial.directory / RESULT).exists():
+        return ""
+    lost = _lost(storage.read_object(folder / trial.directory / RESULT), trial, folder)
+    return f"{lost} is missing, or not as it was written" if lost else ""
+
+
+def _lost(result: Mapping[str, Any], trial: Trial, folder: Path) -> str:
+    """The first of a trial's files that is not whole, the result itself included."""
+    if result.get("digest") != trial.digest or "metrics" not in result:
+        return RESULT
+    # Results of earlier versions name no files.
+    return storage.damaged(folder / trial.directory, result.get("files", {}))
+
+
+@failures.told()
 def run(
     trials: Sequence[Trial],
     folder: Path,
@@ -92,7 +105,8 @@ def run(
     experiment's, and TensorBoard's table gets their columns. `out_of_memory` says what to do where
     a batch does not fit: `fail`; `accumulate` the gradients of parts of it, which is the same
     training but for batch normalisation; or go on with `smaller` batches. Where a data set cannot
-    be loaded its trials fail; raises DataError where none can, before anything is trained.
+    be loaded its trials fail; raises DataError where none can, before anything is trained, and
+    TrialError where the folder cannot be written.
     """
     workers = _check_workers(workers)
     if out_of_memory not in OUT_OF_MEMORY:
@@ -102,6 +116,8 @@ def run(
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
+    notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
+    notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
     sizes, unloaded = _sizes(missing, data_dir)
     failed = _obstacles(missing, folder, data_dir, unloaded)
     missing = [trial for trial in missing if trial.directory.name not in failed]
@@ -114,28 +130,22 @@ def run(
     schedule = Schedule(missing, expected)
     common = folder, data_dir, paths.cache(), facts, os.getpid()
     options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
-    jobs: dict[pebble.ProcessFuture, tuple[Trial, int]] = {}
-    notes = {}
     trained = 0
-    with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
+    with (
+        Progress(len(trials), expected, folder) as progress,
+        Processes(workers, time_limit) as processes,
+    ):
         while True:
             # One more than there are workers, so that none of them waits for its next trial.
-            while len(jobs) <= workers and (found := schedule.start()):
+            while len(processes) <= workers and (found := schedule.start()):
                 trial, parts = found
                 shorter = (earlier or {}).get(trial)
                 start = folder / shorter.directory if shorter else None
-                plain = trial.model_dump(mode="json")
-                job = pool.schedule(
-                    _train,
-                    args=(plain, *common),
-                    kwargs=options | {"earlier": start, "parts": parts},
-                    timeout=time_limit,
-                )
-                jobs[job] = found
-            if not jobs:
+                options |= {"earlier": start, "parts": parts}
+                processes.start(found, _train, trial.model_dump(mode="json"), *common, **options)
+            if not len(processes):
                 break
-            for job in wait(jobs, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                trial, parts = jobs.pop(job)
+            for (trial, parts), job in processes.ended(0.5):
                 kind, reason = _outcome(job, trial, folder, time_limit)
                 smaller = kind in failures.TOO_LARGE and out_of_memory != FAIL
                 if smaller and parts < trial.batch_size:
@@ -143,12 +153,13 @@ def run(
                     continue
                 if kind:
                     failed[trial.directory.name] = f"{kind}: {reason}"
+                    notes.pop(trial.directory.name, None)
                 elif note := (result_of(trial, folder) or {}).get("batch_note"):
                     notes[trial.directory.name] = note
                 trained += not kind
                 progress.finished(trial, kind)
                 schedule.ended(trial)
-            progress.show([trial for job, (trial, _) in jobs.items() if job.running()])
+            progress.show([trial for trial, _ in processes.running])
     return Summary(len(trials), before, trained, failed, notes)
 
 
@@ -205,44 +216,6 @@ def _check_workers(workers: int | None) -> int:
     return workers
 
 
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[pebble.ProcessPool]:
-    """A pool that forks one process per trial from a server with Keras loaded.
-
-    Leaving it by an exception, Ctrl-C included, ends the trainings at once; they resume later.
-    """
-    _start_server()
-    context = multiprocessing.get_context("forkserver")
-    pool = pebble.ProcessPool(max_workers=workers, max_tasks=1, context=context)
-    try:
-        yield pool
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-
-
-def _start_server() -> None:
-    """Start the fork server, unless it runs, with its standard error in a file.
-
-    TensorFlow greets every process with lines that no setting silences; they would bury the
-    progress bar.
-    """
-    multiprocessing.set_forkserver_preload(["refit.training", "refit.runner"])
-    path = paths.runs() / TRAINING_LOG
-    path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = os.dup(2)
-    try:
-        with path.open("ab") as log:
-            os.dup2(log.fileno(), 2)
-            forkserver.ensure_running()
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-
-
 def _train(
     plain: dict[str, Any],
     folder: Path,
@@ -263,8 +236,9 @@ def _train(
     run_dir = folder / trial.directory
     try:
         wanted = psutil.Process(driver).is_running
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with (run_dir / "lock").open("w") as lock:
+        storage.make_folder(run_dir)
+        storage.make_way(run_dir / LOCK)
+        with (run_dir / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if result_of(trial, folder) is None:
                 training.use_one_thread(facts["workers"])
@@ -272,7 +246,7 @@ def _train(
     except BaseException as error:
         return (
             failures.kind_of(error),
-            f"{type(error).__name__}: {error}"[:2000],
+            failures.describe(error),
             traceback.format_exc(),
         )
     return "", "", ""
@@ -314,11 +288,12 @@ def _describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:
         "validation/epoch_loss": "validation loss",
         "/test_accuracy": "test accuracy",
     }
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
+    before = events.event_files(folder)
     writer = events.EventWriter(folder)
     writer.summary(events.hparams_experiment(columns, metrics))
     writer.close()
+    for old in before:
+        old.unlink(missing_ok=True)  # another run may have been faster
 
 
 def _git_revision() -> str:

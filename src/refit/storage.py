@@ -1,9 +1,15 @@
-"""Files that are either whole or absent: written beside their place, then renamed into it."""
+"""Files that are either whole or absent: written beside their place, then renamed into it.
 
+What is lost or damaged after that is noticed by the sizes and digests that a result keeps.
+"""
+
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +17,17 @@ from typing import Any
 RESULT = "result.json"
 # How far a run or a training is, for whoever watches from another process.
 PROGRESS = "progress.json"
+# The state from which an interrupted training goes on.
+CHECKPOINT = "checkpoint.npz"
 # The event folder of the curves of single batches.
 BATCHES = "batches"
+EVENT_FOLDERS = ("train", "validation", BATCHES)
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
 # Beside a page: what the index says of it, and what it was made from.
 PAGE = "page.json"
+# In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
+MOST_DIGESTED = 2**20
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -30,10 +41,42 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        temporary.replace(path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Rename a finished file into its place; a folder that lies there is set aside."""
+    if path.is_dir():
+        set_aside(path)
+    temporary.replace(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none; a file that lies in its place is set aside."""
+    if path.exists() and not path.is_dir():
+        set_aside(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def make_way(path: Path) -> None:
+    """Set aside what lies where a file belongs and is none, such as a link to itself."""
+    if os.path.lexists(path) and not path.is_file():
+        set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    """Rename what lies where something else belongs; nothing is deleted, and no name taken twice.
+
+    Does nothing where another process has done it.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -45,8 +88,14 @@ def read_json(path: Path) -> Any:
     """Read JSON; returns None where the file is missing, empty or garbage."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where the file is missing, garbage or holds anything else."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
 
 
 def digest(path: Path) -> str:
@@ -55,3 +104,32 @@ def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def identify(folder: Path, files: Iterable[Path]) -> dict[str, list[Any]]:
+    """Size and, of a small one, digest of each file, by its name below `folder`."""
+    return {str(path.relative_to(folder)): _identity(path) for path in sorted(files)}
+
+
+def damaged(folder: Path, identities: dict[str, list[Any]]) -> str:
+    """The first file that is missing or has changed since it was identified; empty without one."""
+    for name, identity in identities.items():
+        if _identity(folder / name) != identity:
+            return name
+    return ""
+
+
+def _identity(path: Path) -> list[Any]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    if status.st_size > MOST_DIGESTED:
+        return [status.st_size, ""]
+    return [status.st_size, _digest(path, status.st_size, status.st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=100_000)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """The digest of a file as it is now; a page asks for the same results again and again."""
+    return digest(path)

@@ -4,6 +4,8 @@ This is the only place where a network is fitted. It runs in a process of its ow
 `refit.runner`), so it may set TensorFlow's threads and need not clean up after itself.
 """
 
+import contextlib
+import io
 import math
 import time
 from collections.abc import Callable
@@ -32,7 +34,7 @@ from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches
 from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
-from refit.storage import PREDICTIONS, PROGRESS, RESULT
+from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
 TRIAL = "trial.json"
@@ -129,9 +131,10 @@ def train(
     """
     started = datetime.now(UTC)
     storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
-    for unfinished in run_dir.glob(f".{callbacks.CHECKPOINT}.*"):
-        unfinished.unlink()  # left by a training that was killed while it saved
-    checkpoint = run_dir / callbacks.CHECKPOINT
+    for unfinished in run_dir.glob(".*"):
+        with contextlib.suppress(OSError):
+            unfinished.unlink()  # left by a training that was killed while it saved
+    checkpoint = run_dir / CHECKPOINT
     if earlier and not checkpoint.exists():
         for name in (callbacks.BEST_WEIGHTS, checkpoint.name):
             if (earlier / name).exists():
@@ -156,7 +159,9 @@ def train(
         test = batches(_labelled(dataset.test), evaluation_batch(trial, parts))
         probabilities = model.predict(test, verbose=0).astype(np.float64)
         kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
-        np.save(run_dir / PREDICTIONS, probabilities.argmax(axis=1).astype(kind))
+        predicted = io.BytesIO()
+        np.save(predicted, probabilities.argmax(axis=1).astype(kind))
+        storage.write_bytes(run_dir / PREDICTIONS, predicted.getbuffer())
         result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
         result |= assess(model, dataset, trial, recorder.history, probabilities) | found
         result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
@@ -175,11 +180,18 @@ def train(
                 {"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history)
             )
         log.summary(events.hparams_session_end(success=True))
+    result["files"] = storage.identify(run_dir, _lasting(run_dir))
     storage.write_json(run_dir / RESULT, result)
-    if not keep_checkpoint:
-        checkpoint.unlink(missing_ok=True)
-    (run_dir / PROGRESS).unlink(missing_ok=True)
+    for passing in [run_dir / PROGRESS] + [checkpoint] * (not keep_checkpoint):
+        with contextlib.suppress(OSError):  # the trial is done, whatever becomes of these
+            passing.unlink()
     return result
+
+
+def _lasting(run_dir: Path) -> list[Path]:
+    """The files that a trial leaves for tables, pages and other trials."""
+    logged = [path for name in EVENT_FOLDERS for path in events.event_files(run_dir / name)]
+    return [*logged, run_dir / PREDICTIONS, *run_dir.glob("*.h5")]
 
 
 def _told(trial: Trial, parts: int, out_of_memory: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from refit import weights
+from refit import storage, weights
 from refit.errors import TrialError
 from refit.models.transfer import BASE
 from refit.settings import CarriedOver, Pretrained
@@ -90,7 +90,7 @@ def keep(model: keras.Model, trial: Trial, run_dir: Path) -> None:
     for name, network in kept.items():
         unfinished = run_dir / f".{name}"
         network.save_weights(unfinished)
-        unfinished.replace(run_dir / name)
+        storage.replace(unfinished, run_dir / name)
 
 
 def _bare(model: keras.Model) -> keras.Model:

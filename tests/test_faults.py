@@ -1,0 +1,335 @@
+"""Faults: nothing complete is lost, nothing half-written counts, and a sentence says what to do.
+
+The expensive ones, for real and at random moments, are in `stress/`: `make stress`.
+"""
+
+import errno
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from pebble.pool.process import WORKERS_NAME
+
+import fault_tools
+from conftest import tiny
+from refit import cli, events, failures, processes, runlog, runner, storage
+from refit.errors import TrialError
+from refit.storage import BATCHES, CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
+
+TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A trial that was trained while its run could not tell of it."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "progress.log").symlink_to("/dev/full")
+    (folder / PROGRESS).mkdir()
+    runner.check(runner.run([TRIAL], folder, workers=1))
+    return folder
+
+
+def tables(trial, folder) -> dict[str, pd.DataFrame]:
+    """Those of a copy, by the names of the original."""
+    found = fault_tools.tables([trial], folder)
+    labels = {"sweep": TRIAL.sweep, "title": TRIAL.title}
+    return {
+        name: frame.assign(**{key: value for key, value in labels.items() if key in frame})
+        for name, frame in found.items()
+    }
+
+
+# --- damaged run directories -----------------------------------------------------------------
+
+
+def test_a_damaged_result_never_counts_and_says_what_will_happen(finished, tmp_path):
+    """Whatever file or folder is removed, cut, emptied, changed, replaced or unreadable."""
+    run_dir = finished / TRIAL.directory
+    copies = fault_tools.copies(TRIAL, run_dir, tmp_path, fault_tools.DAMAGES)
+    whole = fault_tools.tables([TRIAL], finished)
+    results = runlog.read(copies, tmp_path).results.set_index("title")
+    for copy in copies:
+        row = results.loc[copy.title]
+        if row["status"] == "done":
+            assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
+        elif row["status"] == "failed":
+            assert "the next run trains this trial again" in row["reason"]
+    # What tables are not made of may be lost; all else would be missed.
+    spared = {
+        title.partition(" ")[2]
+        for title in results.index[results["status"] == "done"]
+    }  # fmt: skip
+    log = events.event_files(run_dir)[0].name
+    assert spared == {log, "lock", "trial.json"}
+    # A link that leads nowhere is not there; a folder that holds nothing readable was never one.
+    missing = set(results.index[results["status"] == "missing"])
+    nowhere = {"unreadable .", f"unreadable {RESULT}", "replaced ."}
+    assert missing == nowhere | {"removed .", f"removed {RESULT}"}
+
+
+def test_damaged_results_are_trained_again_to_the_same_tables(finished, tmp_path):
+    whole, run_dir = fault_tools.tables([TRIAL], finished), finished / TRIAL.directory
+    damage = {
+        RESULT: fault_tools.halved,
+        "train": fault_tools.replaced,
+        PREDICTIONS: fault_tools.replaced,
+    }
+    copies = []
+    for target, change in damage.items():
+        copy = TRIAL.model_copy(update={"sweep": f"sweep{len(copies)}"})
+        shutil.copytree(run_dir, tmp_path / copy.directory)
+        change(tmp_path / copy.directory / target)
+        copies.append(copy)
+    summary = runner.run(copies, tmp_path)
+    assert (summary.trained, summary.failures) == (len(damage), {})
+    assert "trained again: " in summary.notes[TRIAL.directory.name]
+    for copy in copies:
+        assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
+    # What lay in the way of a file is still there.
+    assert (tmp_path / copies[2].directory / f"{PREDICTIONS}.damaged1").is_dir()
+    assert (tmp_path / copies[1].directory / "train.damaged1").read_bytes() == b"not a folder"
+
+
+def encrypted(path: Path) -> None:
+    """Change one bit, which makes its members seem so."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+
+
+def from_the_future(folder: Path) -> None:
+    """Events of batches after the last whole epoch, dated as if the clock had gone back since."""
+    writer = events.EventWriter(folder)
+    for step in range(5, 8):
+        writer.scalars({"batch_loss": 99.0, "batch_accuracy": 0.0}, step)
+    writer.close()
+    for path in events.event_files(folder):
+        seconds = path.name.split(".")[3]
+        path.rename(path.with_name(path.name.replace(seconds, str(int(seconds) + 86_400))))
+
+
+def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(finished, tmp_path):
+    whole = fault_tools.tables([TRIAL], finished)
+    run_dir = fault_tools.interrupted(TRIAL, tmp_path / "interrupted", after=1)
+    damage = [
+        (CHECKPOINT, encrypted, 0),
+        ("train", fault_tools.unreadable, 1),
+        (BATCHES, from_the_future, 1),
+    ]
+    copies = []
+    for target, change, _ in damage:
+        copy = TRIAL.model_copy(update={"sweep": f"sweep{len(copies)}"})
+        shutil.copytree(run_dir, tmp_path / copy.directory)
+        change(tmp_path / copy.directory / target)
+        copies.append(copy)
+    runner.check(runner.run(copies, tmp_path))
+    for copy, (_, _, kept) in zip(copies, damage, strict=True):
+        assert runner.result_of(copy, tmp_path)["resumed_at_epoch"] == kept
+        assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
+        hidden = [path.name for path in (tmp_path / copy.directory).glob(".*")]
+        assert hidden == [], "what was half written is gone"
+
+
+@pytest.mark.parametrize("content", ["[1]", '"text"', "7", '{"a": 1}', "[" * 100_000, "\x00"])
+def test_files_that_are_not_what_they_should_be_are_as_good_as_missing(tmp_path, content):
+    run_dir = tmp_path / TRIAL.directory
+    run_dir.mkdir(parents=True)
+    for name in (RESULT, PROGRESS, failures.FAILURE):
+        (run_dir / name).write_text(content)
+    row = runlog.read([TRIAL], tmp_path).results.iloc[0]
+    assert (row["status"], row["reason"]) == (
+        "failed",
+        "damaged: result.json is missing, or not as it was written; the next run trains this "
+        "trial again",
+    )
+    (run_dir / RESULT).unlink()
+    assert runlog.read([TRIAL], tmp_path).results["status"].tolist() == ["missing"]
+    failures.store(run_dir, "bug", "a reason", "")
+    failure = storage.read_json(run_dir / failures.FAILURE)
+    assert (failure["kind"], failure["attempts"]) == ("bug", 1)
+
+
+def test_resume_check_of_500_finished_trials_takes_at_most_a_second(finished, tmp_path):
+    """Of processor time, with curves of 100 epochs: the goal of an idle machine."""
+    source = tmp_path / "source"
+    values = {f"epoch_{name}": 0.5 for name in ("loss", "accuracy", "learning_rate", "seconds")}
+    for group in ("train", "validation"):
+        writer = events.EventWriter(source / group)
+        for epoch in range(100):
+            writer.scalars(values, epoch)
+        writer.close()
+    result = runner.result_of(TRIAL, finished)
+    trials = [tiny(seed=seed) for seed in range(500)]
+    for trial in trials:
+        run_dir = tmp_path / trial.directory
+        shutil.copytree(source, run_dir)
+        logged = [path for path in run_dir.rglob("*") if path.is_file()]
+        files = {"files": storage.identify(run_dir, logged)}
+        storage.write_json(run_dir / RESULT, result | {"digest": trial.digest} | files)
+    storage._digest.cache_clear()  # as in a new process
+    started, worked = time.perf_counter(), time.process_time()
+    summary = runner.run(trials, tmp_path)
+    worked = time.process_time() - worked
+    print(f"500 finished: {time.perf_counter() - started:.2f} s, processor {worked:.2f} s")
+    assert summary.done_before == 500
+    assert worked < 1
+
+
+# --- the clock -------------------------------------------------------------------------------
+
+
+def test_what_is_written_later_counts_although_the_clock_went_back(tmp_path, monkeypatch):
+    for number, clock in enumerate((2e9, 1e9, 1.9e9)):
+        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+        writer = events.EventWriter(tmp_path)
+        writer.scalars({"loss": float(number)}, 0)
+        writer.close()
+    assert events.read_scalars(tmp_path) == {"loss": {0: 2.0}}
+    assert len({path.name[:30] for path in events.event_files(tmp_path)}) == 3
+
+
+# --- processes -------------------------------------------------------------------------------
+
+
+def workers() -> list:
+    return [one for one in multiprocessing.active_children() if one.name == WORKERS_NAME]
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_second_ctrl_c_leaves_no_process_behind(tmp_path):
+    endless = tiny(epochs=100_000)
+
+    def interrupt() -> None:
+        wait_for((tmp_path / endless.directory / CHECKPOINT).exists)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run([endless, TRIAL], tmp_path, workers=1)
+    thread.join()
+    assert workers() == []
+    log = (tmp_path / "progress.log").read_text()
+    assert log.endswith("0 of 2 trials done, interrupted; the next run goes on from here\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (tmp_path / endless.directory / CHECKPOINT).exists()
+
+
+def test_ctrl_c_on_the_command_line_says_what_stays(monkeypatch):
+    @cli.main.command("pause")
+    def pause() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        found = CliRunner().invoke(cli.main, ["pause"])
+    finally:
+        del cli.main.commands["pause"]
+    assert found.exit_code == 130
+    assert found.output == f"refit: {cli.INTERRUPTED}\n"
+
+
+def test_a_full_disk_on_the_command_line_is_a_sentence():
+    @click.command("write")
+    def write() -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("something")
+
+    cli.main.add_command(write)
+    try:
+        found = CliRunner().invoke(cli.main, ["write"])
+    finally:
+        del cli.main.commands["write"]
+    assert found.exit_code == 1
+    assert found.output.startswith("refit: storage: ")
+    assert "the disk is full: free some space there" in found.output
+
+
+def test_process_killed_between_two_trainings_is_replaced():
+    with processes.Processes(1, 60) as found:
+        found.start("first", math.sqrt, 4)
+        wait_for(lambda: found.ended(0.1))
+        wait_for(workers)
+        (idle,) = workers()
+        idle.kill()
+        wait_for(lambda: not idle.is_alive())
+        time.sleep(0.5)  # until the pool has seen it
+        found.start("second", math.sqrt, 9)
+        ended: list = []
+        wait_for(lambda: ended.extend(found.ended(0.1)) or ended)
+    assert [(key, job.result()) for key, job in ended] == [("second", 3)]
+
+
+def test_processes_that_cannot_be_started_are_told_of(monkeypatch):
+    class Broken:
+        def schedule(self, *args, **kwargs):
+            raise RuntimeError("Unexpected error within the Pool")
+
+        def stop(self): ...
+
+        join = close = stop
+
+    monkeypatch.setattr(processes, "_new_pool", lambda workers: Broken())
+    with (
+        pytest.raises(TrialError, match=r"die as soon as they are started; .*training\.log"),
+        processes.Processes(1, 60) as found,
+    ):
+        found.start("key", math.sqrt, 4)
+
+
+def test_two_drivers_train_each_trial_once(finished, tmp_path):
+    trials = [TRIAL, tiny(name="other")]
+    other = fault_tools.drive(trials, tmp_path, workers=2)
+    wait_for((tmp_path / "progress.log").exists)
+    runner.check(runner.run(trials, tmp_path, workers=2))
+    output = other.told(120)
+    assert (other.returncode, fault_tools.FINISHED in output) == (0, True), output
+    for trial in trials:
+        assert len(events.event_files(tmp_path / trial.directory / "train")) == 1
+    whole = fault_tools.tables([TRIAL], finished)
+    assert fault_tools.difference(tables(TRIAL, tmp_path), whole) == ""
+
+
+# --- what is said ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "storage", "disk is full: free"),
+        (RuntimeError("HDF5 (errno = 28, error message ...)"), "storage", "disk is full: free"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "storage", "the permissions"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/a"), "storage", "move that away"),
+        (OSError(errno.EIO, "Input/output error", "/a"), "storage", "/a"),
+        (ZeroDivisionError("division"), "bug", "ZeroDivisionError: division"),
+    ],
+)
+def test_failures_of_storage_say_what_to_do(error, kind, said):
+    assert failures.kind_of(error) == kind
+    assert said in failures.describe(error)
+
+
+def test_a_log_that_cannot_be_written_stops_no_training(finished):
+    assert runner.result_of(TRIAL, finished) is not None
+    assert (finished / "progress.log").is_symlink()
+
+
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(TrialError, match=r"storage: /dev/null/runs.*move that away"):
+        runner.run([TRIAL], Path("/dev/null/runs"), workers=1)
