@@ -27,6 +27,8 @@ DAMAGE = (
     lzma.LZMAError,
 )  # fmt: skip
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
+# By their content: left to itself Pillow tries more, and has a program of its own run PostScript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 # Files come class by class; any first n of them should hold all classes.
 ORDER_SEED = 0
 # A side in pixels; enlarged, a smaller image is a smear.
@@ -180,7 +182,7 @@ def opened(place: str, file: Path | BinaryIO) -> Iterator[Image.Image]:
     What is wrong with the file is raised as a DataError that begins with `place`.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             yield image
     except DataError:
         raise
