@@ -100,5 +100,5 @@ lock: setup ## compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile requirements.in --universal --python-version 3.11 --no-header --output-file requirements.txt
 
 clean: ## remove the virtual environment and the caches; runs/ and reports/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) .hypothesis .pytest_cache .ruff_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from refit.declaration import Cut, Declaration, Profile, Sweep
 from refit.errors import DeclarationError
 from refit.settings import CarriedOver
 from refit.trial import SEED_STEP, Trial
+from refit.vocabulary import filled
 from refit.yaml_file import explain, named
 
 # What a trial gets from its place in the declaration; an entry cannot set it.
@@ -233,12 +234,9 @@ def point_name(sweep_name: str, sweep: Sweep, point: dict[str, Any]) -> str:
     """The name of the trial at a point of a sweep's grid."""
     parts = {axis.split(".")[-1]: value for axis, value in point.items()}
     try:
-        return sweep.name.format(**parts)
-    except (LookupError, ValueError, AttributeError) as error:
-        raise DeclarationError(
-            f"sweeps.{sweep_name}.name: {sweep.name!r} does not fit; in braces may stand "
-            f"{', '.join(parts)}"
-        ) from error
+        return filled(sweep.name, parts)
+    except ValueError as error:
+        raise DeclarationError(f"sweeps.{sweep_name}.name: {error}") from error
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

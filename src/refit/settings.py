@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from refit.vocabulary import Strict
+from refit.vocabulary import Strict, filled
 
 # The model of trials that are searches, and the optional package that runs them.
 AUTOKERAS = "autokeras"
@@ -84,11 +84,9 @@ class KeepBest(Strict):
     def _file_fits(self) -> "KeepBest":
         known = ("loss", "accuracy", "val_loss", "val_accuracy")
         try:
-            name = self.file.format(epoch=1, **dict.fromkeys(known, 0.5))
-        except (LookupError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"file: {self.file!r} does not fit; in braces may stand epoch, {', '.join(known)}"
-            ) from error
+            name = filled(self.file, {"epoch": 1} | dict.fromkeys(known, 0.5))
+        except ValueError as error:
+            raise ValueError(f"file: {error}") from error
         if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.h5", name):
             raise ValueError(f"file: {self.file!r} does not give the name of a file, ending in .h5")
         return self

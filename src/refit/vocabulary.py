@@ -1,6 +1,8 @@
 """Words that declarations share: metrics, names, printed numbers, and records that refuse typos."""
 
 import re
+from collections.abc import Mapping
+from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -91,6 +93,22 @@ def _check_name(name: str) -> str:
             f"{name!r} cannot name a folder: use letters, digits, '_', '-', '.', '=', at most 80"
         )
     return name
+
+
+def filled(pattern: str, parts: Mapping[str, Any]) -> str:
+    """A pattern of names, such as `lr{learning_rate}`, with its braces filled in.
+
+    Raises ValueError where it does not fit its `parts`.
+    """
+    try:
+        for _, _, form, _ in Formatter().parse(pattern):
+            if re.search("[0-9]{3}|{", form or ""):
+                raise ValueError("too wide")
+        return pattern.format(**parts)
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{pattern!r} does not fit; in braces may stand {', '.join(parts)}"
+        ) from error
 
 
 def _check_printed(text: Any) -> Any:

@@ -40,11 +40,13 @@ from PIL import Image
 from refit.data import image_folder
 from refit.data.arrays import Clips, Decoded, Description, Part
 from refit.data.folders import candidates
-from refit.errors import DataError
+from refit.errors import DataError, legible
 
 NAMES = ("gesture", "Project_data", "gestures")
 PARTS = ("train", "val")
 FRAMES = (".png", ".jpg", ".jpeg")
+# In characters: names stand beside rows of a table and below the axes of a figure.
+LONGEST_NAME = 80
 # What the report's own numbers give away of its data.
 PUBLISHED = {"train": 663, "val": 100}
 STAND_IN = (
@@ -274,8 +276,11 @@ def _row(place: str, number: int, cells: list[str]) -> Row:
     if folder in ("", ".", "..") or re.search(r"[/\\:\x00]", folder):
         raise DataError(f"{place}: {folder!r} should be the name of a folder, not a path.")
     name = _tidied(gesture)
-    if not name:
-        raise DataError(f"{place}: {gesture!r} names no gesture.")
+    if not name or len(name) > LONGEST_NAME or legible(name) != name:
+        raise DataError(
+            f"{place}: {gesture[:LONGEST_NAME]!r} names no gesture, in at most {LONGEST_NAME} "
+            "characters that can be shown."
+        )
     return Row(number, folder, name, int(label))
 
 

@@ -4,7 +4,7 @@ Archives are read where they are: nothing is extracted, so nothing in them can b
 """
 
 import hashlib
-import lzma
+import struct
 import warnings
 import zipfile
 import zlib
@@ -19,14 +19,18 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from refit.data.arrays import Part
-from refit.errors import DataError
+from refit.errors import DataError, legible
 
 # What reading a damaged, encrypted or oddly compressed archive can raise.
 DAMAGE = (
-    OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError,
+    OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError, zipfile.BadZipFile,
+    zlib.error, struct.error,
 )  # fmt: skip
+# How the members of an archive may be packed: what the other methods unpack to has no bound.
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
+# By their content: left to itself Pillow tries more, and has a program of its own run PostScript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 # Files come class by class; any first n of them should hold all classes.
 ORDER_SEED = 0
 # A side in pixels; enlarged, a smaller image is a smear.
@@ -94,6 +98,11 @@ def list_images(root: Path, below: str = "") -> Listing:
             f"{root}: holds no images{f' below {below}' if below else ''}; expected a folder per "
             f"class with {', '.join(sorted(SUFFIXES))} files in it."
         )
+    for entry in entries:
+        if "\n" in entry.path or legible(entry.path) != entry.path:
+            raise DataError(
+                f"{root}: {entry.path!r} has characters that cannot be shown; give it another name."
+            )
     filled = {str(PurePosixPath(entry.path).parent) for entry in entries}
     return Listing(
         root,
@@ -152,7 +161,7 @@ def read_images(
                     f"{place}: unpacks to {entry.size / 2**20:,.0f} MiB; image files of more than "
                     f"{LARGEST_FILE / 2**20:,.0f} MiB are refused."
                 )
-            target[...] = _decode(place, read(entry.path), shape, resampling)
+            target[...] = _decode(place, read(entry), shape, resampling)
     return images, labels
 
 
@@ -180,7 +189,7 @@ def opened(place: str, file: Path | BinaryIO) -> Iterator[Image.Image]:
     What is wrong with the file is raised as a DataError that begins with `place`.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             yield image
     except DataError:
         raise
@@ -272,12 +281,22 @@ def _place(root: Path, places: set[tuple[str, ...]], below: tuple[str, ...]) -> 
 
 
 def _members(root: Path) -> list[tuple[PurePosixPath, zipfile.ZipInfo]]:
-    """All that an archive holds; raises DataError for a path that leads outside."""
+    """All that an archive holds; raises DataError for what no archive of images should hold."""
     with _archive(root) as archive:
         members = [(PurePosixPath(info.filename), info) for info in archive.infolist()]
+    names = set()
     for path, info in members:
         if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
             raise DataError(f"{root}: holds {info.filename!r}, which leads outside; not read.")
+        if not info.filename or info.filename in names:
+            what = f"{info.filename!r} twice" if info.filename else "a file without a name"
+            raise DataError(f"{root}: holds {what}; pack it again.")
+        if info.compress_type not in PACKED:
+            raise DataError(
+                f"{root}: cannot be read as a zip archive ({info.filename!r} is packed by another "
+                "method than deflate, the usual one); pack it again."
+            )
+        names.add(info.filename)
     return members
 
 
@@ -305,13 +324,19 @@ def _archive(root: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _opener(root: Path) -> Iterator[Callable[[str], bytes]]:
-    """A function from an entry's path to its content."""
+def _opener(root: Path) -> Iterator[Callable[[Entry], bytes]]:
+    """A function from an entry to its content."""
     if root.is_dir():
-        yield lambda path: _content(root, path)
+        yield lambda entry: _content(root, entry.path)
     else:
         with _archive(root) as archive:
-            yield archive.read
+            yield lambda entry: _unpacked(archive, entry)
+
+
+def _unpacked(archive: zipfile.ZipFile, entry: Entry) -> bytes:
+    """A member's content, of which no more is unpacked than it says that there is."""
+    with archive.open(entry.path) as file:
+        return file.read(entry.size + 1)
 
 
 def _content(root: Path, path: str) -> bytes:
