@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -189,7 +190,12 @@ class Driver(subprocess.Popen):
         return text
 
     def interrupt(self) -> None:
-        """As Ctrl-C in a terminal does it: to the whole group."""
+        """As Ctrl-C in a terminal does it: to the whole group, once it has said anything.
+
+        Before that Python is importing, and would tell of it with a traceback.
+        """
+        while self.poll() is None and not self.output.stat().st_size:
+            time.sleep(0.01)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGINT)
 
@@ -209,9 +215,11 @@ def drive(
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     file, folder, options = sys.argv[1:]
     trials = [Trial.model_validate(trial) for trial in json.loads(Path(file).read_text())]
     try:
+        print("begun", flush=True)
         summary = runner.run(trials, Path(folder), **json.loads(options))
     except RefitError as error:
         print(f"refit: {error}")

@@ -69,9 +69,10 @@ def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
 
 def damage_of(trial: Trial, folder: Path) -> str:
     """What is lost of a trial that was done, as a sentence; empty if it is whole or never was."""
-    if not (folder / trial.directory / RESULT).exists():
+    path = folder / trial.directory / RESULT
+    if not os.path.lexists(path):
         return ""
-    lost = _lost(storage.read_object(folder / trial.directory / RESULT), trial, folder)
+    lost = _lost(storage.read_object(path), trial, folder)
     return f"{lost} is missing, or not as it was written" if lost else ""
 
 

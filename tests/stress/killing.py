@@ -18,6 +18,11 @@ from refit import runner
 from refit.storage import PROGRESS
 from stress.common import TRIALS, Stress, Watch, finish
 
+# Of what was started in the background, Ctrl-C is ignored.
+COMMAND = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from refit.cli import main; main()"
+)
 HERE = Path(fault_tools.__file__).parent
 # A sitecustomize module, which every Python process imports: the clock of all is set back.
 CLOCK = "import os, time\nnow = time.time\ntime.time = lambda: now() + float(os.environ['CLOCK'])\n"
@@ -185,7 +190,7 @@ def page_interrupted(stress: Stress) -> tuple[int, int]:
     place, done = stress.folder(), 0
     environment = {"REFIT_RUNS": str(place / "runs"), "REFIT_REPORTS": str(place / "reports")}
     arguments = ["reproduce", "transfer", "--workers", "2"]
-    command = [sys.executable, "-c", "from refit.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", COMMAND, *arguments]
 
     while done < 5 and not stress.over:
         driver = Driver(command, environment)
