@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from refit.errors import TrialError
+
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
 # How far a run or a training is, for whoever watches from another process.
@@ -15,6 +17,20 @@ PROGRESS = "progress.json"
 BATCHES = "batches"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
+
+
+def check_writable(variable: str, folder: Path) -> None:
+    """Make a folder, where it is not there. Raises TrialError where nothing can be written in it,
+    which names the environment `variable` that can move it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrialError(
+            f"{folder}: nothing can be written there ({error.strerror or error}); let {variable} "
+            "name another folder"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,8 +59,14 @@ def read_json(path: Path) -> Any:
     """Read JSON; returns None where the file is missing, empty or garbage."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where the file holds none."""
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}
 
 
 def digest(path: Path) -> str:
