@@ -86,11 +86,8 @@ def page_tables(log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> d
     """
     times = {"epochs": ".0f", "seconds": ".1f", "seconds per epoch": ".2f"}
     judged = {"p": ".3g", "n": "d", "seeds needed": ".0f"}
-    summary = log.summary()
-    # As long as nothing is done there are no measurements to format.
-    times = {name: form for name, form in times.items() if name in summary}
     return {
-        "results": table(summary, "Results of all trials, means over seeds", times),
+        "results": table(log.summary(), "Results of all trials, means over seeds", times),
         "figure counts": table(ledger.counts(numbers), "Published numbers by verdict"),
         "figures": table(ledger.shown(numbers), "Published beside reproduced, every number"),
         "claim counts": table(claims.counts(verdicts), "Claims by verdict"),
