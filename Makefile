@@ -11,13 +11,18 @@ STRESS_SECONDS ?= 900
 FAULTS ?=
 PYTHON ?= python3
 
-export DATA_DIR
+# Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY
+$(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
+export $(VARIABLES)
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
-OPTIONS = $(EXPERIMENTS) --profile "$(PROFILE)" --seeds "$(SEEDS)" --data-dir "$(DATA_DIR)"
+OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" -- $$EXPERIMENTS
+AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
+NO_MEMORY := $${OUT_OF_MEMORY:+--out-of-memory "$$OUT_OF_MEMORY"}
 
 .DEFAULT_GOAL := help
 .PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
@@ -53,16 +58,16 @@ $(EXTRAS): $(READY) requirements-extras.txt
 	@touch $@
 
 reproduce: setup ## train what is missing and make the report pages
-	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT_OF_MEMORY),--out-of-memory "$(OUT_OF_MEMORY)")
+	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(NO_MEMORY) $(OPTIONS)
 
 report: setup ## make the report pages from the results at hand, without training
-	$(BIN)/refit report $(OPTIONS)
+	set -f; $(BIN)/refit report $(OPTIONS)
 
 status: setup ## show what is done, failed and missing
-	$(BIN)/refit status $(OPTIONS)
+	set -f; $(BIN)/refit status $(OPTIONS)
 
 plan: setup ## show how much would be trained, and for how long
-	$(BIN)/refit plan $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)")
+	set -f; $(BIN)/refit plan $(AT_ONCE) $(OPTIONS)
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: extras ## run the tests and, with nbval, the notebooks
@@ -90,7 +95,7 @@ notebooks: setup ## run the notebooks and store the outputs that nbval compares
 	$(BIN)/refit notebooks
 
 tensorboard: setup ## compare all trainings of PROFILE in TensorBoard
-	$(BIN)/tensorboard --logdir "$${REFIT_RUNS:-runs}/$(PROFILE)" --host localhost
+	$(BIN)/tensorboard --logdir "$${REFIT_RUNS:-runs}/$$PROFILE" --host localhost
 
 jupyter: setup ## open the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks --ip localhost

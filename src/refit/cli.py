@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from refit import experiment, failures, freshness, paths, runlog, storage
+from refit import experiment, failures, freshness, paths, runlog, runner, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.settings import FAIL, OUT_OF_MEMORY
@@ -86,6 +86,7 @@ def reproduce(
     out_of_memory: str,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
+    runner.check_workers(workers)
     parameters = {"seeds": seeds, "workers": workers or 0, "out_of_memory": out_of_memory}
     _make_pages(_open(experiments, profile, seeds, data_dir), parameters | {"train": True})
 
@@ -203,6 +204,8 @@ def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str)
 
 
 def _make_pages(studies: list[Study], parameters: dict[str, Any]) -> None:
+    for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
+        storage.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
     from refit import report as pages
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from refit.data import Dataset
 from refit.errors import ReportError
-from refit.picture import Picture, nothing_finished
+from refit.picture import Picture, nothing_finished, shortened
 
 WIDEST = 11.0  # inches of a page's column
 NAMES = 1.8  # inches left of the frames, for the classes
@@ -40,7 +40,7 @@ def frames(dataset: Dataset, frames: int = 6, per_class: int = 1) -> Picture:
                 panel.imshow(images[position, frame])
         if position is None:
             row[0].text(0.5, 0.5, "no clip", transform=row[0].transAxes, ha="center", va="center")
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(shortened(name), rotation=0, ha="right", va="center")
     for panel, frame in zip(panels[0], chosen, strict=True):
         panel.set_title(f"{'frame ' if frame == chosen[0] else ''}{frame + 1}", fontsize=9)
     picture.note(f"time →   {len(chosen)} of {length} frames, evenly spaced")

@@ -20,6 +20,8 @@ from refit.yaml_file import explain, named
 
 # What a trial gets from its place in the declaration; an entry cannot set it.
 GIVEN = ("sweep", "seed", "published_epochs", "altered", "carried_over")
+# Replicates of a trial; fewer than `SEED_STEP`, and so few that a slip does not fill the memory.
+MOST_SEEDS = 1000
 
 
 def names() -> list[str]:
@@ -28,15 +30,15 @@ def names() -> list[str]:
 
 
 def load(experiment: str | Path) -> Declaration:
-    """Load and check a declaration, by the experiment's name or from a file.
+    """Load and check a declaration, by the experiment's name or, for a Path, from that file.
 
     Raises DeclarationError naming the file and every wrong, unknown or missing key.
     """
-    path = Path(experiment)
-    if path.suffix != ".yaml":
-        path = paths.EXPERIMENTS / f"{experiment}.yaml"
-        if not path.is_file():
+    path = experiment
+    if not isinstance(path, Path):
+        if experiment not in names():
             raise DeclarationError(f"no experiment {experiment!r}; known: {', '.join(names())}")
+        path = paths.EXPERIMENTS / f"{experiment}.yaml"
     content = yaml_file.read(path)
     with named(path):
         try:
@@ -61,13 +63,15 @@ def expand(
 
     Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
     resolved against `data_dir`, because the same name can mean other data there. Raises
-    DeclarationError for an unknown profile or a number of seeds below one.
+    DeclarationError for an unknown profile or a number of seeds that nobody can mean.
     """
-    if profile not in declaration.profiles:
+    if not isinstance(profile, str) or profile not in declaration.profiles:
         known = ", ".join(declaration.profiles)
         raise DeclarationError(f"{declaration.name} has no profile {profile!r}; known: {known}")
-    if seeds < 1:
-        raise DeclarationError(f"seeds is {seeds}; give a whole number of at least 1")
+    if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+        raise DeclarationError(
+            f"seeds is {seeds!r}; give a whole number of at least 1 and at most {MOST_SEEDS}"
+        )
     trials = _expand_profile(declaration, declaration.profiles[profile], seeds)
     resolved: dict[DataSpec, DataSpec] = {}
     for trial in trials:

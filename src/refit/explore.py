@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML
 
 from refit.errors import ReportError
-from refit.picture import COLOURS, Picture, save
+from refit.picture import COLOURS, Picture, save, shortened
 from refit.templating import fill
 
 # Where there are more values than colours, the symbols tell them apart.
@@ -80,7 +80,7 @@ def scatter(
                 y=shown.loc[chosen, y].tolist(),
                 ids=shown.loc[chosen, "trial"].astype(str).tolist(),
                 hovertext=hover[chosen].tolist(),
-                name=_text(_shortened(value)),
+                name=_text(shortened(value, LEGEND_LENGTH)),
                 marker=_marker(place),
                 xaxis=f"x{panel}",
                 yaxis=f"y{panel}",
@@ -126,7 +126,7 @@ def parallel(
                 "values": [places[_value(value)] for value in shown[column]],
                 "tickvals": list(range(len(categories))),
                 # Unlike all other texts these are shown as they are, so they are not escaped.
-                "ticktext": [_shortened(value) for value in categories],
+                "ticktext": [shortened(value, LEGEND_LENGTH) for value in categories],
                 "range": [-0.15, len(categories) - 0.85],
             }
         )
@@ -216,10 +216,6 @@ def _value(value: Any, digits: int = 12) -> str:
     if isinstance(value, Real) and math.isfinite(value):
         return str(int(value)) if value == round(value) else format(value, f".{digits}g")
     return str(value)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LEGEND_LENGTH else f"{text[: LEGEND_LENGTH - 1]}…"
 
 
 def _text(value: Any) -> str:

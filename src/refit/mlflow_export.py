@@ -51,7 +51,7 @@ Finished = list[tuple[Trial, dict[str, Any]]]
 def store_folder(store: str) -> Path:
     """The folder that a user named as the store, or the default one beside the results.
 
-    Raises DeclarationError for the address of a server or of a database.
+    Raises DeclarationError for the address of a server or of a database, and for a file.
     """
     if re.match(r"[a-z][a-z0-9+.-]+:|databricks(-uc)?$", store, re.IGNORECASE):
         raise DeclarationError(
@@ -60,7 +60,7 @@ def store_folder(store: str) -> Path:
     if re.search("[?%]", store) or not store.isprintable():
         # MLflow is given an address, in which these do not stand for themselves.
         raise DeclarationError(f"store: {store!r}: use a name without '?', '%', control characters")
-    return Path(store).expanduser().resolve() if store else paths.runs() / FOLDER
+    return paths.folder("store", store) if store else paths.runs() / FOLDER
 
 
 def export(studies: Sequence[Study], folder: Path) -> Iterator[str]:

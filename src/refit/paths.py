@@ -8,6 +8,8 @@ start them. Everything else lives in the checkout.
 import os
 from pathlib import Path
 
+from refit.errors import DeclarationError
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 NOTEBOOKS = ROOT / "notebooks"
@@ -33,6 +35,21 @@ def cache() -> Path:
     return runs() / "cache"
 
 
+def folder(variable: str, value: str | Path, base: Path | None = None) -> Path:
+    """The whole path of a folder that a user named, be it there or not yet.
+
+    A relative one begins at `base`, by default where the process runs. Raises DeclarationError,
+    which names the `variable`, for what is no folder.
+    """
+    try:
+        path = ((base or Path.cwd()) / Path(value).expanduser()).resolve()
+        if path.is_dir() or not path.exists():
+            return path
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DeclarationError(f"{variable}: {value!r} cannot be a folder ({error})") from error
+    raise DeclarationError(f"{variable}: {path} is not a folder")
+
+
 def _named(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return (ROOT / Path(value).expanduser()).resolve() if value else None
+    return folder(variable, value, ROOT) if value else None

@@ -5,6 +5,7 @@ Here too is what every module that draws does to its input: check it, and say wh
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
+from matplotlib import rc_context, style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -53,6 +56,13 @@ class Picture(Figure):
         with style.context(STYLE):
             return self.subplots(rows, columns, squeeze=False, **shared)
 
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw names as written: two dollars do not make mathematics of what is between."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with rc_context({"text.parse_math": False}):
+            super().draw(renderer)
+
     def note(self, sentence: str) -> None:
         """Write below the panels what a reader has to know about them; nothing if it is empty."""
         if sentence:
@@ -67,7 +77,10 @@ class Picture(Figure):
         if self._drawn:
             return self._drawn
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=RESOLUTION)
+        with warnings.catch_warnings():
+            # Of a character that the font lacks: a box stands for it, the description has it.
+            warnings.filterwarnings("ignore", message="Glyph ")
+            self.savefig(buffer, format="png", dpi=RESOLUTION)
         image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         smaller = io.BytesIO()
         image.save(smaller, format="png", optimize=True)
@@ -179,6 +192,11 @@ def nothing_finished(subject: str) -> Picture:
     return picture
 
 
+def shortened(text: str, most: int = 24) -> str:
+    """The beginning of a name for which a figure has no room; beside rows it would take all."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def slanted(names: Sequence[str], room: int = 120) -> dict[str, Any]:
     """How to write names below an axis with room for some characters, as arguments of its ticks."""
     longest = max(map(len, names), default=0)
@@ -276,7 +294,7 @@ def finite(
 
 def checked_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Counts (true class, predicted class) and the names of the classes, if these fit them."""
-    counts, names = np.asarray(matrix), [str(name) for name in class_names]
+    counts, names = np.asarray(matrix), [shortened(str(name)) for name in class_names]
     if counts.size and counts.shape != (len(names), len(names)):
         raise ReportError(f"{len(names)} class names for a matrix of shape {counts.shape}")
     return counts, names

@@ -1,11 +1,9 @@
 """What a run would cost, before anything is spent: trainings to do and the time they will take."""
 
-import os
-
 import pandas as pd
 
 from refit import data, paths
-from refit.runner import result_of
+from refit.runner import check_workers, result_of
 from refit.study import Study
 from refit.timing import Times
 
@@ -14,8 +12,9 @@ def plan(study: Study, workers: int | None = None) -> pd.DataFrame:
     """One row per sweep: trials, done, to train, and hours on this machine.
 
     `hours` is the time with `workers` trainings at once (default: one per core); NaN where nothing
-    comparable has been trained yet.
+    comparable has been trained yet. Raises DeclarationError where there cannot be so many.
     """
+    workers = check_workers(workers)
     times = Times(study.runs.parents[1])
     sizes = {
         spec: spec.train_images or len(data.load(spec, study.data_dir, paths.cache()).train)
@@ -32,7 +31,7 @@ def plan(study: Study, workers: int | None = None) -> pd.DataFrame:
                 "trials": len(trials),
                 "done": len(trials) - len(missing),
                 "to train": len(missing),
-                "hours": seconds / 3600 / (workers or os.cpu_count() or 1),
+                "hours": seconds / 3600 / workers,
             }
         )
     return pd.DataFrame(rows)

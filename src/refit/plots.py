@@ -31,8 +31,11 @@ from refit.picture import (
     nothing_finished,
     place_labels,
     save,
+    shortened,
 )
 
+# Rows of samples; a picture of a thousand classes would be larger than any can be.
+MOST_CLASSES = 40
 MEASURES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 PARTS = (("train", "train"), ("val", "validation"))
 
@@ -252,9 +255,14 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str], title: str)
 
 
 def samples(dataset: Dataset, per_class: int = 8) -> Picture:
-    """The first training images of every class, a row per class, as the networks see them."""
-    names = dataset.class_names
+    """The first training images of every class, a row per class, as the networks see them.
+
+    Of many classes the first MOST_CLASSES are shown.
+    """
+    names = dataset.class_names[:MOST_CLASSES]
     picture = Picture(0.75 * per_class + 1.6, 0.75 * len(names), f"samples of {len(names)} classes")
+    if len(names) < len(dataset.class_names):
+        picture.note(f"the first {len(names)} of {len(dataset.class_names):,} classes")
     panels = picture.panels(len(names), per_class)
     labels = np.asarray(dataset.train.labels)
     for label, (row, name) in enumerate(zip(panels, names, strict=True)):
@@ -264,7 +272,7 @@ def samples(dataset: Dataset, per_class: int = 8) -> Picture:
         for panel in row:
             panel.set(xticks=[], yticks=[])
             panel.grid(visible=False)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(shortened(name), rotation=0, ha="right", va="center")
     return picture
 
 

@@ -4,9 +4,11 @@ Pages are complete in themselves: they open from a file, offline, and run no scr
 and plotly's, from a file beside them, where they have figures to explore.
 """
 
+import ast
 import math
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -76,7 +78,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
     `parameters` replace those of the cell tagged `parameters`. `output` appears when the run has
     ended, also when it failed: then it holds everything up to the failing cell, with papermill's
     banner. Raises ReportError for a parameter that the notebook does not have, where papermill
-    would only warn, and NotebookFailed for a failing cell.
+    would only warn, or that is of another type there, and NotebookFailed for a failing cell.
     """
     notebook, output = Path(notebook), Path(output)
     _check_parameters(notebook, parameters)
@@ -101,6 +103,15 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     if unknown := sorted(set(parameters) - set(known)):
         choices = ", ".join(known) or "none: no cell is tagged 'parameters'"
         raise ReportError(f"{notebook} has no parameter {', '.join(unknown)}; it has {choices}")
+    for name, value in parameters.items():
+        # A text would be true, whatever it says, where True or False is meant.
+        with suppress(ValueError, SyntaxError):
+            example = ast.literal_eval(known[name]["default"])
+            if type(value) is not type(example):
+                raise ReportError(
+                    f"{notebook}: parameter {name} is {value!r}; give a {type(example).__name__}, "
+                    f"as {example!r} is"
+                )
 
 
 def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:

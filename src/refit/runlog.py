@@ -21,7 +21,7 @@ from refit.predicates import Selection
 from refit.runner import damage_of, result_of
 from refit.storage import BATCHES
 from refit.trial import SEED_STEP, Trial, is_setting
-from refit.vocabulary import CURVE_METRICS
+from refit.vocabulary import CURVE_METRICS, METRICS
 
 RESULTS_FILE = "results.csv"
 CURVES_FILE = "curves.csv"
@@ -248,9 +248,13 @@ def read(trials: Sequence[Trial], folder: Path) -> RunLog:
             curves.append(_curve_rows(trial, folder))
             rows[-1] |= _of_curves(curves[-1], rows[-1])
             confusions += _confusion_rows(trial, result)
+    results = pd.DataFrame(rows)
+    if not curves:
+        # What is shown before anything is done has the columns of what will be measured.
+        results = results.reindex(columns=list(dict.fromkeys([*results, *METRICS])))
     frame = pd.concat(curves) if curves else pd.DataFrame()
     return RunLog(
-        pd.DataFrame(rows),
+        results,
         frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True),
         pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS),
     )

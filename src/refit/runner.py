@@ -109,7 +109,7 @@ def run(
     be loaded its trials fail; raises DataError where none can, before anything is trained, and
     TrialError where the folder cannot be written.
     """
-    workers = _check_workers(workers)
+    workers = check_workers(workers)
     if out_of_memory not in OUT_OF_MEMORY:
         known = ", ".join(OUT_OF_MEMORY)
         raise DeclarationError(f"out_of_memory is {out_of_memory!r}; known: {known}")
@@ -206,13 +206,15 @@ def _obstacles(
     return failed
 
 
-def _check_workers(workers: int | None) -> int:
+def check_workers(workers: int | None) -> int:
+    """How many trainings run at once: as asked, or one per core. Raises DeclarationError."""
     available = os.cpu_count() or 1
     if workers is None:
         return available
-    if not 1 <= workers <= 8 * available:
+    if type(workers) is not int or not 1 <= workers <= 8 * available:
         raise DeclarationError(
-            f"workers is {workers}; give 1 to {8 * available} on this machine of {available} cores"
+            f"workers is {workers!r}; give 1 to {8 * available} on this machine of {available} "
+            "cores"
         )
     return workers
 

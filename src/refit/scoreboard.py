@@ -3,6 +3,7 @@
 Everything is read from the tables that the experiments' pages stored, so it takes no training.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from refit.runlog import RESULTS_FILE, total_seconds
 
 FIGURES_FILE = "figures.csv"
 CLAIMS_FILE = "claims.csv"
+# What is read of the stored tables, numbers last.
+FIGURE_COLUMNS = ("verdict", "trial", "metric", "place", "published", "reproduced", "difference")
+CLAIM_COLUMNS = ("verdict", "id", "statement", "published", "observed", "note", "p")
+RESULT_COLUMNS = ("status", "seconds")
 # The index's tables once more, for programs.
 VERDICTS = "verdicts"
 
@@ -63,9 +68,9 @@ def collect(folder: Path) -> Scoreboard:
     figures, judged, costs, disagreements = [], [], [], []
     for stored in sorted(folder.glob(f"*/{CLAIMS_FILE}")):
         name = stored.parent.name
-        numbers = read_table(stored.parent / FIGURES_FILE)
-        verdicts = read_table(stored)
-        results = read_table(stored.parent / RESULTS_FILE)
+        numbers = read_table(stored.parent / FIGURES_FILE, FIGURE_COLUMNS, FIGURE_COLUMNS[-3:])
+        verdicts = read_table(stored, CLAIM_COLUMNS, CLAIM_COLUMNS[-1:])
+        results = read_table(stored.parent / RESULTS_FILE, RESULT_COLUMNS, RESULT_COLUMNS[-1:])
         figures.append({"experiment": name} | _counts(numbers, ledger.VERDICTS))
         judged.append({"experiment": name} | _counts(verdicts, claims.VERDICTS))
         costs.append({"experiment": name} | _cost(stored.parent, results))
@@ -81,10 +86,16 @@ def collect(folder: Path) -> Scoreboard:
     )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A stored table, its texts as texts. Raises ReportError."""
+def read_table(
+    path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A stored table, its texts as texts. Raises ReportError, also where it lacks `columns`, or
+    those of `numbers` hold none."""
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
     except (OSError, ValueError) as error:
         raise ReportError(f"{path}: cannot be read as a table: {error}") from error
 
@@ -96,11 +107,11 @@ def _counts(table: pd.DataFrame, verdicts: tuple[str, ...]) -> dict[str, int]:
 
 def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
     done = results[results["status"] == "done"]
-    page = storage.read_json(folder / storage.PAGE) or {}
+    page = storage.read_object(folder / storage.PAGE)
     return {
         "trainings": len(done),
         "hours": round(total_seconds(done) / 3600, 2),
-        "hardware": page.get("hardware", ""),
+        "hardware": str(page.get("hardware", "")),
     }
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from refit.errors import TrialError
+
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
 # How far a run or a training is, for whoever watches from another process.
@@ -28,6 +30,20 @@ PREDICTIONS = "test_predictions.npy"
 PAGE = "page.json"
 # In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
 MOST_DIGESTED = 2**20
+
+
+def check_writable(variable: str, folder: Path) -> None:
+    """Make a folder, where it is not there. Raises TrialError where nothing can be written in it,
+    which names the environment `variable` that can move it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrialError(
+            f"{folder}: nothing can be written there ({error.strerror or error}); let {variable} "
+            "name another folder"
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -51,21 +51,27 @@ class Study:
         data_dir: str | Path = "",
         runs_dir: str | Path = "",
         reports_dir: str | Path = "",
+        train: bool = True,
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        Raises DeclarationError or DataError before anything is trained.
+        `train` is only checked, because every text is true, `no` as well as `yes`. Raises
+        DeclarationError or DataError before anything is trained.
         """
-        folder = Path(data_dir).expanduser().resolve() if data_dir else paths.data()
+        if not isinstance(train, bool):
+            raise DeclarationError(f"train is {train!r}; give True or False")
+        runs_dir = paths.folder("runs_dir", runs_dir) if runs_dir else ""
+        reports_dir = paths.folder("reports_dir", reports_dir) if reports_dir else ""
+        folder = paths.folder("DATA_DIR", data_dir) if data_dir else paths.data()
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = experiment.load(name)
         trials = experiment.expand(declaration, profile, seeds, folder)
         if runs_dir:
             # Cache, log and times of earlier trainings lie there too.
-            os.environ["REFIT_RUNS"] = str(Path(runs_dir).resolve())
+            os.environ["REFIT_RUNS"] = str(runs_dir)
         runs = paths.runs()
-        reports = Path(reports_dir).resolve() if reports_dir else paths.reports()
+        reports = reports_dir or paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
         )

@@ -182,7 +182,7 @@ def class_counts(labels_by_part: Mapping[str, np.ndarray], class_names: Sequence
     `labels_by_part` maps the name of a part to its labels, integers from 0. Raises ReportError for
     a label without a name.
     """
-    names = [str(name) for name in class_names]
+    names = [picture.shortened(str(name)) for name in class_names]
     parts = {part: np.ravel(labels).astype(int) for part, labels in labels_by_part.items()}
     if not sum(map(len, parts.values())):
         return nothing_finished("images per class")

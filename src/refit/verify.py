@@ -14,7 +14,7 @@ from IPython.display import HTML
 
 from refit import claims, experiment, ledger, retrain, runlog, scoreboard, search, storage
 from refit.declaration import Declaration
-from refit.errors import ReportError
+from refit.errors import RefitError, ReportError
 from refit.runlog import CURVES_FILE, FILES, RESULTS_FILE, RunLog
 from refit.tables import page_tables, scoreboard_tables
 
@@ -30,8 +30,17 @@ def verify(folder: Path) -> list[str]:
     stored = sorted(folder.glob(f"*/{scoreboard.CLAIMS_FILE}"))
     if not stored:
         raise ReportError(f"{folder} holds no report: no */{scoreboard.CLAIMS_FILE} in it")
-    problems = [problem for path in stored for problem in _verify_experiment(path.parent)]
-    return problems + _verify_scoreboard(folder)
+    problems = []
+    checks = [(_verify_experiment, path.parent) for path in stored]
+    for check, place in [*checks, (_verify_scoreboard, folder)]:
+        try:
+            problems += check(place)
+        except RefitError:
+            raise
+        except Exception as error:  # edited tables can be wrong in any way, and raise whatever
+            reason = f"{type(error).__name__}: {error}"
+            problems.append(f"{place}: its tables do not fit each other ({reason})")
+    return problems
 
 
 def _verify_experiment(folder: Path) -> list[str]:
@@ -87,7 +96,10 @@ def _verify_searches(folder: Path, declaration: Declaration, log: RunLog) -> lis
         if sweep is None or sweep.search is None:
             problems.append(f"{path}: no sweep declares this search")
             continue
-        for row in scoreboard.read_table(path).itertuples():
+        table = scoreboard.read_table(path, search.COLUMNS)
+        if table.empty:
+            problems.append(f"{path}: holds no suggestion of a tuner")
+        for row in table.itertuples():
             curve = log.curve(row.trial, sweep.search.metric)
             seen = curve[curve.columns.min()].get(row.reached) if len(curve) else None
             if seen is not None and not _same(row.score, seen, 1e-6):
@@ -116,19 +128,18 @@ def _verify_retrained(folder: Path, declaration: Declaration, log: RunLog) -> li
 
 def _verify_digests(folder: Path) -> list[str]:
     """Whether the measurements are those that the page was made from."""
-    page = storage.read_json(folder / storage.PAGE) or {}
-    digests = page.get("digests", {})
+    digests = storage.read_object(folder / storage.PAGE).get("digests")
     return [
         f"{folder / name}: is not the file that the page was made from"
         for name in FILES
-        if storage.digest(folder / name) != digests.get(name)
+        if not isinstance(digests, dict) or storage.digest(folder / name) != digests.get(name)
     ]
 
 
 def _verify_scoreboard(folder: Path) -> list[str]:
     board = scoreboard.collect(folder)
     path = folder / f"{scoreboard.VERDICTS}.json"
-    stored = storage.read_json(path) or {}
+    stored = storage.read_object(path)
     problems = [
         f"{path}: its {kind} are not those that the tables give"
         for kind, content in board.content().items()
@@ -143,7 +154,7 @@ def _verify_page(page: Path, tables: dict[str, HTML]) -> list[str]:
     """Whether a page shows these tables."""
     try:
         shown = _tables(page.read_text())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return [f"{page}: cannot be read: {error}"]
     return [
         f"{page}: its table of {name} is not the one that the results give"

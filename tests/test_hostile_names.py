@@ -1,0 +1,139 @@
+"""Names and labels that are code: pages and figures show them as text, and run nothing of them."""
+
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from refit import clip_plots, plots, sweep_plots, training_plots
+from refit.data import Dataset, Part
+from refit.picture import Picture
+from refit.report import PageEntry, record_page, render, write_index
+from refit.tables import table
+
+NAMES = [
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    '"><svg onload="alert(1)">',
+    "' onmouseover='alert(1)",
+    "</title></style></table></details>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "&lt;b&gt;&#60;i&#62;",
+    "<!--",
+    "]]>",
+    "$\\frac{$",
+    "$x_1$ and \\$",
+    "100 % {0} {x}",
+    "\u202egnp.exe\u200f",
+    "猫 кошка äöü",
+    "long " * 50,
+]
+
+
+@pytest.fixture(params=NAMES, ids=range(len(NAMES)))
+def name(request) -> str:
+    return request.param
+
+
+def joined(text: str) -> str:
+    """A text without its line breaks and repeated spaces, which a browser does not show."""
+    return " ".join(text.split())
+
+
+def shown(picture: Picture) -> NotebookNode:
+    """A figure as a notebook keeps it."""
+    content, metadata = picture._repr_png_()
+    image = {"image/png": base64.b64encode(content).decode()}
+    return new_output("display_data", image, metadata={"image/png": metadata})
+
+
+def page_of(folder: Path, name: str) -> str:
+    """The page of a notebook in which a name stands wherever one can."""
+    frame = pd.DataFrame({name: [name, 1.5], "trial": [name, "b"]}).set_index("trial")
+    outputs = [
+        new_output("stream", name="stdout", text=f"{name}\n"),
+        new_output("display_data", {"text/html": table(frame, name).data}),
+        new_output("display_data", {"text/html": frame.to_html(), "text/plain": name}),
+        shown(Picture(2, 1, name)),
+        new_output("execute_result", {"text/plain": repr(name)}),
+        new_output("error", ename=name, evalue=name, traceback=[f"\x1b[31m{name}\x1b[0m"]),
+    ]
+    notebook = new_notebook(cells=[new_markdown_cell("# A report\n\n## Question")])
+    notebook.cells.append(new_code_cell(f"name = {name!r}", outputs=outputs))
+    for cell in notebook.cells:
+        cell.metadata["papermill"] = {}
+    nbformat.write(notebook, folder / "executed.ipynb")
+    render(folder / "executed.ipynb", folder / "page.html", name)
+    return (folder / "page.html").read_text()
+
+
+def check_harmless(html: str, scripts: int = 1) -> BeautifulSoup:
+    """The page runs its own script and nothing else, and fetches nothing."""
+    soup = BeautifulSoup(html, "html.parser")
+    assert len(soup.find_all("script")) == scripts
+    assert not soup.find_all(["iframe", "object", "embed", "base", "link", "form"])
+    for element in soup.find_all(True):
+        assert not [key for key in element.attrs if key.lower().startswith("on")], element
+        for key in ("src", "href", "action", "srcdoc"):
+            link = element.get(key, "#")
+            assert re.match(r"#|data:image/png;base64,|[a-z0-9%.]+\.html$", link, re.I), link
+    return soup
+
+
+def test_page_shows_a_name_as_text_wherever_it_stands(name, tmp_path):
+    soup = check_harmless(page_of(tmp_path, name))
+    assert joined(soup.title.get_text()).startswith(joined(name))
+    assert soup.select_one("header span").get_text() == name
+    assert name in [image.get("alt") for image in soup.find_all("img")]
+    cells = [cell.get_text() for cell in soup.select("table.sortable td, table.sortable caption")]
+    assert cells.count(name) == 3
+    assert joined(name) in joined(soup.select_one("[role=alert]").get_text())
+    assert len(soup.select("main")) == len(soup.select("nav")) == 1
+
+
+def test_index_shows_a_name_as_text(name, tmp_path):
+    entry = PageEntry(
+        "zoo", name, "finished", name, trials_done=1, trials_total=1, seconds=1.0, data=name,
+        hardware=name,
+    )  # fmt: skip
+    record_page(tmp_path / "smoke", entry)
+    soup = check_harmless(write_index(tmp_path / "smoke").read_text())
+    assert soup.select_one("article h2 a").get_text() == name
+    assert soup.select_one("article p").get_text() == name
+
+
+def dataset(names: tuple[str, ...], shape: tuple[int, ...]) -> Dataset:
+    images = np.zeros((2 * len(names), *shape), np.uint8)
+    part = Part(images, np.repeat(np.arange(len(names), dtype=np.int32), 2), np.arange(len(images)))
+    return Dataset(part, part, part, names, "made here", "", embedded=True)
+
+
+MATRIX = np.array([[3, 1], [1, 3]])
+FIGURES = {
+    "samples": lambda names: plots.samples(dataset(names, (8, 8, 3))),
+    "clips": lambda names: clip_plots.frames(dataset(names, (3, 8, 8, 3))),
+    "confusions": lambda names: plots.confusion_matrix(MATRIX, names, names[0]),
+    "distribution": lambda names: training_plots.prediction_distribution(MATRIX, names, names[0]),
+    "by label": lambda names: training_plots.predictions_by_label(MATRIX, names, names[0]),
+    "counts": lambda names: sweep_plots.class_counts({"train": np.array([0, 1])}, names),
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figure_draws_names_as_they_are_written(figure, name):
+    drawn = FIGURES[figure]((name, "other"))
+    assert drawn.png().startswith(b"\x89PNG")
+
+
+def test_samples_of_a_thousand_classes_are_those_of_the_first():
+    drawn = plots.samples(dataset(tuple(map(str, range(1000))), (8, 8, 3)), per_class=1)
+    assert "the first 40 of 1,000 classes" in drawn.description
+    assert drawn.get_size_inches().max() < 40
