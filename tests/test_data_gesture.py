@@ -519,10 +519,10 @@ def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tm
     assert not list((tmp_path / "cache").glob(".*")), "nothing is left beside them"
 
 
-def test_embedded_clips_that_cannot_be_written_are_a_data_error(monkeypatch, tmp_path):
+def test_embedded_clips_that_cannot_be_written_name_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
     (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"cannot be written .* set REFIT_RUNS"):
+    with pytest.raises(DeclarationError, match=r"REFIT_RUNS: .* is not a folder"):
         data.load(MOVING, None, tmp_path / "cache")
 
 

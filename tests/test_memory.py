@@ -125,6 +125,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of another process")
+@pytest.mark.skipif(
+    "STRESS" not in os.environ, reason="a minute alone, and fails beside other work"
+)
 def test_training_that_runs_out_of_memory_fails_or_goes_on_as_it_is_told(make_tiny, tmp_path):
     """TensorFlow crashes on the CPU where it gets no memory, so that only a new process helps."""
     data = {"name": "digits", "test_images": 60, "fingerprint": "sklearn-digits"}

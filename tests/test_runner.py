@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -61,6 +62,8 @@ def test_results_of_other_trials_and_garbage_do_not_count(four, tmp_path):
         path.write_text(content)
         assert runner.result_of(trials[0], tmp_path) is None
     path.write_text(good)
+    assert runner.result_of(trials[0], tmp_path) is None  # the files that it names are not there
+    shutil.copytree(folder / trials[0].directory, path.parent, dirs_exist_ok=True)
     assert runner.result_of(trials[0], tmp_path) is not None
 
 

@@ -435,7 +435,6 @@ def test_weights_of_a_training_below_the_threshold_are_not_kept(measured):
 def test_weights_are_kept_when_an_epoch_surpasses_all_before_it(
     tmp_path, values, at_least, untrained, saved
 ):
-    path = tmp_path / callbacks.BEST_WEIGHTS
     found = []
 
     class Network(Stub):
@@ -443,7 +442,7 @@ def test_weights_are_kept_when_an_epoch_surpasses_all_before_it(
             found.append(epoch)
             place.write_text(f"epoch {epoch}")
 
-    callback = callbacks.BestWeights("val_accuracy", at_least, path)
+    callback = callbacks.BestWeights("val_accuracy", at_least, tmp_path)
     callback.set_model(Network())
     callback.best = untrained
     for epoch, value in enumerate(values, start=1):
