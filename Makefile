@@ -6,6 +6,7 @@ SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
+EXECUTOR ?=
 PYTHON ?= python3
 
 export DATA_DIR
@@ -30,6 +31,7 @@ help: ## show this help
 	@echo "  WORKERS        trainings at once; one per core where empty"
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
+	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
@@ -42,14 +44,14 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`
+extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`; Ray, for EXECUTOR=ray
 
 $(EXTRAS): $(READY) requirements-extras.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-extras.txt
 	@touch $@
 
 reproduce: setup ## train what is missing and make the report pages
-	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT_OF_MEMORY),--out-of-memory "$(OUT_OF_MEMORY)")
+	$(BIN)/refit reproduce $(OPTIONS) $(if $(WORKERS),--workers "$(WORKERS)") $(if $(OUT_OF_MEMORY),--out-of-memory "$(OUT_OF_MEMORY)") $(if $(EXECUTOR),--executor "$(EXECUTOR)")
 
 report: setup ## make the report pages from the results at hand, without training
 	$(BIN)/refit report $(OPTIONS)

@@ -12,7 +12,7 @@ from refit import experiment, paths, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
 from refit.runlog import FILES
-from refit.settings import FAIL, OUT_OF_MEMORY
+from refit.settings import EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY
 from refit.study import Study
 
 
@@ -48,7 +48,7 @@ _workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
-    help="trainings at once [default: one per core]",
+    help="trainings at once [default: one per core, or what a Ray cluster has room for]",
 )
 
 
@@ -68,6 +68,13 @@ def main() -> None:
     show_default=True,
     help="what to do where a batch does not fit: accumulate gradients of its parts, smaller ones",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    default=LOCAL,
+    show_default=True,
+    help="where trials are trained: on this machine, or on the nodes of a Ray cluster",
+)
 def reproduce(
     experiments: tuple[str, ...],
     profile: str,
@@ -75,10 +82,12 @@ def reproduce(
     data_dir: str,
     workers: int | None,
     out_of_memory: str,
+    executor: str,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
-    parameters = {"seeds": seeds, "workers": workers or 0, "out_of_memory": out_of_memory}
-    _make_pages(_open(experiments, profile, seeds, data_dir), parameters | {"train": True})
+    parameters = {"seeds": seeds, "workers": workers or 0, "train": True}
+    parameters |= {"out_of_memory": out_of_memory, "executor": executor}
+    _make_pages(_open(experiments, profile, seeds, data_dir), parameters)
 
 
 @main.command()

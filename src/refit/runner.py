@@ -1,7 +1,7 @@
 """Run the trials that have no result yet: isolated, in parallel, and so that stopping is safe.
 
 Every trial gets a process of its own, forked from a server that has imported Keras once, so a crash
-or a full memory costs one trial and importing TensorFlow is paid once per run.
+or a full memory costs one trial and importing TensorFlow is paid once per run and machine.
 """
 
 import contextlib
@@ -12,29 +12,28 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import pebble
 import psutil
 
-from refit import data, events, failures, paths, storage, weights
+from refit import data, events, failures, local_pool, paths, ray_pool, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
+from refit.local_pool import LocalPool
 from refit.progress import Progress
+from refit.ray_pool import RayPool
 from refit.schedule import Schedule
-from refit.settings import AUTOKERAS, FAIL, OUT_OF_MEMORY
+from refit.settings import AUTOKERAS, EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY, RAY
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
 
-# What the training processes print; useful when one of them dies.
-TRAINING_LOG = "training.log"
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
 
@@ -81,10 +80,13 @@ def run(
     keep_checkpoints: bool = False,
     describe: bool = True,
     out_of_memory: str = FAIL,
+    executor: str = LOCAL,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
-    `workers` defaults to one per core; `time_limit` is in seconds per trial. A failed trial leaves
+    `workers` defaults to one per core; `time_limit` is in seconds per trial. With the `executor`
+    ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
+    are one and the same, and `workers` defaults to what has room there. A failed trial leaves
     its kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
     finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
@@ -94,10 +96,9 @@ def run(
     training but for batch normalisation; or go on with `smaller` batches. Where a data set cannot
     be loaded its trials fail; raises DataError where none can, before anything is trained.
     """
-    workers = _check_workers(workers)
-    if out_of_memory not in OUT_OF_MEMORY:
-        known = ", ".join(OUT_OF_MEMORY)
-        raise DeclarationError(f"out_of_memory is {out_of_memory!r}; known: {known}")
+    _check_choice("executor", executor, EXECUTORS)
+    _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
+    workers = _check_workers(workers, executor)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
@@ -109,25 +110,28 @@ def run(
         return Summary(len(trials), before, 0, failed)
     if describe:
         _describe_to_tensorboard(trials, folder)
-    facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
+    revision = _git_revision()
     expected = _expected(missing, sizes)
     schedule = Schedule(missing, expected)
-    common = folder, data_dir, paths.cache(), facts, os.getpid()
     options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
-    jobs: dict[pebble.ProcessFuture, tuple[Trial, int]] = {}
+    jobs: dict[Future, tuple[Trial, int]] = {}
     notes = {}
     trained = 0
-    with Progress(len(trials), expected, folder) as progress, _pool(workers) as pool:
+    with (
+        Progress(len(trials), expected, folder) as progress,
+        _pool(executor, folder, workers) as pool,
+    ):
         while True:
-            # One more than there are workers, so that none of them waits for its next trial.
-            while len(jobs) <= workers and (found := schedule.start()):
+            places = pool.places()
+            facts = {"git_revision": revision, "workers": min(places, len(missing))}
+            while len(jobs) < places + pool.spare and (found := schedule.start()):
                 trial, parts = found
                 shorter = (earlier or {}).get(trial)
                 start = folder / shorter.directory if shorter else None
                 plain = trial.model_dump(mode="json")
                 job = pool.schedule(
                     _train,
-                    args=(plain, *common),
+                    args=(plain, folder, data_dir, paths.cache(), facts),
                     kwargs=options | {"earlier": start, "parts": parts},
                     timeout=time_limit,
                 )
@@ -136,7 +140,7 @@ def run(
                 break
             for job in wait(jobs, timeout=0.5, return_when=FIRST_COMPLETED).done:
                 trial, parts = jobs.pop(job)
-                kind, reason = _outcome(job, trial, folder, time_limit)
+                kind, reason = _outcome(pool.outcome(job, time_limit), trial, folder, pool.delay)
                 smaller = kind in failures.TOO_LARGE and out_of_memory != FAIL
                 if smaller and parts < trial.batch_size:
                     schedule.again(trial, 2 * parts)
@@ -194,7 +198,17 @@ def _obstacles(
     return failed
 
 
-def _check_workers(workers: int | None) -> int:
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
+
+
+def _check_workers(workers: int | None, executor: str) -> int | None:
+    """The number of workers on this machine; None leaves it to the size of a Ray cluster."""
+    if executor == RAY:
+        if workers is not None and workers < 1:
+            raise DeclarationError(f"workers is {workers}; give at least 1")
+        return workers
     available = os.cpu_count() or 1
     if workers is None:
         return available
@@ -205,42 +219,12 @@ def _check_workers(workers: int | None) -> int:
     return workers
 
 
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[pebble.ProcessPool]:
-    """A pool that forks one process per trial from a server with Keras loaded.
-
-    Leaving it by an exception, Ctrl-C included, ends the trainings at once; they resume later.
-    """
-    _start_server()
-    context = multiprocessing.get_context("forkserver")
-    pool = pebble.ProcessPool(max_workers=workers, max_tasks=1, context=context)
-    try:
-        yield pool
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-
-
-def _start_server() -> None:
-    """Start the fork server, unless it runs, with its standard error in a file.
-
-    TensorFlow greets every process with lines that no setting silences; they would bury the
-    progress bar.
-    """
-    multiprocessing.set_forkserver_preload(["refit.training", "refit.runner"])
-    path = paths.runs() / TRAINING_LOG
-    path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = os.dup(2)
-    try:
-        with path.open("ab") as log:
-            os.dup2(log.fileno(), 2)
-            forkserver.ensure_running()
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+def _pool(
+    executor: str, folder: Path, workers: int | None
+) -> contextlib.AbstractContextManager[LocalPool | RayPool]:
+    if executor == RAY:
+        return ray_pool.start(folder, workers)
+    return local_pool.start(workers or 1)
 
 
 def _train(
@@ -249,20 +233,20 @@ def _train(
     data_dir: Path | None,
     cache: Path,
     facts: dict[str, Any],
-    driver: int,
     **options: Any,
 ) -> tuple[str, str, str]:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
-    The fork server outlives a driver that was killed, so the child watches the driver itself. The
-    lock keeps a second training of the same trial waiting; when its turn comes the result is there.
+    The fork server outlives a driver that was killed, so the child watches the process that asked
+    for it. The lock keeps a second training of the same trial waiting; when its turn comes the
+    result is there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     training = importlib.import_module("refit.training")
     trial = Trial.model_validate(plain)
     run_dir = folder / trial.directory
     try:
-        wanted = psutil.Process(driver).is_running
+        wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -278,15 +262,17 @@ def _train(
     return "", "", ""
 
 
-def _outcome(job: Any, trial: Trial, folder: Path, time_limit: float) -> tuple[str, str]:
-    """The kind and reason of a failure, which is stored; two empty strings if it is done."""
-    trace = ""
-    try:
-        kind, reason, trace = job.result()
-    except TimeoutError:
-        kind, reason = "timed out", f"ran longer than {time_limit:g} s"
-    except pebble.ProcessExpired as error:
-        kind, reason = "killed", failures.death(error.exitcode)
+def _outcome(
+    told: tuple[str, str, str], trial: Trial, folder: Path, delay: float
+) -> tuple[str, str]:
+    """The kind and reason of a failure, which is stored; two empty strings if it is done.
+
+    A result may take `delay` seconds to be seen here.
+    """
+    kind, reason, trace = told
+    latest = time.monotonic() + delay
+    while not kind and result_of(trial, folder) is None and time.monotonic() < latest:
+        time.sleep(1)
     if kind in failures.TOO_LARGE:
         reason += failures.ADVICE
     if not kind and result_of(trial, folder) is None:

@@ -1,0 +1,220 @@
+"""Trials on several machines, as Ray tasks.
+
+A task trains in a child process of its own, as on one machine, so that a crash, a full memory and
+the time limit mean the same there. What Ray adds is where a trial runs, and that it is begun again
+elsewhere when a machine dies; it then goes on from the last epoch in the shared folder.
+"""
+
+import contextlib
+import importlib.util
+import math
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from refit import local_pool, paths
+from refit.errors import DeclarationError, TrialError, UnavailableError
+
+GPUS_PER_TRIAL = "REFIT_GPUS_PER_TRIAL"
+# How often a trial is begun again after the machine or the Ray worker that trained it has died.
+RETRIES = 3
+# In seconds; a node's first task starts a Python process there.
+ANSWER_LIMIT = 300.0
+
+
+class RayPool:
+    """Runs functions in processes of their own on the nodes of a Ray cluster.
+
+    `share` is the number of GPUs that each needs, `mark` a file by which a node knows the folder of
+    the runs; `workers` limits how many run at once.
+    """
+
+    # Ray starts a task within milliseconds of a place becoming free.
+    spare = 0
+    # On NFS, what one machine writes may take a minute to be seen by another that looked before.
+    delay = 90.0
+
+    def __init__(self, share: float, mark: Path, workers: int | None) -> None:
+        import ray
+
+        self._mark = mark
+        self._share = share
+        self._workers = workers
+        # A worker is used again but where it holds a GPU, whose number another task may not get.
+        self._task = ray.remote(
+            num_cpus=1, num_gpus=share, max_calls=1 if share else 0, max_retries=RETRIES
+        )(_attempt)
+
+    def places(self) -> int:
+        """How many trials have room now; nodes may come and go. Never none, because a trial that
+        was handed over waits for a node."""
+        places = sum(_places(node["Resources"], self._share) for node in alive())
+        return max(1, min(places, self._workers or places))
+
+    def schedule(
+        self,
+        function: Callable[..., tuple[str, str, str]],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        timeout: float,
+    ) -> Future:
+        """Run a function on a node with room; there it is ended after `timeout` seconds."""
+        job = self._task.remote(self._mark, function, args, kwargs, timeout).future()
+        job.set_running_or_notify_cancel()  # Ray does not say when; there is a place for it
+        return job
+
+    def outcome(self, job: Future, timeout: float) -> tuple[str, str, str]:
+        """What the function of an ended job returned, or the kind and reason of its own end."""
+        from ray import exceptions
+
+        try:
+            return job.result()
+        except exceptions.OutOfMemoryError as error:
+            return "out of memory", f"ended by Ray: {_first_line(error)}", ""
+        except exceptions.RayError as error:
+            reason = f"its node or Ray worker died {1 + RETRIES} times; the last time: "
+            return "killed", reason + _first_line(error), ""
+
+
+@contextlib.contextmanager
+def start(folder: Path, workers: int | None = None) -> Iterator[RayPool]:
+    """A pool over the cluster that `RAY_ADDRESS` names, or that this machine belongs to.
+
+    The run directories in `folder` must be the same on all nodes. Leaving it, by Ctrl-C too, ends
+    the trainings; they resume later. Raises UnavailableError where Ray or a cluster is missing or
+    no node has room for a trial, TrialError where a node lacks refit or the folder.
+    """
+    ours = _connect()
+    mark = folder / f".shared-{uuid.uuid4().hex}"
+    try:
+        share = gpus_per_trial()
+        if not any(_places(node["Resources"], share) for node in alive()):
+            raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPUs")
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        _check_nodes(mark)
+        yield RayPool(share, mark, workers)
+    finally:
+        mark.unlink(missing_ok=True)
+        if ours:
+            # The end of the driver ends its tasks.
+            _ray().shutdown()
+
+
+def alive() -> list[dict[str, Any]]:
+    """The cluster's nodes, as Ray describes them."""
+    return [node for node in _ray().nodes() if node["Alive"]]
+
+
+def gpus_per_trial() -> float:
+    """GPUs for each trial: `REFIT_GPUS_PER_TRIAL`, else one where the cluster has any.
+
+    Raises DeclarationError for what Ray cannot give: neither a fraction of one nor a whole number.
+    """
+    text = os.environ.get(GPUS_PER_TRIAL, "")
+    if not text:
+        return float(any(node["Resources"].get("GPU") for node in alive()))
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share < math.inf or (share > 1 and share != int(share)):
+        raise DeclarationError(
+            f"{GPUS_PER_TRIAL} is {text!r}; give a fraction of a GPU or a whole number, 0 for none"
+        )
+    return share
+
+
+def _ray() -> Any:
+    import ray
+
+    return ray
+
+
+def _connect() -> bool:
+    """Connect to the cluster; returns whether this has made the connection."""
+    if importlib.util.find_spec("ray") is None:
+        raise UnavailableError("executor ray needs the package ray; `make extras` installs it")
+    ray = _ray()
+    if ray.is_initialized():
+        return False
+    variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
+    try:
+        ray.init(
+            address="auto",
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env={"env_vars": variables},
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UnavailableError(
+            "executor ray needs a Ray cluster that runs: start one with `ray start --head`, and "
+            f"set RAY_ADDRESS where it is elsewhere ({_first_line(error)})"
+        ) from error
+    return True
+
+
+def _places(resources: Mapping[str, float], share: float) -> int:
+    """How many trials find room on a node at once; a fraction is of one GPU, never of two."""
+    places = int(resources.get("CPU", 0))
+    if share:
+        gpus = int(resources.get("GPU", 0))
+        places = min(places, gpus * int(1 / share) if share <= 1 else gpus // int(share))
+    return places
+
+
+def _check_nodes(mark: Path) -> None:
+    """Let every node look for the shared folder before anything is trained."""
+    from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = _ray().remote(num_cpus=0, max_retries=0)(_obstacle)
+    answers = {}
+    for node in alive():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        answers[node["NodeManagerHostname"], node["NodeID"]] = task.options(
+            scheduling_strategy=there
+        ).remote(mark)
+    found = []
+    for (name, _), answer in answers.items():
+        try:
+            found.append(_ray().get(answer, timeout=ANSWER_LIMIT))
+        except exceptions.RayError as error:
+            found.append(f"{name}: is refit installed there? {_first_line(error)}")
+    if any(found):
+        raise TrialError("; ".join(filter(None, found)))
+
+
+def _obstacle(mark: Path) -> str:
+    """On a node: why it cannot train; empty where it can."""
+    if mark.exists():
+        return ""
+    return (
+        f"{socket.gethostname()}: does not see {mark.parent} of the machine that started the run; "
+        "put the runs into a folder that all nodes share (REFIT_RUNS)"
+    )
+
+
+def _attempt(
+    mark: Path,
+    function: Callable[..., tuple[str, str, str]],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    timeout: float,
+) -> tuple[str, str, str]:
+    """On a node: run the function in a child of this Ray worker, and tell how it ended."""
+    if obstacle := _obstacle(mark):
+        return "storage", obstacle, ""
+    # Else every child would load the script of Ray's worker, and with it Ray.
+    sys.modules["__main__"].__file__ = None
+    with local_pool.start(1) as pool:
+        return pool.outcome(pool.schedule(function, args, kwargs, timeout), timeout)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
