@@ -85,16 +85,19 @@ class RayPool:
 def start(folder: Path, workers: int | None = None) -> Iterator[RayPool]:
     """A pool over the cluster that `RAY_ADDRESS` names, or that this machine belongs to.
 
-    The run directories in `folder` must be the same on all nodes. Leaving it, by Ctrl-C too, ends
-    the trainings; they resume later. Raises UnavailableError where Ray or a cluster is missing or
-    no node has room for a trial, TrialError where a node lacks refit or the folder.
+    A trial gets a CPU and so many GPUs as `REFIT_GPUS_PER_TRIAL` says, else one where the cluster
+    has any. The run directories in `folder` must be the same on all nodes. Leaving it, by Ctrl-C
+    too, ends the trainings; they resume later. Raises UnavailableError where Ray or a cluster is
+    missing or no node has room for a trial, TrialError where a node lacks refit or the folder.
     """
+    share = asked_share()
     ours = _connect()
     mark = folder / f".shared-{uuid.uuid4().hex}"
     try:
-        share = gpus_per_trial()
+        if share is None:
+            share = float(any(node["Resources"].get("GPU") for node in alive()))
         if not any(_places(node["Resources"], share) for node in alive()):
-            raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPUs")
+            raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPU(s)")
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
         _check_nodes(mark)
@@ -111,14 +114,14 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in _ray().nodes() if node["Alive"]]
 
 
-def gpus_per_trial() -> float:
-    """GPUs for each trial: `REFIT_GPUS_PER_TRIAL`, else one where the cluster has any.
+def asked_share() -> float | None:
+    """GPUs for each trial, as `REFIT_GPUS_PER_TRIAL` says; None where it says nothing.
 
     Raises DeclarationError for what Ray cannot give: neither a fraction of one nor a whole number.
     """
     text = os.environ.get(GPUS_PER_TRIAL, "")
     if not text:
-        return float(any(node["Resources"].get("GPU") for node in alive()))
+        return None
     try:
         share = float(text)
     except ValueError:

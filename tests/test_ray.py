@@ -1,0 +1,263 @@
+"""Several machines: two Ray nodes on this one, of which one dies while it trains."""
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import metadata
+
+from refit import ray_pool, runlog, runner
+from refit.errors import DeclarationError, UnavailableError
+from refit.storage import PROGRESS, read_json
+
+# Where all cores are taken by others, starting a node alone takes minutes.
+PATIENCE = 600
+EPOCHS = 60
+
+
+class Node:
+    """A machine of its own, as far as Ray can tell: an address, a folder, and a session."""
+
+    def __init__(self, address: str, folder: Path, *options: str) -> None:
+        self.log = folder.parent / f"{address}.log"
+        command = [Path(sys.executable).parent / "ray", "start", "--block", "--num-cpus=1"]
+        command += [f"--node-ip-address={address}", "--object-store-memory=80000000"]
+        command += [f"--temp-dir={folder}", *options]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def started(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return "Ray runtime started" in self.log.read_text()
+
+    def has(self, process: int) -> bool:
+        try:
+            return os.getsid(process) == self.process.pid
+        except ProcessLookupError:
+            return False
+
+    def die(self) -> None:
+        """End all of its processes at once, as when the power fails."""
+        while found := [number for number in psutil.pids() if self.has(number)]:
+            for number in found:
+                try:
+                    os.kill(number, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.process.poll()  # takes its exit code, or its number stays
+
+
+def wait_until(condition, seconds: float = PATIENCE) -> None:
+    latest = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < latest, "waited in vain"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The head, which has a GPU by its own account, and a second node."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is optional; `make extras` installs it")
+    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))  # noqa: S108 sockets need short paths
+    address = f"127.0.0.2:{free_port()}"
+    nodes: list[Node] = []
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", address)
+        # The ports are open to the network; only who knows the word may use them.
+        environment.setenv("RAY_AUTH_MODE", "token")
+        environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        environment.setenv("RAY_worker_niceness", "0")
+        environment.setenv("RAY_health_check_period_ms", "500")
+        environment.setenv(ray_pool.GPUS_PER_TRIAL, "0")
+        try:
+            client = f"--ray-client-server-port={free_port()}"
+            head = [f"--port={address.partition(':')[2]}", "--include-dashboard=false", client]
+            head += ["--head", "--num-gpus=1", "--disable-usage-stats"]
+            nodes.append(Node("127.0.0.2", folder / "a", *head))
+            wait_until(nodes[0].started)
+            nodes.append(Node("127.0.0.3", folder / "b", f"--address={address}", "--num-gpus=0"))
+            wait_until(nodes[1].started)
+            yield nodes
+        finally:
+            for node in nodes:
+                node.die()
+                node.process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def trials(make_tiny):
+    """Two long ones, which both nodes begin with, and one that starts from another's weights."""
+    first = make_tiny(name="first", keep_weights=True)
+    start = {"trial": "first", "run": str(first.directory)}
+    return [
+        *(make_tiny(name=f"long{seed}", seed=seed, epochs=EPOCHS) for seed in (1, 2)),
+        first,
+        make_tiny(name="second", carried_over=start),
+    ]
+
+
+def trainer(run_dir: Path) -> int:
+    """The process that last wrote events of the training curves of a trial, or 0."""
+    found = sorted((run_dir / "train").glob("events*"))
+    return int(found[-1].name.split(".")[-2]) if found else 0
+
+
+def epochs_done(run_dir: Path) -> int:
+    return (read_json(run_dir / PROGRESS) or {}).get("epoch", 0)
+
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from refit import runner
+from refit.trial import Trial
+
+if __name__ == "__main__":
+    trials = [Trial.model_validate(trial) for trial in json.loads(sys.argv[1])]
+    runner.run(trials, Path(sys.argv[2]), executor="ray")
+"""
+
+
+@pytest.fixture(scope="module")
+def two_deaths(cluster, trials, tmp_path_factory):
+    """A run whose driver dies and, when it was begun again, one of its nodes too."""
+    folder = tmp_path_factory.mktemp("shared")
+    plain = json.dumps([trial.model_dump(mode="json") for trial in trials])
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, plain, str(folder)])
+    long = [folder / trial.directory for trial in trials[:2]]
+    try:
+        wait_until(lambda: all(epochs_done(run_dir) >= 2 for run_dir in long))
+    finally:
+        driver.kill()
+        driver.wait()
+    pids = [trainer(run_dir) for run_dir in long]
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+    before = [epochs_done(run_dir) for run_dir in long]
+    lost = {}
+
+    def kill() -> None:
+        def found() -> list[Path]:
+            again = [run_dir for run_dir in long if trainer(run_dir) not in pids]
+            return [path for path in again if cluster[1].has(trainer(path))]
+
+        wait_until(found)
+        lost["run"] = found()[0]
+        cluster[1].die()
+        lost["epochs"] = epochs_done(lost["run"])
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    summary = runner.run(trials, folder, executor="ray")
+    thread.join()
+    return folder, summary, before, lost
+
+
+def test_driver_and_node_die_and_every_trial_ends_with_one_result(two_deaths, trials):
+    folder, summary, before, lost = two_deaths
+    assert (summary.trained, summary.failures) == (4, {})
+    results = {trial: runner.result_of(trial, folder) for trial in trials}
+    for trial, epochs in zip(trials[:2], before, strict=True):
+        assert results[trial]["resumed_at_epoch"] >= epochs >= 2, "began anew"
+    (of_dead_node,) = [trial for trial in trials if folder / trial.directory == lost["run"]]
+    assert EPOCHS > results[of_dead_node]["resumed_at_epoch"] >= lost["epochs"]
+    for trial in trials:
+        # What a training writes at its very end, and once in each epoch.
+        assert len(of_tag(folder / trial.directory, metadata.SESSION_END_INFO_TAG)) == 1
+        for group in ("train", "validation"):
+            steps = of_tag(folder / trial.directory / group, "epoch_loss")
+            assert Counter(steps) == dict.fromkeys(range(trial.epochs), 1)
+    assert not list(folder.glob(".shared-*"))
+
+
+def of_tag(folder: Path, tag: str) -> list[int]:
+    """The steps of all events of a tag in the files of one folder."""
+    files = [EventFileLoader(str(path)) for path in folder.glob("events*")]
+    events = [event for file in files for event in file.Load()]
+    return [event.step for event in events for value in event.summary.value if value.tag == tag]
+
+
+def test_tables_are_those_of_one_machine(two_deaths, trials, tmp_path):
+    runner.check(runner.run(trials, tmp_path, workers=2))
+    there, here = (runlog.read(trials, folder) for folder in (two_deaths[0], tmp_path))
+    timed = [name for name in here.curves if "seconds" in name]
+    pd.testing.assert_frame_equal(there.curves.drop(columns=timed), here.curves.drop(columns=timed))
+    pd.testing.assert_frame_equal(there.confusions, here.confusions)
+
+
+def test_ends_of_a_task_are_told_apart(cluster, tmp_path, monkeypatch):
+    """Too late, dead, without the shared folder, and on its share of a GPU."""
+    with ray_pool.start(tmp_path) as pool:
+        jobs = {
+            "timed out": pool.schedule(time.sleep, (PATIENCE,), {}, 1),
+            "killed": pool.schedule(signal.raise_signal, (signal.SIGKILL,), {}, PATIENCE),
+        }
+        told = {kind: pool.outcome(job, 1) for kind, job in jobs.items()}
+        assert told["timed out"] == ("timed out", "ran longer than 1 s", "")
+        kind, reason, _ = told["killed"]
+        assert (kind, "SIGKILL" in reason) == ("killed", True)
+        for mark in tmp_path.glob(".shared-*"):
+            mark.unlink()
+        kind, reason, _ = pool.outcome(pool.schedule(time.sleep, (0,), {}, 1), 1)
+        assert kind == "storage"
+        assert f"does not see {tmp_path} of the machine that started the run" in reason
+    monkeypatch.setenv(ray_pool.GPUS_PER_TRIAL, "0.5")
+    with ray_pool.start(tmp_path, workers=4) as pool:
+        assert pool.places() == 1, "there is one CPU"
+        job = pool.schedule(os.getenv, ("CUDA_VISIBLE_DEVICES",), {}, PATIENCE)
+        assert pool.outcome(job, PATIENCE) == "0"
+    monkeypatch.setenv(ray_pool.GPUS_PER_TRIAL, "2")
+    with (
+        pytest.raises(UnavailableError, match=r"no node .* has a CPU and 2 GPU"),
+        ray_pool.start(tmp_path),
+    ):
+        pass
+
+
+def test_unknown_executor_is_refused(make_tiny, tmp_path):
+    with pytest.raises(DeclarationError, match="executor is 'slurm'; known: local, ray"):
+        runner.run([make_tiny()], tmp_path, executor="slurm")
+
+
+@pytest.mark.parametrize("share", ["1.5", "-1", "half", "nan", "inf"])
+def test_share_of_gpus_that_cannot_be_is_refused(make_tiny, tmp_path, monkeypatch, share):
+    monkeypatch.setenv(ray_pool.GPUS_PER_TRIAL, share)
+    with pytest.raises(DeclarationError, match=f"REFIT_GPUS_PER_TRIAL is '{share}'; give"):
+        runner.run([make_tiny()], tmp_path, executor="ray")
+
+
+def test_missing_package_is_told(make_tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UnavailableError, match="needs the package ray; `make extras` installs it"):
+        runner.run([make_tiny()], tmp_path, executor="ray")
+
+
+def test_missing_cluster_is_told(make_tiny, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.2")
+    with pytest.raises(UnavailableError, match="start one with `ray start --head`"):
+        runner.run([make_tiny()], tmp_path, executor="ray")
