@@ -27,7 +27,7 @@ from refit.storage import PROGRESS, read_json
 
 # Where all cores are taken by others, starting a node alone takes minutes.
 PATIENCE = 600
-EPOCHS = 60
+EPOCHS = 120
 
 
 class Node:
@@ -49,7 +49,7 @@ class Node:
 
     def has(self, process: int) -> bool:
         try:
-            return os.getsid(process) == self.process.pid
+            return os.getsid(process) == self.process.pid and runs(process)
         except ProcessLookupError:
             return False
 
@@ -61,7 +61,13 @@ class Node:
                     os.kill(number, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-            self.process.poll()  # takes its exit code, or its number stays
+
+
+def runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition, seconds: float = PATIENCE) -> None:
@@ -82,7 +88,8 @@ def cluster():
     """The head, which has a GPU by its own account, and a second node."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is optional; `make extras` installs it")
-    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))  # noqa: S108 sockets need short paths
+    # Ray puts sockets there, whose paths must be short.
+    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))
     address = f"127.0.0.2:{free_port()}"
     nodes: list[Node] = []
     with pytest.MonkeyPatch.context() as environment:
@@ -101,6 +108,9 @@ def cluster():
             wait_until(nodes[0].started)
             nodes.append(Node("127.0.0.3", folder / "b", f"--address={address}", "--num-gpus=0"))
             wait_until(nodes[1].started)
+            # A driver goes to the node of its own machine; here both have written down theirs.
+            (own,) = folder.glob("a/session_2*/node_ip_address.json")
+            own.write_text(json.dumps({"node_ip_address": "127.0.0.2"}))
             yield nodes
         finally:
             for node in nodes:
@@ -111,7 +121,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def trials(make_tiny):
-    """Two long ones, which both nodes begin with, and one that starts from another's weights."""
+    """Two long ones, and one that starts from another's weights."""
     first = make_tiny(name="first", keep_weights=True)
     start = {"trial": "first", "run": str(first.directory)}
     return [
@@ -147,22 +157,23 @@ if __name__ == "__main__":
 def two_deaths(cluster, trials, tmp_path_factory):
     """A run whose driver dies and, when it was begun again, one of its nodes too."""
     folder = tmp_path_factory.mktemp("shared")
-    plain = json.dumps([trial.model_dump(mode="json") for trial in trials])
+    plain = json.dumps([trial.model_dump(mode="json") for trial in trials[:2]])
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, plain, str(folder)])
     long = [folder / trial.directory for trial in trials[:2]]
     try:
-        wait_until(lambda: all(epochs_done(run_dir) >= 2 for run_dir in long))
+        wait_until(lambda: driver.poll() is not None or any(map(epochs_done, long)))
+        assert driver.poll() is None, "it ended before it could be killed"
     finally:
         driver.kill()
         driver.wait()
     pids = [trainer(run_dir) for run_dir in long]
-    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+    wait_until(lambda: not any(map(runs, filter(None, pids))))
     before = [epochs_done(run_dir) for run_dir in long]
     lost = {}
 
     def kill() -> None:
         def found() -> list[Path]:
-            again = [run_dir for run_dir in long if trainer(run_dir) not in pids]
+            again = [path for path in long if trainer(path) not in pids]
             return [path for path in again if cluster[1].has(trainer(path))]
 
         wait_until(found)
@@ -182,7 +193,8 @@ def test_driver_and_node_die_and_every_trial_ends_with_one_result(two_deaths, tr
     assert (summary.trained, summary.failures) == (4, {})
     results = {trial: runner.result_of(trial, folder) for trial in trials}
     for trial, epochs in zip(trials[:2], before, strict=True):
-        assert results[trial]["resumed_at_epoch"] >= epochs >= 2, "began anew"
+        assert results[trial]["resumed_at_epoch"] >= epochs, "began anew"
+    assert max(before) > 0
     (of_dead_node,) = [trial for trial in trials if folder / trial.directory == lost["run"]]
     assert EPOCHS > results[of_dead_node]["resumed_at_epoch"] >= lost["epochs"]
     for trial in trials:
@@ -191,7 +203,7 @@ def test_driver_and_node_die_and_every_trial_ends_with_one_result(two_deaths, tr
         for group in ("train", "validation"):
             steps = of_tag(folder / trial.directory / group, "epoch_loss")
             assert Counter(steps) == dict.fromkeys(range(trial.epochs), 1)
-    assert not list(folder.glob(".shared-*"))
+    assert len(list(folder.glob(".shared-*"))) == 1, "that of the driver that was killed"
 
 
 def of_tag(folder: Path, tag: str) -> list[int]:

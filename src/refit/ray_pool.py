@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -77,8 +78,7 @@ class RayPool:
         except exceptions.OutOfMemoryError as error:
             return "out of memory", f"ended by Ray: {_first_line(error)}", ""
         except exceptions.RayError as error:
-            reason = f"its node or Ray worker died {1 + RETRIES} times; the last time: "
-            return "killed", reason + _first_line(error), ""
+            return "killed", f"given up by Ray, whose last word is: {_first_line(error)}", ""
 
 
 @contextlib.contextmanager
@@ -92,6 +92,7 @@ def start(folder: Path, workers: int | None = None) -> Iterator[RayPool]:
     """
     share = asked_share()
     ours = _connect()
+    # Not the name of a file that a copy of the folder could have; a killed driver leaves its own.
     mark = folder / f".shared-{uuid.uuid4().hex}"
     try:
         if share is None:
@@ -148,12 +149,15 @@ def _connect() -> bool:
         return False
     variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
     try:
-        ray.init(
-            address="auto",
-            log_to_driver=False,
-            logging_level="error",
-            runtime_env={"env_vars": variables},
-        )
+        with warnings.catch_warnings():
+            # Without a GPU of its own a trial sees none, which a later version would change.
+            warnings.simplefilter("ignore", FutureWarning)
+            ray.init(
+                address="auto",
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": variables},
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UnavailableError(
             "executor ray needs a Ray cluster that runs: start one with `ray start --head`, and "
