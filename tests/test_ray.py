@@ -53,9 +53,22 @@ class Node:
         except ProcessLookupError:
             return False
 
+    def processes(self) -> list[int]:
+        return [number for number in psutil.pids() if self.has(number)]
+
+    def trains(self) -> bool:
+        """Whether one of its processes is a training, or the server that such are forked from."""
+        for number in self.processes():
+            try:
+                if any("refit.training" in part for part in psutil.Process(number).cmdline()):
+                    return True
+            except psutil.NoSuchProcess:
+                continue
+        return False
+
     def die(self) -> None:
         """End all of its processes at once, as when the power fails."""
-        while found := [number for number in psutil.pids() if self.has(number)]:
+        while found := self.processes():
             for number in found:
                 try:
                     os.kill(number, signal.SIGKILL)
@@ -166,8 +179,8 @@ def two_deaths(cluster, trials, tmp_path_factory):
     finally:
         driver.kill()
         driver.wait()
+    wait_until(lambda: not any(node.trains() for node in cluster))
     pids = [trainer(run_dir) for run_dir in long]
-    wait_until(lambda: not any(map(runs, filter(None, pids))))
     before = [epochs_done(run_dir) for run_dir in long]
     lost = {}
 

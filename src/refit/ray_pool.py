@@ -184,17 +184,21 @@ def _check_nodes(mark: Path) -> None:
     answers = {}
     for node in alive():
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answers[node["NodeManagerHostname"], node["NodeID"]] = task.options(
-            scheduling_strategy=there
-        ).remote(mark)
-    found = []
-    for (name, _), answer in answers.items():
+        answers[node["NodeID"]] = task.options(scheduling_strategy=there).remote(mark)
+    found = {}
+    for number, answer in answers.items():
         try:
-            found.append(_ray().get(answer, timeout=ANSWER_LIMIT))
+            found[number] = _ray().get(answer, timeout=ANSWER_LIMIT)
         except exceptions.RayError as error:
-            found.append(f"{name}: is refit installed there? {_first_line(error)}")
-    if any(found):
-        raise TrialError("; ".join(filter(None, found)))
+            found[number] = f"is refit installed there? {_first_line(error)}"
+    # One that died meanwhile is no obstacle.
+    told = [
+        f"{node['NodeManagerHostname']}: {obstacle}"
+        for node in alive()
+        if (obstacle := found.get(node["NodeID"]))
+    ]
+    if told:
+        raise TrialError("; ".join(told))
 
 
 def _obstacle(mark: Path) -> str:
@@ -202,8 +206,8 @@ def _obstacle(mark: Path) -> str:
     if mark.exists():
         return ""
     return (
-        f"{socket.gethostname()}: does not see {mark.parent} of the machine that started the run; "
-        "put the runs into a folder that all nodes share (REFIT_RUNS)"
+        f"does not see {mark.parent} of the machine that started the run; put the runs into a "
+        "folder that all nodes share (REFIT_RUNS)"
     )
 
 
@@ -216,7 +220,7 @@ def _attempt(
 ) -> tuple[str, str, str]:
     """On a node: run the function in a child of this Ray worker, and tell how it ended."""
     if obstacle := _obstacle(mark):
-        return "storage", obstacle, ""
+        return "storage", f"{socket.gethostname()}: {obstacle}", ""
     # Else every child would load the script of Ray's worker, and with it Ray.
     sys.modules["__main__"].__file__ = None
     with local_pool.start(1) as pool:
