@@ -27,7 +27,7 @@ from refit.storage import PROGRESS, read_json
 
 # Where all cores are taken by others, starting a node alone takes minutes.
 PATIENCE = 600
-EPOCHS = 120
+EPOCHS = 60
 
 
 class Node:
