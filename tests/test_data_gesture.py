@@ -520,8 +520,8 @@ def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tm
 
 
 def test_embedded_clips_that_cannot_be_written_are_a_data_error(monkeypatch, tmp_path):
-    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "runs").write_text("a file where the folder should be")
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "file" / "runs"))
+    (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"cannot be written .* set REFIT_RUNS"):
         data.load(MOVING, None, tmp_path / "cache")
 
