@@ -116,7 +116,7 @@ def dataset(names: tuple[str, ...], shape: tuple[int, ...]) -> Dataset:
     return Dataset(part, part, part, names, "made here", "", embedded=True)
 
 
-MATRIX = np.eye(len(NAMES), dtype=int) + 1
+MATRIX = 50 * np.eye(len(NAMES), dtype=int) + 1
 TITLE = NAMES[10]
 FIGURES = {
     "samples": lambda names: plots.samples(dataset(names, (8, 8, 3)), per_class=2),
