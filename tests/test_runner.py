@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -54,9 +55,9 @@ def test_second_run_trains_nothing_and_touches_nothing(four):
 def test_results_of_other_trials_and_garbage_do_not_count(four, tmp_path):
     trials, folder, _ = four
     good = (folder / trials[0].directory / RESULT).read_text()
+    shutil.copytree(folder / trials[0].directory, tmp_path / trials[0].directory)
     for content in ("", "{", "[]", "null", json.dumps({"digest": "another", "metrics": {}})):
         path = tmp_path / trials[0].directory / RESULT
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         assert runner.result_of(trials[0], tmp_path) is None
     path.write_text(good)
