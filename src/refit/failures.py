@@ -15,6 +15,8 @@ FAILURE = "failure.json"
 # Kinds behind which there may be too large a batch: on the CPU, TensorFlow crashes where it gets no
 # memory, and a system that has none left kills.
 TOO_LARGE = ("out of memory", "killed")
+# The exit code that multiprocessing gives to a process whose fork server has died.
+LOST = 255
 ADVICE = (
     "; where a batch is too large, out_of_memory=accumulate adds up the gradients of its parts, "
     "and out_of_memory=smaller makes smaller ones"
@@ -108,6 +110,8 @@ def death(exit_code: int | None) -> str:
     """What the exit code of a dead training tells."""
     if exit_code == -signal.SIGKILL:
         return "ended by SIGKILL, perhaps by the system because memory ran out"
+    if exit_code == LOST:
+        return "ended, and so did the server that would know why"
     if exit_code is not None and exit_code < 0:
         return f"ended by {signal.Signals(-exit_code).name}"
     return f"ended with exit code {exit_code}"
