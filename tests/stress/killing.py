@@ -49,8 +49,9 @@ def _killed(
     lost = 0
     while done < tries and not stress.over:
         driver = drive(TRIALS, folder, environment, workers=2)
+        moment = stress.moment()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            driver.wait(stress.moment())
+            driver.wait(moment)
         if driver.poll() is not None:  # it was faster, so that another one begins
             finish(stress, folder)
             lost += watch.lost
@@ -63,6 +64,7 @@ def _killed(
         driver.told(stress.patience)
         done += 1
         watch.look()
+        print(f"    after {moment:.1f} s: {len(watch.seen)} of {len(TRIALS)} done", flush=True)
     finish(stress, folder)
     watch.look()
     _, alive = psutil.wait_procs(family_of, timeout=60)
