@@ -91,7 +91,7 @@ def test_page_is_made_anew_with_other_parameters_trials_or_packages(study, monke
     assert not freshness.is_unchanged(study, PARAMETERS | {"seeds": 2})
     fewer = dataclasses.replace(study, trials=study.trials[1:])
     assert not freshness.is_unchanged(fewer, PARAMETERS)
-    monkeypatch.setattr(freshness, "distributions", lambda: [])
+    monkeypatch.setattr(freshness, "packages", lambda: ("pandas 9",))
     assert not freshness.is_unchanged(study, PARAMETERS)
 
 

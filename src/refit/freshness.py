@@ -9,6 +9,7 @@ import json
 import platform
 import stat
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,15 @@ def recipe(study: Study, parameters: Mapping[str, Any]) -> str:
         _contents(own, PACKAGE),
         [str(trial.directory) for trial in study.trials],
         sorted(parameters.items()),
-        sorted(f"{found.name} {found.version}" for found in distributions()),
+        packages(),
         platform.python_version(),
     )
+
+
+@cache
+def packages() -> tuple[str, ...]:
+    """All installed packages with their versions, which cannot change while they are in use."""
+    return tuple(sorted(f"{found.name} {found.version}" for found in distributions()))
 
 
 def inputs(study: Study, made_by: str) -> str:
