@@ -6,13 +6,14 @@ SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
+EXECUTOR ?=
 BENCH ?=
 STRESS_SECONDS ?= 900
 FAULTS ?=
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -23,6 +24,7 @@ EXTRAS := $(VENV)/.extras
 OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" -- $$EXPERIMENTS
 AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
 NO_MEMORY := $${OUT_OF_MEMORY:+--out-of-memory "$$OUT_OF_MEMORY"}
+WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
 
 .DEFAULT_GOAL := help
 .PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
@@ -38,6 +40,7 @@ help: ## show this help
 	@echo "  WORKERS        trainings at once; one per core where empty"
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
+	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
@@ -51,14 +54,14 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`
+extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`; Ray, for EXECUTOR=ray
 
 $(EXTRAS): $(READY) requirements-extras.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-extras.txt
 	@touch $@
 
 reproduce: setup ## train what is missing and make the report pages
-	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(NO_MEMORY) $(OPTIONS)
+	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(NO_MEMORY) $(WHERE) $(OPTIONS)
 
 report: setup ## make the report pages from the results at hand, without training
 	set -f; $(BIN)/refit report $(OPTIONS)

@@ -205,6 +205,7 @@ WRONG = {
     "runs_dir": (["a"], r"runs_dir: \['a'\] cannot be a folder"),
     "reports_dir": (1.5, "reports_dir: 1.5 cannot be a folder"),
     "out_of_memory": ("never", "out_of_memory is 'never'; known: fail"),
+    "executor": ("slurm", "executor is 'slurm'; known: local, ray"),
 }
 
 
@@ -214,11 +215,11 @@ def test_parameter_that_papermill_alone_lets_through_is_refused(parameter, make_
     value, said = WRONG[parameter]
     given = {
         "profile": "smoke", "seeds": 1, "data_dir": "", "runs_dir": "", "reports_dir": "",
-        "train": True, "workers": 1, "out_of_memory": "fail",
+        "train": True, "workers": 1, "out_of_memory": "fail", "executor": "local",
     } | {parameter: value}  # fmt: skip
-    workers, out_of_memory = given.pop("workers"), given.pop("out_of_memory")
+    workers, *others = (given.pop(name) for name in ("workers", "out_of_memory", "executor"))
     with pytest.raises(DeclarationError, match=said):
-        Study.open(NAME, **given).train(workers or None, out_of_memory)
+        Study.open(NAME, **given).train(workers or None, *others)
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "2", 10**9, [1], None])

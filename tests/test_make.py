@@ -23,6 +23,7 @@ VARIABLES = {
     "DATA_DIR": "--data-dir",
     "WORKERS": "--workers",
     "OUT_OF_MEMORY": "--out-of-memory",
+    "EXECUTOR": "--executor",
 }
 
 

@@ -13,7 +13,7 @@ import click
 from refit import experiment, failures, freshness, paths, runlog, runner, storage
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
-from refit.settings import FAIL, OUT_OF_MEMORY
+from refit.settings import EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY
 from refit.study import Study
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
@@ -57,7 +57,7 @@ _workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
-    help="trainings at once [default: one per core]",
+    help="trainings at once [default: one per core, or what a Ray cluster has room for]",
 )
 
 
@@ -77,6 +77,13 @@ def main() -> None:
     show_default=True,
     help="what to do where a batch does not fit: accumulate gradients of its parts, smaller ones",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    default=LOCAL,
+    show_default=True,
+    help="where trials are trained: on this machine, or on the nodes of a Ray cluster",
+)
 def reproduce(
     experiments: tuple[str, ...],
     profile: str,
@@ -84,11 +91,13 @@ def reproduce(
     data_dir: str,
     workers: int | None,
     out_of_memory: str,
+    executor: str,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
-    runner.check_workers(workers)
-    parameters = {"seeds": seeds, "workers": workers or 0, "out_of_memory": out_of_memory}
-    _make_pages(_open(experiments, profile, seeds, data_dir), parameters | {"train": True})
+    runner.check_workers(workers, executor)
+    parameters = {"seeds": seeds, "workers": workers or 0, "train": True}
+    parameters |= {"out_of_memory": out_of_memory, "executor": executor}
+    _make_pages(_open(experiments, profile, seeds, data_dir), parameters)
 
 
 @main.command()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pebble
 from pebble.pool.process import WORKERS_NAME
 
-from refit import paths
+from refit import failures, paths
 from refit.errors import TrialError
 
 # What the training processes print; useful when one of them dies.
@@ -27,12 +27,15 @@ MOST_BREAKS = 5
 # after this time without any the calls were lost with the process that had just taken them.
 LOST = 120.0
 
+# How a call has ended: kind, reason and traceback of its failure; empty strings where it is done.
+Outcome = tuple[str, str, str]
+
 
 class Call(NamedTuple):
     """What is to be called in a process of its own, and the key by which it is known."""
 
     key: Hashable
-    function: Callable[..., Any]
+    function: Callable[..., Outcome]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
@@ -44,6 +47,11 @@ class Processes:
     once. Where the pool breaks, because a process was killed between two calls or the server was,
     it is replaced, and what was running is called again. So a call must stand being repeated.
     """
+
+    # Started beyond the places, so that none of them waits for its next call.
+    spare = 1
+    # In seconds, until what a call wrote is seen here.
+    delay = 0.0
 
     def __init__(self, workers: int, time_limit: float) -> None:
         self._workers = workers
@@ -73,19 +81,29 @@ class Processes:
         return len(self._jobs)
 
     @property
+    def places(self) -> int:
+        """How many calls are at work at once."""
+        return self._workers
+
+    @property
     def running(self) -> list[Hashable]:
         """The keys of the calls that a process is at work on."""
         return [call.key for job, call in self._jobs.items() if job.running()]
 
-    def start(self, key: Hashable, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def start(
+        self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
+    ) -> None:
         """Call a function in the next process that is free. Raises TrialError where none lives."""
         self._schedule([Call(key, function, args, kwargs)])
 
-    def ended(self, seconds: float) -> list[tuple[Any, pebble.ProcessFuture]]:
-        """The calls that have ended since, by their keys; waits for one at most so many seconds."""
+    def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
+        """The calls that have ended since, by their keys; waits for one at most so many seconds.
+
+        An outcome is what the function returned, or the kind and reason of its process's own end.
+        """
         done = wait(self._jobs, timeout=seconds, return_when=FIRST_COMPLETED).done
         whole = [job for job in done if not isinstance(job.exception(), BrokenProcessPool)]
-        found = [(self._jobs.pop(job).key, job) for job in whole]
+        found = [(self._jobs.pop(job).key, self._outcome(job)) for job in whole]
         if found:
             self._breaks = 0
         if found or self.running:
@@ -93,6 +111,14 @@ class Processes:
         if len(whole) < len(done) or time.monotonic() - self._busy > LOST:
             self._schedule([])
         return found
+
+    def _outcome(self, job: pebble.ProcessFuture) -> Outcome:
+        try:
+            return job.result()
+        except TimeoutError:
+            return "timed out", f"ran longer than {self._time_limit:g} s", ""
+        except pebble.ProcessExpired as error:
+            return "killed", failures.death(error.exitcode), ""
 
     def _schedule(self, calls: list[Call]) -> None:
         """Hand calls to the pool; without any, hand those that it had to a new one."""

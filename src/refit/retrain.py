@@ -11,6 +11,7 @@ import pandas as pd
 
 from refit import runlog, runner
 from refit.declaration import Retrain
+from refit.settings import LOCAL
 from refit.trial import SEED_STEP, Trial
 
 # Beside a page: what this begins, the sweep's name ends.
@@ -28,6 +29,7 @@ def run(
     workers: int | None = None,
     data_dir: Path | None = None,
     train: bool = True,
+    executor: str = LOCAL,
 ) -> pd.DataFrame:
     """Retrain what is missing in `folder`, the experiment's runs; see `Study.retrain`.
 
@@ -50,9 +52,15 @@ def run(
         for number in range(1, spec.repetitions + 1)
     }
     if train:
-        runner.check(
-            runner.run(list(again.values()), folder, workers, data_dir=data_dir, describe=False)
+        summary = runner.run(
+            list(again.values()),
+            folder,
+            workers,
+            data_dir=data_dir,
+            describe=False,
+            executor=executor,
         )
+        runner.check(summary)
     everything = {(role, 0): trial for role, trial in roles.items()} | again
     rows = []
     for (role, number), trial in everything.items():

@@ -1,31 +1,33 @@
 """Run the trials that have no result yet: isolated, in parallel, and so that stopping is safe.
 
 Every trial gets a process of its own, forked from a server that has imported Keras once, so a crash
-or a full memory costs one trial and importing TensorFlow is paid once per run.
+or a full memory costs one trial and importing TensorFlow is paid once per run and machine.
 """
 
 import fcntl
 import importlib
 import importlib.util
+import multiprocessing
 import os
 import signal
 import subprocess
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pebble
 import psutil
 
 from refit import data, events, failures, paths, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
-from refit.processes import Processes
+from refit.processes import Outcome, Processes
 from refit.progress import Progress
+from refit.ray_pool import RayPool
 from refit.schedule import Schedule
-from refit.settings import AUTOKERAS, FAIL, OUT_OF_MEMORY
+from refit.settings import AUTOKERAS, EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY, RAY
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
@@ -95,11 +97,14 @@ def run(
     keep_checkpoints: bool = False,
     describe: bool = True,
     out_of_memory: str = FAIL,
+    executor: str = LOCAL,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
-    `workers` defaults to one per core; `time_limit` is in seconds per trial. A failed trial leaves
-    its kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
+    `workers` defaults to one per core; `time_limit` is in seconds per trial. With the `executor`
+    ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
+    are one and the same, and `workers` defaults to what has room there. A failed trial leaves its
+    kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
     finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
     settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
@@ -109,10 +114,9 @@ def run(
     be loaded its trials fail; raises DataError where none can, before anything is trained, and
     TrialError where the folder cannot be written.
     """
-    workers = check_workers(workers)
-    if out_of_memory not in OUT_OF_MEMORY:
-        known = ", ".join(OUT_OF_MEMORY)
-        raise DeclarationError(f"out_of_memory is {out_of_memory!r}; known: {known}")
+    _check_choice("executor", executor, EXECUTORS)
+    _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
+    workers = check_workers(workers, executor)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
@@ -126,28 +130,30 @@ def run(
         return Summary(len(trials), before, 0, failed)
     if describe:
         _describe_to_tensorboard(trials, folder)
-    facts = {"git_revision": _git_revision(), "workers": min(workers, len(missing))}
+    revision = _git_revision()
     expected = _expected(missing, sizes)
     schedule = Schedule(missing, expected)
-    common = folder, data_dir, paths.cache(), facts, os.getpid()
+    common = folder, data_dir, paths.cache()
     options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
     trained = 0
     with (
         Progress(len(trials), expected, folder) as progress,
-        Processes(workers, time_limit) as processes,
+        _pool(executor, folder, workers, time_limit) as pool,
     ):
         while True:
-            # One more than there are workers, so that none of them waits for its next trial.
-            while len(processes) <= workers and (found := schedule.start()):
+            places = pool.places
+            facts = {"git_revision": revision, "workers": min(places, len(missing))}
+            while len(pool) < places + pool.spare and (found := schedule.start()):
                 trial, parts = found
                 shorter = (earlier or {}).get(trial)
                 start = folder / shorter.directory if shorter else None
                 options |= {"earlier": start, "parts": parts}
-                processes.start(found, _train, trial.model_dump(mode="json"), *common, **options)
-            if not len(processes):
+                plain = trial.model_dump(mode="json")
+                pool.start(found, _train, plain, *common, facts, **options)
+            if not len(pool):
                 break
-            for (trial, parts), job in processes.ended(0.5):
-                kind, reason = _outcome(job, trial, folder, time_limit)
+            for (trial, parts), told in pool.ended(0.5):
+                kind, reason = _judged(told, trial, folder, pool.delay)
                 smaller = kind in failures.TOO_LARGE and out_of_memory != FAIL
                 if smaller and parts < trial.batch_size:
                     schedule.again(trial, 2 * parts)
@@ -160,7 +166,7 @@ def run(
                 trained += not kind
                 progress.finished(trial, kind)
                 schedule.ended(trial)
-            progress.show([trial for trial, _ in processes.running])
+            progress.show([trial for trial, _ in pool.running])
     return Summary(len(trials), before, trained, failed, notes)
 
 
@@ -206,8 +212,20 @@ def _obstacles(
     return failed
 
 
-def check_workers(workers: int | None) -> int:
-    """How many trainings run at once: as asked, or one per core. Raises DeclarationError."""
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
+
+
+def check_workers(workers: int | None, executor: str = LOCAL) -> int:
+    """How many trainings run at once: as asked, or one per core. Raises DeclarationError.
+
+    Where none are asked for on a Ray cluster, 0 stands for as many as it has room for.
+    """
+    if executor == RAY:
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise DeclarationError(f"workers is {workers!r}; give at least 1")
+        return workers or 0
     available = os.cpu_count() or 1
     if workers is None:
         return available
@@ -219,26 +237,32 @@ def check_workers(workers: int | None) -> int:
     return workers
 
 
+def _pool(executor: str, folder: Path, workers: int, time_limit: float) -> Processes | RayPool:
+    if executor == RAY:
+        return RayPool(folder, workers, time_limit)
+    return Processes(workers, time_limit)
+
+
 def _train(
     plain: dict[str, Any],
     folder: Path,
     data_dir: Path | None,
     cache: Path,
     facts: dict[str, Any],
-    driver: int,
     **options: Any,
-) -> tuple[str, str, str]:
+) -> Outcome:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
-    The fork server outlives a driver that was killed, so the child watches the driver itself. The
-    lock keeps a second training of the same trial waiting; when its turn comes the result is there.
+    The fork server outlives a driver that was killed, so the child watches the process that asked
+    for it, which is one of this machine. The lock keeps a second training of the same trial
+    waiting; when its turn comes the result is there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     training = importlib.import_module("refit.training")
     trial = Trial.model_validate(plain)
     run_dir = folder / trial.directory
     try:
-        wanted = psutil.Process(driver).is_running
+        wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
         storage.make_folder(run_dir)
         storage.make_way(run_dir / LOCK)
         with (run_dir / LOCK).open("w") as lock:
@@ -255,15 +279,15 @@ def _train(
     return "", "", ""
 
 
-def _outcome(job: Any, trial: Trial, folder: Path, time_limit: float) -> tuple[str, str]:
-    """The kind and reason of a failure, which is stored; two empty strings if it is done."""
-    trace = ""
-    try:
-        kind, reason, trace = job.result()
-    except TimeoutError:
-        kind, reason = "timed out", f"ran longer than {time_limit:g} s"
-    except pebble.ProcessExpired as error:
-        kind, reason = "killed", failures.death(error.exitcode)
+def _judged(told: Outcome, trial: Trial, folder: Path, delay: float) -> tuple[str, str]:
+    """The kind and reason of a failure, which is stored; two empty strings if it is done.
+
+    A result may take `delay` seconds to be seen here.
+    """
+    kind, reason, trace = told
+    latest = time.monotonic() + delay
+    while not kind and result_of(trial, folder) is None and time.monotonic() < latest:
+        time.sleep(1)
     if kind in failures.TOO_LARGE:
         reason += failures.ADVICE
     if not kind and result_of(trial, folder) is None:

@@ -11,6 +11,8 @@ from refit.vocabulary import Strict, filled
 AUTOKERAS = "autokeras"
 # What to do where a batch does not fit into memory.
 FAIL, ACCUMULATE, SMALLER = OUT_OF_MEMORY = ("fail", "accumulate", "smaller")
+# Where trials are trained: on this machine, or on the nodes of a Ray cluster.
+LOCAL, RAY = EXECUTORS = ("local", "ray")
 
 
 class Model(Strict):

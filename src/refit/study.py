@@ -26,7 +26,7 @@ from refit.declaration import Declaration, Profile, Retrain, Search
 from refit.errors import DeclarationError, TrialError
 from refit.runlog import RunLog
 from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
-from refit.settings import FAIL
+from refit.settings import FAIL, LOCAL
 from refit.storage import PREDICTIONS
 from refit.trial import SEED_STEP, Trial
 
@@ -89,14 +89,21 @@ class Study:
         """Trial names and their titles, in the order of the declaration."""
         return {trial.name: trial.title for trial in self.trials}
 
-    def train(self, workers: int | None = None, out_of_memory: str = FAIL) -> runner.Summary:
-        """Train what is missing; `out_of_memory` is as for `refit.runner.run`.
+    def train(
+        self, workers: int | None = None, out_of_memory: str = FAIL, executor: str = LOCAL
+    ) -> runner.Summary:
+        """Train what is missing; all three are as for `refit.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
         """
         summary = runner.run(
-            self.trials, self.runs, workers, data_dir=self.data_dir, out_of_memory=out_of_memory
+            self.trials,
+            self.runs,
+            workers,
+            data_dir=self.data_dir,
+            out_of_memory=out_of_memory,
+            executor=executor,
         )
         optional = {
             trial.directory.name
@@ -140,8 +147,9 @@ class Study:
     def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `refit.search.run` for the table, which is also stored beside the page. Raises
-        DeclarationError where the sweep declares no search.
+        See `refit.search.run` for the table, which is also stored beside the page. What is missing
+        is trained one after another, on this machine. Raises DeclarationError where the sweep
+        declares no search.
         """
         declared = self.declaration.sweeps[sweep].search
         if declared is None:
@@ -153,7 +161,13 @@ class Study:
         storage.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
         return trace
 
-    def retrain(self, sweep: str, workers: int | None = None, train: bool = True) -> pd.DataFrame:
+    def retrain(
+        self,
+        sweep: str,
+        workers: int | None = None,
+        train: bool = True,
+        executor: str = LOCAL,
+    ) -> pd.DataFrame:
         """Train the winner of a sweep and its default again with other seeds, as declared.
 
         One row per trial: role (`winner` or `default`), trial, repetition (0 for the one of the
@@ -166,7 +180,9 @@ class Study:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares nothing to retrain")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).retrain
         spec = Retrain.model_validate(declared.model_dump() | changes)
-        rows = retrain.run(self.trials, sweep, spec, self.runs, workers, self.data_dir, train=train)
+        rows = retrain.run(
+            self.trials, sweep, spec, self.runs, workers, self.data_dir, train, executor
+        )
         storage.write_bytes(
             self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
         )
