@@ -1,4 +1,4 @@
-"""What there is to know of the machine without importing TensorFlow."""
+"""What there is to know of the machine without importing Keras or what it computes on."""
 
 import platform
 import resource
