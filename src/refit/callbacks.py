@@ -165,7 +165,7 @@ class LastBatch(keras.metrics.Metric):
         self.value.assign(keras.ops.mean(self.measure(y_true, y_pred)))
 
     def result(self) -> Any:
-        return self.value
+        return keras.ops.convert_to_tensor(self.value)
 
 
 def batch_metrics() -> list[keras.metrics.Metric]:
