@@ -14,6 +14,7 @@ import jax
 import keras
 import numpy as np
 
+from refit import hardware
 from refit.data import Part
 
 Spans = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -35,8 +36,12 @@ def use_one_thread(workers: int) -> None:
 
 
 def keep_compiled(folder: Path) -> None:
-    """Keep what is compiled, for later processes: compiling takes longer than a small training."""
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    """Keep what is compiled, for later processes: compiling takes longer than a small training.
+
+    It is machine code, so that a folder which computers share has one inside for each kind of them.
+    """
+    own = folder / hardware.instructions()
+    jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
