@@ -8,9 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from refit import hardware
+from refit import backends, hardware
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.settings import StopAtTarget
@@ -156,21 +155,17 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware of this process."""
-    gpus = [
-        tf.config.experimental.get_device_details(device).get("device_name", device.name)
-        for device in tf.config.list_physical_devices("GPU")
-    ]
+    backend = backends.chosen()
     return {
         "python": sys.version.split()[0],
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
-        "tensorflow": tf.__version__,
+        **backend.versions(),
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": hardware.processor(),
         "cores": os.cpu_count(),
-        "gpus": gpus,
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        **backend.devices(),
     }
 
 

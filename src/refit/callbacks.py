@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from refit import storage
+from refit.backends import TENSORFLOW
 from refit.events import EventWriter, read_scalars
 from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
 from refit.storage import BATCHES, CHECKPOINT, PROGRESS
@@ -164,7 +165,7 @@ class LastBatch(keras.metrics.Metric):
         self.value.assign(keras.ops.mean(self.measure(y_true, y_pred)))
 
     def result(self) -> Any:
-        return self.value
+        return keras.ops.convert_to_tensor(self.value)
 
 
 def batch_metrics() -> list[keras.metrics.Metric]:
@@ -237,6 +238,8 @@ class Recorder(keras.callbacks.Callback):
         variables = self._variables()
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
             return 0
+        if state.get("backend", TENSORFLOW) != keras.backend.backend():
+            return 0  # half a curve of one backend and half of another would be neither's
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self.history = state["history"]
@@ -336,6 +339,7 @@ class Recorder(keras.callbacks.Callback):
             "batches": len(self.batch_losses),
             "untrained": self.untrained,
             "workers": self.workers,
+            "backend": keras.backend.backend(),
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}
                 for c in self.others

@@ -46,6 +46,7 @@ def kind_of(error: BaseException) -> str:
     name = type(error).__name__
     # The second is what TensorFlow's kernels for CPUs raise where they get none.
     starved = name == "ResourceExhaustedError" or (name == "AbortedError" and "/mkl/" in str(error))
+    starved |= name in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
     if starved or isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, DataError):

@@ -1,5 +1,7 @@
-"""What there is to know of the machine without importing TensorFlow."""
+"""What there is to know of the machine without importing Keras or what it computes on."""
 
+import contextlib
+import hashlib
 import platform
 import resource
 import sys
@@ -14,6 +16,16 @@ def processor() -> str:
         return platform.processor()
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor())
+
+
+def instructions() -> str:
+    """A short name for what machine code this processor understands; programs for one with the
+    same name run here."""
+    found = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(found.encode()).hexdigest()[:12]
 
 
 def peak_memory() -> float:

@@ -1,7 +1,7 @@
 """Run the trials that have no result yet: isolated, in parallel, and so that stopping is safe.
 
 Every trial gets a process of its own, forked from a server that has imported Keras once, so a crash
-or a full memory costs one trial and importing TensorFlow is paid once per run and machine.
+or a full memory costs one trial and importing TensorFlow or JAX is paid once per run and machine.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from refit import data, events, failures, paths, storage, weights
+from refit import backends, data, events, failures, paths, storage, weights
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.processes import Outcome, Processes
@@ -121,6 +121,7 @@ def run(
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
+    backends.check()
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
     notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
     sizes, unloaded = _sizes(missing, data_dir)
@@ -202,8 +203,8 @@ def _obstacles(
                 raise unloaded[trial.data]
             if trial.pretrained and trial.pretrained.weights:
                 weights.find(trial, data_dir)
-            if trial.model.name == AUTOKERAS and importlib.util.find_spec(AUTOKERAS) is None:
-                raise UnavailableError("autokeras is not installed; `make setup` installs it")
+            if trial.model.name == AUTOKERAS:
+                _check_autokeras()
         except (UnavailableError, DataError) as error:
             kind, reason = failures.kind_of(error), str(error)
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
@@ -215,6 +216,15 @@ def _obstacles(
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
+
+
+def _check_autokeras() -> None:
+    if backends.name() != backends.TENSORFLOW:
+        raise UnavailableError(
+            f"AutoKeras computes on TensorFlow only, and {backends.VARIABLE} is {backends.name()}"
+        )
+    if importlib.util.find_spec(AUTOKERAS) is None:
+        raise UnavailableError("autokeras is not installed; `make setup` installs it")
 
 
 def check_workers(workers: int | None, executor: str = LOCAL) -> int:

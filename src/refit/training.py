@@ -1,7 +1,7 @@
 """One training: data, model and callbacks in, a run directory out.
 
 This is the only place where a network is fitted. It runs in a process of its own (see
-`refit.runner`), so it may set TensorFlow's threads and need not clean up after itself.
+`refit.runner`), so it may set the backend's threads and need not clean up after itself.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from refit import (
     autokeras_search,
+    backends,
     callbacks,
     data,
     events,
@@ -32,7 +32,7 @@ from refit import (
 from refit.assessment import assess, batch_measures, environment
 from refit.data import Dataset, Part
 from refit.models import layers
-from refit.pipeline import batches
+from refit.pipeline import batches, new_order
 from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
 from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
@@ -51,16 +51,12 @@ LARGE_EVALUATION_BATCH = 32
 
 
 def use_one_thread(workers: int) -> None:
-    """Fix what would make curves depend on the machine: TensorFlow's threads per operation.
+    """Fix what would make curves depend on the machine: the threads that share an operation.
 
-    The order of summation changes with the number of intra-op threads, and with it the loss curve.
-    Inter-op threads do not matter to it: a lone training gets two, but beside others a second one
-    costs all of them a fifth of their speed. On a GPU, let several trainings share its memory.
+    The order of summation changes with their number, and with it the loss curve. On a GPU, let
+    several trainings share its memory.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
-    for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
+    backends.chosen().use_one_thread(workers)
 
 
 class Shuffling(keras.callbacks.Callback):
@@ -73,7 +69,7 @@ class Shuffling(keras.callbacks.Callback):
         super().__init__()
         self.images = images
         self.seed = seed
-        self.order = tf.Variable(tf.range(images, dtype=tf.int32), trainable=False)
+        self.order = new_order(images)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
@@ -104,7 +100,7 @@ def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer, parts: int 
         steps_per_execution=1
         if trial.record_batches
         else int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
-        jit_compile=False,
+        jit_compile=backends.chosen().COMPILES,
     )
     model.optimizer.build(model.trainable_variables)
 
@@ -140,7 +136,8 @@ def train(
             if (earlier / name).exists():
                 storage.write_bytes(run_dir / name, (earlier / name).read_bytes())
     dataset = data.load(trial.data, data_dir, cache_dir)
-    keras.utils.set_random_seed(trial.seed)
+    backends.chosen().keep_compiled(cache_dir / "compiled")
+    backends.chosen().set_seed(trial.seed)
     recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     with closing(events.EventWriter(run_dir)) as log, closing(recorder):
         log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
@@ -249,6 +246,7 @@ def _fit(
             epochs=last,
             initial_epoch=done,
             callbacks=[*shuffling, *others, *evaluation, recorder],
+            shuffle=False,  # the order is the batches' own
             verbose=0,
         )
         done = len(recorder.history)

@@ -83,7 +83,10 @@ def _build(
     inputs = outputs = keras.Input(input_shape, name="images")
     if augment:
         outputs = RandomFlip("horizontal", name="augment_flip")(outputs)
-        outputs = RandomRotation(0.2, name="augment_rotation")(outputs)
+        rotation = RandomRotation(0.2, name="augment_rotation")
+        # Keras says no for TensorFlow's sake, and on JAX would run all of the network uncompiled.
+        rotation.supports_jit = True
+        outputs = rotation(outputs)
     outputs = Rescaling(2.0, -1.0, name="normalize")(outputs)
     outputs = base(input_shape)(outputs)
     outputs = GlobalAveragePooling2D(name="pool")(outputs)
