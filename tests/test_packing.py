@@ -355,10 +355,11 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
         tiny(name="short", epochs=1),
         tiny(name="recorded", epochs=25, **RECORDED, **KEPT),
     ]
-    checkpoint = folder(tmp_path / "first") / trials[1].directory / CHECKPOINT
+    first = folder(tmp_path / "first")
+    done, begun = first / trials[0].directory / RESULT, first / trials[1].directory / CHECKPOINT
 
     def ring() -> None:
-        while storage.saved_epochs(checkpoint) < 2:
+        while not done.exists() or storage.saved_epochs(begun) < 2:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGALRM)
 
