@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from refit import backends
+from refit.backends import Spans
 from refit.data import Part
 
 # In bytes, of one part's images: every trial that runs at the same time holds its own.
@@ -41,7 +42,7 @@ def new_order(images: int) -> Any:
     return backends.chosen().new_order(images)
 
 
-def _spans(images: int, batch_size: int, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spans(images: int, batch_size: int, parts: int) -> Spans:
     """Where every part of every batch starts and stops, and the weight of an image in it.
 
     A last batch may have fewer images than parts: then one of them comes again, without weight.

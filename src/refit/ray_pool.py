@@ -16,10 +16,9 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from refit import failures, paths
+from refit import backends, failures, paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.processes import Outcome, Processes
 
@@ -61,13 +60,8 @@ class RayPool:
         self._task = _ray().remote(num_cpus=1, max_retries=RETRIES, **options)(_attempt)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cluster.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._cluster.__exit__(*error)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -175,6 +169,7 @@ def _connect() -> bool:
     if ray.is_initialized():
         return False
     variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
+    variables |= {backends.VARIABLE: backends.name()}  # a node may have another one of its own
     try:
         with warnings.catch_warnings():
             # Without a GPU of its own a trial sees none, which a later version would change.

@@ -296,12 +296,13 @@ def _judged(told: Outcome, trial: Trial, folder: Path, delay: float) -> tuple[st
     """
     kind, reason, trace = told
     latest = time.monotonic() + delay
-    while not kind and result_of(trial, folder) is None and time.monotonic() < latest:
-        time.sleep(1)
+    while not kind and result_of(trial, folder) is None:
+        if time.monotonic() >= latest:
+            kind, reason = "bug", "the training ended without a result"
+        else:
+            time.sleep(1)
     if kind in failures.TOO_LARGE:
         reason += failures.ADVICE
-    if not kind and result_of(trial, folder) is None:
-        kind, reason = "bug", "the training ended without a result"
     if kind:
         failures.store(folder / trial.directory, kind, reason, trace)
     return kind, reason

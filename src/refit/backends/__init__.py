@@ -9,6 +9,8 @@ import importlib.util
 import os
 from types import ModuleType
 
+import numpy as np
+
 from refit import storage
 from refit.data.folders import keras_home
 from refit.errors import DeclarationError, UnavailableError
@@ -16,6 +18,8 @@ from refit.errors import DeclarationError, UnavailableError
 TENSORFLOW, JAX = KNOWN = ("tensorflow", "jax")
 # Keras's own environment variable.
 VARIABLE = "KERAS_BACKEND"
+# Where every part of every batch starts and stops, and the weight of an image in it.
+Spans = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def name() -> str:

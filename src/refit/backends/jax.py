@@ -15,9 +15,8 @@ import keras
 import numpy as np
 
 from refit import hardware
+from refit.backends import Spans
 from refit.data import Part
-
-Spans = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 # Threads that read ahead where the images are on disk, and batches that may wait: Keras starts
 # threads only for two and more.

@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from refit.backends import Spans
 from refit.data import Part
 
-Spans = tuple[np.ndarray, np.ndarray, np.ndarray]
 Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-
 
 # XLA would cost seconds per trial on a CPU, and run slower there.
 COMPILES = False
