@@ -9,7 +9,6 @@ import json
 import math
 import re
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,6 @@ BEST_WEIGHTS = "best.weights.h5"
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
-# What reading a checkpoint that is missing, damaged or of another kind can raise. The last is what
-# zipfile says of a member that seems to be encrypted, or compressed in a way that it does not know.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 _BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 
@@ -206,11 +202,7 @@ class Recorder(keras.callbacks.Callback):
 
     def saved_epochs(self) -> int:
         """How many epochs the checkpoint holds, without loading it; 0 where there is none."""
-        try:
-            with np.load(self.run_dir / CHECKPOINT, allow_pickle=False) as file:
-                return len(json.loads(str(file["state"]))["history"])
-        except _UNREADABLE:
-            return 0
+        return storage.saved_epochs(self.run_dir / CHECKPOINT)
 
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
         """Record a training that was done elsewhere, a row per epoch as `history` has them."""
@@ -233,7 +225,7 @@ class Recorder(keras.callbacks.Callback):
             losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
             # Batches after the last whole epoch are trained, and recorded, once more.
             batch_losses = [losses[step] for step in range(state.get("batches", 0))]
-        except _UNREADABLE:
+        except storage.UNREADABLE:
             return 0
         variables = self._variables()
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:

@@ -185,6 +185,78 @@ def export_mlflow(
 
 
 @main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("experiments", nargs=-1)
+@click.option("--profile", default="smoke", show_default=True, help="smoke, small or full")
+@click.option("--weights", is_flag=True, help="also the weights that trials keep")
+@click.option("--unfinished", is_flag=True, help="also checkpoints, to go on with trials elsewhere")
+def pack(
+    file: Path, experiments: tuple[str, ...], profile: str, weights: bool, unfinished: bool
+) -> None:
+    """Write all finished trials of EXPERIMENTS into one FILE, for `refit import` elsewhere."""
+    from refit import packing
+
+    for line in packing.pack(file, experiments, profile, weights, unfinished):
+        click.echo(line)
+
+
+_pack_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=_pack_file)
+def import_(files: tuple[Path, ...]) -> None:
+    """Add the trials that were packed into FILES to the results here; keeps what is here."""
+    from refit import merging
+
+    for line in merging.merge(files):
+        click.echo(line)
+
+
+@main.command()
+@_shared_options
+@_workers_option
+@click.option("--minutes", type=float, default=9.0, show_default=True, help="end before that")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="for the pack"
+)
+@click.option("--from", "origins", multiple=True, type=_pack_file, help="a pack to go on from")
+@click.option("--weights", is_flag=True, help="also pack the weights that trials keep")
+def lease(
+    experiments: tuple[str, ...],
+    profile: str,
+    seeds: int,
+    data_dir: str,
+    workers: int | None,
+    minutes: float,
+    out: Path,
+    origins: tuple[Path, ...],
+    weights: bool,
+) -> None:
+    """Train what is missing of EXPERIMENTS for some minutes, then pack all there is.
+
+    Ends with 0 where everything is done, with 3 where work is left: the next call, with the pack
+    as --from, goes on from the last finished epochs. With 1 where trials failed.
+    """
+    from refit import lease as leases
+
+    runner.check_workers(workers)
+    sys.exit(
+        leases.run(
+            experiments,
+            profile,
+            lambda: _open(experiments, profile, seeds, data_dir),
+            minutes,
+            out,
+            workers,
+            origins,
+            weights,
+            click.echo,
+        )
+    )
+
+
+@main.command()
 def notebooks() -> None:
     """Run all notebooks on smoke data and keep the outputs that nbval compares."""
     from refit import report as pages

@@ -37,5 +37,9 @@ class ReportError(RefitError):
     """A notebook or a page could not be made."""
 
 
+class PackError(RefitError):
+    """A file of carried results is damaged, is none, or holds what refit does not write."""
+
+
 class UnavailableError(RefitError):
     """Something optional is missing or broken on this machine, so a part cannot be run here."""

@@ -43,18 +43,24 @@ class EventWriter:
         self._records = RecordWriter(self._file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin."""
+    def scalars(self, values: dict[str, float], step: int, wall_time: float | None = None) -> None:
+        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin.
+
+        `wall_time` is when they were measured, in seconds since 1970; by default now.
+        """
         summary = summary_pb2.Summary()
         for tag, value in values.items():
             metadata = scalar_metadata.create_summary_metadata(display_name="", description="")
             tensor = tensor_util.make_tensor_proto(float(value), dtype="float32")
             summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
-        self.summary(summary, step)
+        self.summary(summary, step, wall_time)
 
-    def summary(self, summary: summary_pb2.Summary, step: int = 0) -> None:
+    def summary(
+        self, summary: summary_pb2.Summary, step: int = 0, wall_time: float | None = None
+    ) -> None:
         """Write a finished summary, such as the hyper-parameters of a trial."""
-        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+        moment = time.time() if wall_time is None else wall_time
+        self._write(event_pb2.Event(wall_time=moment, step=step, summary=summary))
 
     def close(self) -> None:
         # On disk before a result says that the training is done.
@@ -88,13 +94,23 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     cannot be read is as good as missing.
     """
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for event, tag, value in _scalars(folder):
+        scalars[tag][event.step] = value
+    return dict(scalars)
+
+
+def read_timed(folder: Path) -> dict[tuple[str, int], tuple[float, float]]:
+    """As `read_scalars`, with times: (tag, step) -> (seconds since 1970, value)."""
+    return {(tag, event.step): (event.wall_time, value) for event, tag, value in _scalars(folder)}
+
+
+def _scalars(folder: Path) -> Iterator[tuple[event_pb2.Event, str, float]]:
     for path in event_files(folder):
         for record in records.read(path):
             event = event_pb2.Event.FromString(record)
             for value in event.summary.value:
                 if value.metadata.plugin_data.plugin_name in ("", scalar_metadata.PLUGIN_NAME):
-                    scalars[value.tag][event.step] = _number(value.tensor)
-    return dict(scalars)
+                    yield event, value.tag, _number(value.tensor)
 
 
 def _number(tensor: tensor_pb2.TensorProto) -> float:

@@ -131,7 +131,7 @@ def run(
         return Summary(len(trials), before, 0, failed)
     if describe:
         _describe_to_tensorboard(trials, folder)
-    revision = _git_revision()
+    revision = git_revision()
     expected = _expected(missing, sizes)
     schedule = Schedule(missing, expected)
     common = folder, data_dir, paths.cache()
@@ -334,7 +334,7 @@ def _describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:
         old.unlink(missing_ok=True)  # another run may have been faster
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
     """The commit of this checkout, marked where files differ from it; empty outside git."""
     command = ["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

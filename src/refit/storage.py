@@ -9,18 +9,26 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from refit.errors import TrialError
 
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
+# The settings of a trial, there from the beginning of its training.
+TRIAL = "trial.json"
 # How far a run or a training is, for whoever watches from another process.
 PROGRESS = "progress.json"
 # The state from which an interrupted training goes on.
 CHECKPOINT = "checkpoint.npz"
+# What reading a checkpoint that is missing, damaged or of another kind can raise. The last is what
+# zipfile says of a member that seems to be encrypted, or compressed in a way that it does not know.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 # The event folder of the curves of single batches.
 BATCHES = "batches"
 EVENT_FOLDERS = ("train", "validation", BATCHES)
@@ -120,6 +128,15 @@ def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
+
+
+def saved_epochs(checkpoint: Path | IO[bytes]) -> int:
+    """How many epochs a checkpoint holds, without loading it; 0 where there is none."""
+    try:
+        with np.load(checkpoint, allow_pickle=False) as file:
+            return len(json.loads(str(file["state"]))["history"])
+    except UNREADABLE:
+        return 0
 
 
 def identify(folder: Path, files: Iterable[Path]) -> dict[str, list[Any]]:

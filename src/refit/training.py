@@ -34,10 +34,8 @@ from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches, new_order
 from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
-from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT
+from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT, TRIAL
 from refit.trial import Trial
-
-TRIAL = "trial.json"
 
 # Steps between returns to Python: many for small networks, where the return costs as much as a
 # step, but never for more than about a second of work on a CPU core, so that progress is seen.

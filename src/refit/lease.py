@@ -1,0 +1,155 @@
+"""Training on a machine that is lent for minutes: stop in time, and take along all that was done.
+
+What is missing is trained by the usual runner; shortly before the end it is interrupted as Ctrl-C
+would, which keeps every finished epoch, and a pack is written from which the next call goes on.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from refit import merging, packing, runner
+from refit.errors import DeclarationError, PackError, TrialError
+from refit.study import Study
+
+# Exit codes of the command, beside 1 for failed trials and whatever else is wrong.
+ALL_DONE = 0
+WORK_LEFT = 3
+# In seconds: what is set aside for packing, at least and at most, as a share of the time. Where a
+# pack was imported, as long as that took is added, because the next one will be larger.
+LEAST_RESERVE = 5.0
+MOST_RESERVE = 60.0
+RESERVE = 0.1
+MOST_MINUTES = 7 * 24 * 60.0
+# In seconds, between attempts to interrupt a run that cannot be interrupted just now.
+AGAIN = 0.5
+
+
+class TimeUpError(KeyboardInterrupt):
+    """The time for training is over; whatever minds Ctrl-C minds this."""
+
+
+def run(
+    experiments: Sequence[str],
+    profile: str,
+    opened: Callable[[], Sequence[Study]],
+    minutes: float,
+    out: Path,
+    workers: int | None = None,
+    origins: Sequence[Path] = (),
+    weights: bool = False,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Train what is missing of some studies for some minutes, and pack what there is then.
+
+    `opened` opens the studies, which may take time too; `origins` are packs of earlier calls that
+    are imported first. The pack in the folder `out` holds all finished trials, and the unfinished
+    with their checkpoints. `say` is given sentences. Returns ALL_DONE, WORK_LEFT, or 1 where
+    trials failed. Raises DeclarationError for too few minutes, PackError for a damaged pack. Must
+    be called in the main thread.
+    """
+    began = time.monotonic()
+    limit = 60 * minutes
+    least = LEAST_RESERVE / 30
+    if not least <= minutes <= MOST_MINUTES:
+        raise DeclarationError(f"minutes is {minutes:g}; give {least:.2f} to {MOST_MINUTES:g}")
+    studies: Sequence[Study] = ()
+    failures: list[str] = []
+    in_time = False
+    with _watched(limit, say):
+        for line in merging.merge(origins):
+            say(line)
+        reserve = min(max(RESERVE * limit, LEAST_RESERVE), MOST_RESERVE)
+        left = limit - reserve - 2 * (time.monotonic() - began)
+        try:
+            with _alarm(left):
+                studies = opened()
+                for study in studies:
+                    failures += _train(study, workers, say)
+                in_time = True
+        except TimeUpError:
+            say("the time for training is over; finished epochs are kept")
+        for line in _packed(out / f"refit-{profile}.zip", experiments, profile, weights):
+            say(line)
+    missing = [trial for s in studies for trial in s.trials if not runner.result_of(trial, s.runs)]
+    total = sum(len(study.trials) for study in studies)
+    say(f"{total - len(missing)} of {total} trials are done")
+    if not in_time:
+        return WORK_LEFT
+    return 1 if failures else ALL_DONE
+
+
+def _train(study: Study, workers: int | None, say: Callable[[str], None]) -> list[str]:
+    """Train what is missing of a study, repetitions of winners included; returns what failed."""
+    say(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
+    try:
+        say(f"  {study.train(workers)}")
+        with tempfile.TemporaryDirectory() as pages:
+            for name, sweep in study.declaration.sweeps.items():
+                if sweep.retrain:
+                    # The table is made anew beside the page, when there is one.
+                    replace(study, pages=Path(pages)).retrain(name, workers)
+    except TrialError as error:
+        say(f"  {error}")
+        return [study.name]
+    return []
+
+
+def _packed(path: Path, experiments: Sequence[str], profile: str, weights: bool) -> list[str]:
+    try:
+        return packing.pack(path, experiments, profile, weights, unfinished=True)
+    except PackError as error:
+        return [str(error)]
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise TimeUpError in this thread after some seconds, unless the block has ended.
+
+    Where Ctrl-C is ignored, because processes are just being ended, it waits for the end of that.
+    """
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise TimeUpError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), AGAIN)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _watched(seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+    """End this process and all that it started after some seconds, unless the block has ended.
+
+    It is meant for what does not stop when asked; what was trained is then in the folder of runs.
+    """
+
+    def end() -> None:
+        say("the time is over and not everything has stopped; ended without a new pack")
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        os._exit(WORK_LEFT)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
