@@ -10,10 +10,11 @@ EXECUTOR ?=
 BENCH ?=
 STRESS_SECONDS ?= 900
 FAULTS ?=
+PACK ?= refit.zip
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR PACK
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -27,7 +28,7 @@ NO_MEMORY := $${OUT_OF_MEMORY:+--out-of-memory "$$OUT_OF_MEMORY"}
 WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status pack import test stress bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -41,6 +42,7 @@ help: ## show this help
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
 	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
+	@echo "  PACK           the file of make pack (default refit.zip), or the files of make import"
 	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
@@ -71,6 +73,12 @@ status: setup ## show what is done, failed and missing
 
 plan: setup ## show how much would be trained, and for how long
 	set -f; $(BIN)/refit plan $(AT_ONCE) $(OPTIONS)
+
+pack: setup ## write all finished trials of EXPERIMENTS and PROFILE into one file, PACK
+	set -f; $(BIN)/refit pack --profile "$$PROFILE" -- "$$PACK" $$EXPERIMENTS
+
+import: setup ## add the trials in the files PACK, from other machines, to the results here
+	set -f; $(BIN)/refit import -- $$PACK
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: extras ## run the tests and, with nbval, the notebooks

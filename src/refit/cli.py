@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,19 +242,9 @@ def lease(
     from refit import lease as leases
 
     runner.check_workers(workers)
-    sys.exit(
-        leases.run(
-            experiments,
-            profile,
-            lambda: _open(experiments, profile, seeds, data_dir),
-            minutes,
-            out,
-            workers,
-            origins,
-            weights,
-            click.echo,
-        )
-    )
+    opened = partial(_open, experiments, profile, seeds, data_dir)
+    how = (workers, origins, weights, click.echo)
+    sys.exit(leases.run(experiments, profile, opened, minutes, out, *how))
 
 
 @main.command()
