@@ -323,6 +323,14 @@ def test_changed_byte_is_found_or_harmless(trained, there, tmp_path):
     assert found > 100
 
 
+def test_weights_under_a_name_of_their_epoch_are_known():
+    file = "model-{epoch:05d}-{val_loss:.5f}.h5"
+    trial = tiny(callbacks=[{"name": "keep_best", "file": file}])
+    known = ("model-00003-0.12345.h5", "best.weights.h5", "base.weights.h5", "final.weights.h5")
+    assert all(packing.keeps(trial, name) for name in known)
+    assert not any(packing.keeps(trial, name) for name in ("model.h5", "other-1-2.h5"))
+
+
 def test_nothing_to_pack_and_unknown_names_get_a_sentence(tmp_path):
     for arguments, said in (
         ([], "nothing to pack: no trial of profile smoke is done"),
@@ -352,8 +360,8 @@ def lent(trials, minutes: float, out: Path, *origins: Path) -> tuple[int, str]:
 
 def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     trials = [
-        tiny(name="short", epochs=1),
-        tiny(name="recorded", epochs=25, **RECORDED, **KEPT),
+        tiny(name="short", sweep="lenet", epochs=1),
+        tiny(name="recorded", sweep="lenet", epochs=25, **RECORDED, **KEPT),
     ]
     first = folder(tmp_path / "first")
     done, begun = first / trials[0].directory / RESULT, first / trials[1].directory / CHECKPOINT
@@ -393,7 +401,7 @@ def _with_pickle(content: bytes) -> bytes:
 
 def test_lease_ends_in_time_where_a_training_does_not(tmp_path):
     began = time.monotonic()
-    code, said = lent([tiny(name="endless", epochs=100_000)], 0.2, tmp_path)
+    code, said = lent([tiny(name="endless", sweep="lenet", epochs=100_000)], 0.2, tmp_path)
     assert time.monotonic() - began < 12
     assert code == lease.WORK_LEFT
     assert "0 of 1 trials are done" in said

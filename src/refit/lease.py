@@ -7,6 +7,7 @@ would, which keeps every finished epoch, and a pack is written from which the ne
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ import psutil
 
 from refit import merging, packing, runner
 from refit.errors import DeclarationError, PackError, TrialError
+from refit.progress import follow
 from refit.study import Study
 
 # Exit codes of the command, beside 1 for failed trials and whatever else is wrong.
@@ -92,8 +94,10 @@ def _train(study: Study, workers: int | None, say: Callable[[str], None]) -> lis
     """Train what is missing of a study, repetitions of winners included; returns what failed."""
     say(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
     try:
-        say(f"  {study.train(workers)}")
-        with tempfile.TemporaryDirectory() as pages:
+        # Where no terminal shows a bar, the run's log tells how far it is.
+        shown = contextlib.nullcontext() if sys.stderr.isatty() else follow(study.runs)
+        with tempfile.TemporaryDirectory() as pages, shown:
+            say(f"  {study.train(workers)}")
             for name, sweep in study.declaration.sweeps.items():
                 if sweep.retrain:
                     # The table is made anew beside the page, when there is one.

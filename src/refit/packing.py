@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -127,7 +128,7 @@ def pack(
         manifest = _write(path, chosen, profile, weights, unfinished)
     size = path.stat().st_size / 1e6
     also = f" and {manifest.unfinished} unfinished" if manifest.unfinished else ""
-    return [*left_out, f"{path}: {manifest.finished} finished{also} trials, {size:.1f} MB"]
+    return [*left_out, f"{path}: {manifest.finished} finished{also} trials, {size:.2f} MB"]
 
 
 @contextlib.contextmanager
@@ -140,13 +141,9 @@ def held(run_dir: Path) -> Iterator[bool]:
 
 def keeps(trial: Trial, name: str) -> bool:
     """Whether a trial leaves weights in a file of that name."""
-    known = {BEST_WEIGHTS} | set(STARTING_WEIGHTS)
-    patterns = [spec.file for spec in trial.callbacks if isinstance(spec, KeepBest) and spec.file]
-    for pattern in patterns:
-        parts = re.split(r"\{[^}]*\}", pattern)
-        if re.fullmatch("[0-9.a-z+-]*".join(map(re.escape, parts)), name):
-            return True
-    return name in known
+    specs = [spec.file for spec in trial.callbacks if isinstance(spec, KeepBest) and spec.file]
+    patterns = [re.sub(r"\{[^}]*\}", "*", file) for file in specs]
+    return any(fnmatchcase(name, each) for each in (BEST_WEIGHTS, *STARTING_WEIGHTS, *patterns))
 
 
 def _locked(lock: IO[str], until: float) -> bool:

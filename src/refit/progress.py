@@ -142,9 +142,15 @@ class Progress:
 
 
 def terminal_bar(total: int, done: int) -> tqdm:
-    """A bar on standard error, with room for what is running."""
-    shape = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}"
-    return tqdm(total=total, initial=done, bar_format=shape, file=sys.stderr, dynamic_ncols=True)
+    """A bar on standard error, with room for what is running; not shown but in a terminal."""
+    return tqdm(
+        total=total,
+        initial=done,
+        bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        disable=None,
+    )
 
 
 @contextlib.contextmanager
