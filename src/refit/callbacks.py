@@ -262,11 +262,11 @@ class Recorder(keras.callbacks.Callback):
         self._writers = {
             group: EventWriter(self.run_dir / group) for group in ("train", "validation")
         }
-        for group, writer in self._writers.items():
-            logged = read_scalars(self.run_dir / group).get("epoch_loss", {})
-            for epoch, row in enumerate(self.history):
-                if epoch not in logged:
-                    writer.scalars(_tags(row, group), epoch)
+        self._logged = {
+            group: set(read_scalars(self.run_dir / group).get("epoch_loss", {}))
+            for group in self._writers
+        }
+        self._log()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started, self._worked = time.perf_counter(), time.process_time()
@@ -288,21 +288,20 @@ class Recorder(keras.callbacks.Callback):
         self._sign_of_life(None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        seconds = time.perf_counter() - self._started
+        times = self._times()
         row = {
             name: float(value)
             for name, value in (logs or {}).items()
             if name.removeprefix("val_") not in _BATCH_TAGS
         }
-        row |= {"learning_rate": self._rate, "seconds": seconds} | self._trained
+        row |= {"learning_rate": self._rate} | times
         self.history.append(row)
         if not math.isfinite(row["loss"]):
             # Weights that are not numbers never recover; the divergence itself is the result.
             self.model.stop_training = True
         if not self.model.stop_training:
             self._save()
-        for group in ("train", "validation"):
-            self._writers[group].scalars(_tags(row, group), epoch)
+        self._log()
         self._sign_of_life(row)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -314,6 +313,18 @@ class Recorder(keras.callbacks.Callback):
             writer.close()
         self._writers = {}
 
+    def _times(self) -> dict[str, float]:
+        """What an epoch that has just ended took, in seconds."""
+        return {"seconds": time.perf_counter() - self._started} | self._trained
+
+    def _log(self) -> None:
+        """Write the epochs that the events lack."""
+        for group, logged in self._logged.items():
+            for epoch, row in enumerate(self.history):
+                if epoch not in logged:
+                    self._writers[group].scalars(_tags(row, group), epoch)
+                    logged.add(epoch)
+
     def _record_batch(self, values: dict[str, float]) -> None:
         if BATCHES not in self._writers:
             self._writers[BATCHES] = EventWriter(self.run_dir / BATCHES)
@@ -323,10 +334,9 @@ class Recorder(keras.callbacks.Callback):
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _save(self) -> None:
-        variables = self._variables()
-        state = {
-            "arrays": len(variables),
+    def _state(self) -> dict[str, Any]:
+        """All that a training needs to go on but its variables, as plain data."""
+        return {
             "history": self.history,
             "batches": len(self.batch_losses),
             "untrained": self.untrained,
@@ -337,6 +347,10 @@ class Recorder(keras.callbacks.Callback):
                 for c in self.others
             ],
         }
+
+    def _save(self) -> None:
+        variables = self._variables()
+        state = self._state() | {"arrays": len(variables)}
         arrays = {f"v{number}": np.asarray(value) for number, value in enumerate(variables)}
         buffer = io.BytesIO()
         np.savez(buffer, state=np.array(json.dumps(state)), **arrays)

@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,15 +151,8 @@ def train(
             model, done = _fit(fitted, dataset, recorder, data_dir, accumulated)
             found = _told(trial, parts, out_of_memory)
         wall_seconds = time.perf_counter() - fit_started
-        test = batches(_labelled(dataset.test), evaluation_batch(trial, parts))
-        probabilities = model.predict(test, verbose=0).astype(np.float64)
-        kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
-        predicted = io.BytesIO()
-        np.save(predicted, probabilities.argmax(axis=1).astype(kind))
-        storage.write_bytes(run_dir / PREDICTIONS, predicted.getbuffer())
-        result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
-        result |= assess(model, dataset, trial, recorder.history, probabilities) | found
-        result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
+        result = told_of(model, trial, dataset, recorder, log, evaluation_batch(trial, parts))
+        result |= found
         if "candidates" in found:
             result["metrics"]["total_seconds"] = sum(row["seconds"] for row in found["candidates"])
         result |= {
@@ -169,18 +162,45 @@ def train(
             "resumed_at_epoch": done,
             "peak_memory_mb": hardware.peak_memory(),
         }
-        transfer.keep(model, trial, run_dir)
-        if "test_accuracy" in result["metrics"]:
-            log.scalars(
-                {"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history)
-            )
-        log.summary(events.hparams_session_end(success=True))
+    store_result(result, run_dir, [checkpoint] * (not keep_checkpoint))
+    return result
+
+
+def told_of(
+    model: keras.Model,
+    trial: Trial,
+    dataset: Dataset,
+    recorder: callbacks.Recorder,
+    log: events.EventWriter,
+    evaluated: int,
+) -> dict[str, Any]:
+    """Test a trained network, so many `evaluated` images at once: what its result says of it.
+
+    Predictions, kept weights and the end of the event file `log` are written on the way.
+    """
+    test = batches(_labelled(dataset.test), evaluated)
+    probabilities = model.predict(test, verbose=0).astype(np.float64)
+    kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
+    predicted = io.BytesIO()
+    np.save(predicted, probabilities.argmax(axis=1).astype(kind))
+    storage.write_bytes(recorder.run_dir / PREDICTIONS, predicted.getbuffer())
+    result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
+    result |= assess(model, dataset, trial, recorder.history, probabilities)
+    result["metrics"] |= recorder.untrained | batch_measures(np.array(recorder.batch_losses))
+    transfer.keep(model, trial, recorder.run_dir)
+    if "test_accuracy" in result["metrics"]:
+        log.scalars({"test_accuracy": result["metrics"]["test_accuracy"]}, len(recorder.history))
+    log.summary(events.hparams_session_end(success=True))
+    return result
+
+
+def store_result(result: dict[str, Any], run_dir: Path, passing: Sequence[Path] = ()) -> None:
+    """Write a result file, once all that it names is closed; then remove what is in `passing`."""
     result["files"] = storage.identify(run_dir, _lasting(run_dir))
     storage.write_json(run_dir / RESULT, result)
-    for passing in [run_dir / PROGRESS] + [checkpoint] * (not keep_checkpoint):
+    for path in [run_dir / PROGRESS, *passing]:
         with contextlib.suppress(OSError):  # the trial is done, whatever becomes of these
-            passing.unlink()
-    return result
+            path.unlink()
 
 
 def _lasting(run_dir: Path) -> list[Path]:

@@ -1,0 +1,155 @@
+"""Which trials are trained together, in one program on JAX, and how a process trains a group.
+
+A small network leaves most of a GPU idle. Trials that differ only in numbers, such as the seed or
+the learning rate, are the same program on other numbers, and run as one. This module imports
+neither Keras nor JAX: a command asks it before it starts anything.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from refit import backends, failures, runner, storage
+from refit.errors import DeclarationError
+from refit.processes import Outcome
+from refit.settings import AUTOKERAS
+from refit.storage import CHECKPOINT
+from refit.trial import Trial
+
+AUTO, ALWAYS, NEVER = MODES = ("auto", "always", "never")
+# In what members of a group may differ; what a trial is called is no setting at all.
+_LABELS = {"sweep", "name", "title", "published_epochs", "altered"}
+_OWN = {"seed": True, "optimizer": {"learning_rate", "momentum", "weight_decay", "decay"}}
+_OWN_OPTIONS = ("dropout", "last_dropout")
+# Networks whose trials go one by one, and why.
+_ALONE = {
+    AUTOKERAS: "a search trains many networks",
+    "conv3d": "clips are read from disk",
+    "conv2d_rnn": "clips are read from disk",
+    "mobilenet_v2": "its images may be changed at random",
+    "inception_v3": "its images may be changed at random",
+}
+
+
+def used(mode: str) -> bool:
+    """Whether trials are trained together: on JAX only, and without being asked on a GPU only.
+
+    Raises DeclarationError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise DeclarationError(f"fused is {mode!r}; known: {', '.join(MODES)}")
+    if mode == NEVER or backends.name() != backends.JAX:
+        return False
+    return mode == ALWAYS or _has_gpu()
+
+
+def _has_gpu() -> bool:
+    """Whether JAX would find a GPU; asking JAX itself would take hold of its memory."""
+    found = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    return found and importlib.util.find_spec("jax_plugins") is not None
+
+
+def why_alone(trial: Trial, folder: Path | None = None) -> str:
+    """Why a trial cannot be trained together with others; empty where it can.
+
+    One that was begun alone, as its checkpoint in the runs' `folder` tells, goes on alone.
+    """
+    reasons = {
+        _ALONE.get(trial.model.name, ""): trial.model.name in _ALONE,
+        "clips are read from disk": bool(trial.data.frames),
+        "it starts from weights that others left": bool(trial.pretrained or trial.carried_over),
+        "it keeps the weights of a base": trial.keep_base,
+        "it records every batch": trial.record_batches,
+        "it was begun alone": bool(folder) and (folder / trial.directory / CHECKPOINT).exists(),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def groups(
+    trials: Sequence[Trial], folder: Path | None = None, alone: Collection[Trial] = ()
+) -> list[list[Trial]]:
+    """The trials in lists of those that can be trained together, in the order of their first.
+
+    Those for which `why_alone` has a reason, and those in `alone`, are in lists of their own.
+    """
+    found: dict[str, list[Trial]] = {}
+    for trial in trials:
+        single = trial in alone or why_alone(trial, folder)
+        key = trial.digest if single else kind(trial)
+        found.setdefault(key, []).append(trial)
+    return list(found.values())
+
+
+def kind(trial: Trial) -> str:
+    """What all members of a group have in common, as a text.
+
+    Whether a number that may differ is zero belongs to it: Keras then has fewer variables.
+    """
+    common = trial.model_dump(mode="json", exclude=_LABELS | {"test_batch_size", "keep_weights"})
+    del common["seed"]
+    for name in _OWN["optimizer"] - {"learning_rate"}:
+        common["optimizer"][name] = bool(common["optimizer"][name])
+    del common["optimizer"]["learning_rate"]
+    options = common["model"]["options"]
+    for name in set(_OWN_OPTIONS) & options.keys():
+        options[name] = options[name] if options[name] is None else bool(options[name])
+    return json.dumps(common, sort_keys=True)
+
+
+def train_together(
+    plain: Sequence[dict[str, Any]],
+    folder: Path,
+    data_dir: Path | None,
+    cache: Path,
+    facts: dict[str, Any],
+    **options: Any,
+) -> list[Outcome]:
+    """In the child: train a group, and return how each of its trials ended, as `runner._train`
+    does for one.
+
+    The trials come as plain data; `options` are those of `refit.fused_group.Options`. Trials that
+    have a result are left as they are; the locks keep a second training of any of them waiting.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trials = [Trial.model_validate(one) for one in plain]
+    try:
+        with contextlib.ExitStack() as held:
+            # In one order everywhere, so that no two groups wait for each other.
+            for trial in sorted(trials, key=lambda trial: str(trial.directory)):
+                _lock(folder / trial.directory, held)
+            missing = [trial for trial in trials if runner.result_of(trial, folder) is None]
+            pieces = importlib.import_module("refit.fused_pieces")
+            places = pieces.Places(folder, data_dir, cache)
+            found = pieces.train(missing, places, facts, _wanted(), pieces.Options(**options))
+    except BaseException as error:
+        failed = failures.kind_of(error), failures.describe(error), traceback.format_exc()
+        found = dict.fromkeys(trials, failed)
+    return [found.get(trial, ("", "", "")) for trial in trials]
+
+
+def outcomes(told: Outcome | list[Outcome], members: int) -> list[Outcome]:
+    """How the members of a group ended; where its process died, all in the same way."""
+    return told if isinstance(told, list) else [told] * members
+
+
+def _lock(run_dir: Path, held: contextlib.ExitStack) -> None:
+    storage.make_folder(run_dir)
+    storage.make_way(run_dir / runner.LOCK)
+    lock = held.enter_context((run_dir / runner.LOCK).open("w"))
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _wanted() -> Callable[[], bool]:
+    """Whether the process that started this one still runs; nobody did where there is none."""
+    parent = multiprocessing.parent_process()
+    return psutil.Process(parent.pid).is_running if parent else lambda: True

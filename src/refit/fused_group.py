@@ -1,0 +1,329 @@
+"""A group of trials that are trained together: its epochs, its memory, its results.
+
+A member that stops early leaves its result at once; where no more than half are left, the group
+becomes smaller.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+import psutil
+
+from refit import backends, callbacks, fused_state, hardware, training
+from refit.assessment import environment
+from refit.data import Dataset
+from refit.errors import DeclarationError
+from refit.fused_member import Member, StandIn, clean
+from refit.fused_program import (
+    CONVOLUTIONS,
+    NATIVE,
+    Images,
+    Program,
+    bytes_of,
+    differing,
+    load,
+    numbers,
+    stack,
+    state_of,
+    use_convolution,
+)
+from refit.fused_state import Saved
+from refit.trial import Trial
+
+FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")
+# Shares of the memory that a group may fill: of a GPU's, and of what a computer has free.
+GPU_SHARE, HOST_SHARE = 0.9, 0.5
+# In seconds: how often members tell how far they are, and how much longer than saving takes the
+# training goes on before the next time.
+SIGN, SAVING = 5.0, 10
+NOTE = (
+    "trained together with others: its times are the group's, divided by its members, and are no "
+    "measure of this training"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How groups are trained: at most so many `members` at once (as many as fit where None), in
+    which `precision` and with which `convolution`; the state is saved every `save_seconds`,
+    or after every epoch where that is 0."""
+
+    members: int | None = None
+    precision: str = FLOAT32
+    convolution: str = NATIVE
+    save_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for value, known in ((self.precision, PRECISIONS), (self.convolution, CONVOLUTIONS)):
+            if value not in known:
+                raise DeclarationError(f"{value!r} is unknown; known: {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folder of the runs, that of the data, and the cache."""
+
+    folder: Path
+    data_dir: Path | None
+    cache: Path
+
+
+class TooLargeError(Exception):
+    """So many members do not fit into memory, but `fitting` may."""
+
+    def __init__(self, fitting: int) -> None:
+        super().__init__(f"{fitting} members may fit into memory")
+        self.fitting = fitting
+
+
+def circumstances(options: Options) -> str:
+    """What must be the same where a group goes on; half a curve each would be neither's."""
+    return f"{keras.backend.backend()} {options.precision} {options.convolution}"
+
+
+class Device:
+    """A data set in the memory of the device, and how much memory there is."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.train = Images(dataset.train)
+        self.validation = Images(dataset.validation)
+        stats = jax.devices()[0].memory_stats() or {}
+        free = HOST_SHARE * psutil.virtual_memory().available
+        self.memory = GPU_SHARE * stats["bytes_limit"] if "bytes_limit" in stats else free
+
+
+class Group:
+    """Members that are trained at once, from their beginning or from what was saved."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        saved: Saved | None,
+        device: Device,
+        places: Places,
+        facts: dict[str, Any],
+        options: Options,
+    ) -> None:
+        self.trials = list(trials)
+        self.device, self.places, self.facts, self.options = device, places, facts, options
+        self.started = datetime.now(UTC)
+        self.first = trials[0]
+        self.evaluated = training.evaluation_batch(self.first)
+        models = map(self._new_model, trials)
+        self.template = next(models)
+        if (most := int(device.memory // bytes_of(self.template))) < len(trials) > 1:
+            raise TooLargeError(most)
+        if saved:
+            saved = saved.of(trials)
+            self.own = saved.own
+            self.state = jax.tree.unflatten(
+                jax.tree.structure(state_of(self.template)), map(jax.device_put, saved.leaves)
+            )
+        else:
+            begun = [(state_of(model), numbers(model)) for model in (self.template, *models)]
+            self.state = stack([state for state, _ in begun])
+            self.own = differing([found for _, found in begun])
+        use_convolution(self.template, options.convolution)
+        self.program = Program(self.template, self.first.batch_size, self.evaluated, device.train)
+        self.epoch = self.begun_at = saved.epoch if saved else 0
+        self.members: list[Member | None] = [None] * len(trials)
+        self._states = saved.members if saved else {}
+        self._saved_at = self._told_at = time.monotonic()
+        self._saving = 0.0
+
+    def _new_model(self, trial: Trial) -> keras.Model:
+        backends.chosen().set_seed(trial.seed)
+        dataset = self.device.dataset
+        shape = dataset.train.images.shape[1:]
+        return training.build_model(trial, shape, len(dataset.class_names))
+
+    @property
+    def alive(self) -> dict[int, Member]:
+        """The members that are still trained, by their places."""
+        return {place: member for place, member in enumerate(self.members) if member}
+
+    def train(self, wanted: Callable[[], bool]) -> None:
+        """Train to the end. Every member's result is written when its training ends."""
+        self._check_memory()
+        with ExitStack() as opened:
+            self._begin(opened)
+            while self.alive:
+                self._shrink()
+                ended = self._train_epoch()
+                for place in ended:
+                    self._finish(place)
+                if self.alive:
+                    self._save_now_and_then()
+                    self._tell(wanted)
+        self._forget()
+
+    def _check_memory(self) -> None:
+        """Raise TooLargeError where the compiled programs would take more than there is."""
+        parts = [self.device.validation]
+        if self.first.evaluate_train or self.first.evaluate_untrained:
+            parts.append(self.device.train)
+        parts.insert(0, self.device.train)
+        needed = self.program.bytes_needed(self.state, self.own, self._order(), parts)
+        if needed > self.device.memory and len(self.trials) > 1:
+            common = self.device.train.nbytes + self.device.validation.nbytes
+            each = max((needed - common) / len(self.trials), 1)
+            raise TooLargeError(int((self.device.memory - common) / each))
+
+    def _begin(self, opened: ExitStack) -> None:
+        untrained: list[dict[str, np.ndarray]] = []
+        if self.first.evaluate_untrained and not self.epoch:
+            parts = self.device.train, self.device.validation
+            untrained = [self.program.evaluate(self.state, part) for part in parts]
+        for place, trial in enumerate(self.trials):
+            run_dir = self.places.folder / trial.directory
+            clean(run_dir, trial)
+            rate = float(self._rates()[place])
+            model = StandIn(rate, self.template.metrics, partial(self._loaded, trial))
+            member = self.members[place] = Member(trial, run_dir, self.facts["workers"], model)
+            opened.callback(member.close)
+            state = self._states.get(str(trial.directory), {})
+            member.begin(state, tuple(_at(found, place) for found in untrained))
+
+    def _order(self) -> np.ndarray:
+        """The order of the images in this epoch, for each member, or for all."""
+        images = len(self.device.train)
+        if not self.first.shuffle:
+            return np.arange(images, dtype=np.int32)
+        orders = [
+            np.random.default_rng([trial.seed, self.epoch]).permutation(images)
+            for trial in self.trials
+        ]
+        return np.array(orders, np.int32)
+
+    def _train_epoch(self) -> list[int]:
+        """Train and evaluate all members; returns the places of those for which it was the last."""
+        started = time.perf_counter()
+        for member in self.alive.values():
+            member.begin_epoch()
+        train, validation = self.device.train, self.device.validation
+        self.state, logs = self.program.epoch(self.state, self.own, self._order(), train)
+        measured = self.program.evaluate(self.state, validation)
+        logs |= {f"val_{name}": values for name, values in measured.items()}
+        if self.first.evaluate_train:
+            again = self.program.evaluate(self.state, train)
+            logs |= {f"evaluated_{name}": again[name] for name in ("accuracy", "loss")}
+        share = (time.perf_counter() - started) / len(self.alive)
+        self.epoch += 1
+        alive = self.alive.items()
+        ended = [place for place, member in alive if member.end_epoch(_at(logs, place), share)]
+        self._set_rates()
+        return ended
+
+    def _finish(self, place: int) -> None:
+        """Write the result of a member, which then is no longer one."""
+        member = self.members[place]
+        assert member is not None
+        member.recorder.write()
+        result = training.told_of(
+            self._loaded(member.trial),
+            member.trial,
+            self.device.dataset,
+            member.recorder,
+            member.log,
+            self.evaluated,
+        )
+        member.close()
+        self.members[place] = None
+        workers = {"workers": member.recorder.workers}
+        result |= {
+            "fused": {
+                "members": len(self.trials),
+                "seconds_per_epoch": member.seconds_per_epoch,
+                "precision": self.options.precision,
+                "convolution": self.options.convolution,
+                "note": NOTE,
+            },
+            "environment": environment() | self.facts | workers,
+            "started": self.started.isoformat(timespec="seconds"),
+            "wall_seconds": math.nan,
+            "resumed_at_epoch": self.begun_at,
+            "peak_memory_mb": hardware.peak_memory(),
+        }
+        training.store_result(result, member.run_dir)
+
+    def _shrink(self) -> None:
+        """Where at most half of the places have a member left, keep a power of two of them."""
+        alive = list(self.alive)
+        size = 1 << (len(alive) - 1).bit_length()
+        if size > len(self.members) // 2:
+            return
+        gone = [place for place in range(len(self.members)) if place not in self.alive]
+        kept = sorted(alive + gone[: size - len(alive)])
+        self._forget()
+        self.trials = [self.trials[place] for place in kept]
+        self.members = [self.members[place] for place in kept]
+        places = np.array(kept)
+        self.state = jax.tree.map(lambda leaf: leaf[places], self.state)
+        self.own = {name: values[places] for name, values in self.own.items()}
+
+    def _loaded(self, trial: Trial) -> keras.Model:
+        """The network, with the weights of a member."""
+        load(self.template, self.state, self.trials.index(trial))
+        return self.template
+
+    def _rate_leaf(self) -> int:
+        names = [variable.name for variable in self.template.optimizer.variables]
+        return names.index("learning_rate")
+
+    def _rates(self) -> np.ndarray:
+        return np.asarray(self.state[2][self._rate_leaf()])
+
+    def _set_rates(self) -> None:
+        """Let the optimizers have the rates that the callbacks have set."""
+        rates = self._rates().copy()
+        for place, member in self.alive.items():
+            rates[place] = member.model.optimizer.learning_rate
+        self.state[2][self._rate_leaf()] = jax.device_put(rates)
+
+    def _save_now_and_then(self) -> None:
+        due = self.options.save_seconds and max(self.options.save_seconds, SAVING * self._saving)
+        if time.monotonic() - self._saved_at < due:
+            return
+        started = time.monotonic()
+        members = {
+            str(trial.directory): member.recorder.state() if member else {}
+            for trial, member in zip(self.trials, self.members, strict=True)
+        }
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
+        saved = Saved(self.epoch, circumstances(self.options), members, leaves, self.own)
+        fused_state.write(self.places.folder, saved)
+        for member in self.alive.values():
+            member.recorder.write()
+        self._saved_at = time.monotonic()
+        self._saving = self._saved_at - started
+
+    def _forget(self) -> None:
+        """Remove the saved state of the members as they are now."""
+        names = [str(trial.directory) for trial in self.trials]
+        fused_state.path_of(self.places.folder, names).unlink(missing_ok=True)
+
+    def _tell(self, wanted: Callable[[], bool]) -> None:
+        """Now and then: tell how far the members are, and check that somebody still wants them."""
+        if time.monotonic() - self._told_at < SIGN:
+            return
+        self._told_at = time.monotonic()
+        if not wanted():
+            raise callbacks.OrphanedError("the process that started this training has ended")
+        for member in self.alive.values():
+            member.recorder.tell()
+
+
+def _at(values: Mapping[str, np.ndarray], place: int) -> dict[str, float]:
+    """The numbers of the member at a place."""
+    return {name: float(column[place]) for name, column in values.items()}

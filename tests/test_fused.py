@@ -1,0 +1,357 @@
+"""Trials trained together on JAX: each member has the curve that it has alone."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refit import fused, records, runner, storage
+from refit.errors import DeclarationError
+from refit.events import event_files, read_scalars
+from refit.storage import PREDICTIONS, RESULT
+from refit.trial import Trial
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
+
+SGD = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9}
+MLP = {"name": "mlp", "options": {"width": 24, "hidden_layers": 2}}
+CNN = {"convolutions": 2, "filters": 6, "kernel_size": 3, "hidden": [16]}
+
+TOGETHER = """
+import json, sys
+from pathlib import Path
+from refit import fused, paths
+def train(plain, folder, **options):
+    facts = {"workers": 1, "git_revision": "none"}
+    return fused.train_together(plain, Path(folder), None, paths.cache(), facts, **options)
+def main():
+    groups, folder, options = map(json.loads, sys.argv[1:])
+    print(json.dumps([train(group, folder, **options) for group in groups]))
+"""
+MAIN = "if __name__ == '__main__':\n    main()\n"
+# The second time that the state is saved, the process dies.
+KILLED = """
+import os, signal
+from refit import fused_state
+write, count = fused_state.write, []
+def dying(*arguments):
+    found = write(*arguments)
+    count.append(found)
+    if len(count) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+fused_state.write = dying
+"""
+# More than two members get no memory, in their second epoch.
+STARVED = """
+from refit import fused_program
+epoch, tried = fused_program.Program.epoch, []
+class XlaRuntimeError(RuntimeError):
+    pass
+def starving(self, state, own, order, images):
+    tried.append(len(order))
+    if len(order) > 2 and tried.count(len(order)) == 2:
+        raise XlaRuntimeError("RESOURCE_EXHAUSTED: no memory")
+    return epoch(self, state, own, order, images)
+fused_program.Program.epoch = starving
+"""
+# Keras's own `fit`, and nothing of what trains a group.
+ALONE = """
+import json, math, random, sys
+import keras
+import numpy as np
+from refit import data, models, optimizers, paths
+from refit.callbacks import build
+from refit.trial import Trial
+
+class Ordered(keras.utils.PyDataset):
+    def __init__(self, part, trial):
+        super().__init__()
+        self.images = np.asarray(part.images).astype(np.float32) / np.float32(255)
+        self.labels, self.trial, self.epoch = part.labels, trial, 0
+        self.draw()
+    def draw(self):
+        self.order = np.arange(len(self.labels))
+        if self.trial.shuffle:
+            generator = np.random.default_rng([self.trial.seed, self.epoch])
+            self.order = generator.permutation(len(self.labels))
+    def __len__(self):
+        return math.ceil(len(self.labels) / self.trial.batch_size)
+    def __getitem__(self, number):
+        size = self.trial.batch_size
+        chosen = self.order[number * size : (number + 1) * size]
+        return self.images[chosen], self.labels[chosen]
+
+class Epochs(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.images.epoch = epoch + 1
+        self.model.images.draw()
+
+def fit(trial):
+    dataset = data.load(trial.data, None, paths.cache())
+    random.seed(trial.seed)
+    np.random.seed(trial.seed)
+    shape = dataset.train.images.shape[1:]
+    model = models.build(
+        trial.model.name, shape, len(dataset.class_names), **trial.model.options
+    )
+    model.compile(
+        optimizers.build(trial.optimizer), loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.images = Ordered(dataset.train, trial)
+    validation = np.asarray(dataset.validation.images).astype(np.float32) / np.float32(255)
+    found = model.fit(
+        model.images, validation_data=(validation, dataset.validation.labels), verbose=0,
+        epochs=trial.epochs, shuffle=False, callbacks=[*build(trial.callbacks, None), Epochs()],
+    )
+    return found.history
+if __name__ == "__main__":
+    print(json.dumps([fit(Trial.model_validate(plain)) for plain in json.loads(sys.argv[1])]))
+"""
+
+
+def on_jax(script: str, *arguments: object, fails: bool = False) -> list:
+    """What a script prints that runs on JAX, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(json.dumps, arguments)],
+        env=os.environ | {"KERAS_BACKEND": "jax", "PJRT_NPROC": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout else []
+
+
+def together(groups: list[list[Trial]], folder: Path, patch: str = "", **options) -> list:
+    """Train groups in one process; returns how each of their members ended."""
+    fails = options.pop("fails", False)
+    plain = [[trial.model_dump(mode="json") for trial in group] for group in groups]
+    return on_jax(TOGETHER + patch + MAIN, plain, str(folder), options, fails=fails)
+
+
+def curves(trial: Trial, folder: Path) -> dict[str, list[float]]:
+    """The curves in the event files, by the names that Keras gives them."""
+    run_dir, found = folder / trial.directory, {}
+    for group, prefix in (("train", ""), ("validation", "val_")):
+        for tag, steps in read_scalars(run_dir / group).items():
+            assert list(steps) == list(range(len(steps)))
+            found[prefix + tag.removeprefix("epoch_")] = list(steps.values())
+    return found
+
+
+def without_times(trial: Trial, folder: Path) -> dict[str, list[float]]:
+    return {name: v for name, v in curves(trial, folder).items() if "seconds" not in name}
+
+
+@pytest.fixture(scope="module")
+def groups(make_tiny) -> dict[str, list[Trial]]:
+    """Groups of all kinds, by their names."""
+
+    def members(name: str, changes: list[dict], **common) -> list[Trial]:
+        return [
+            make_tiny(**{"name": f"{name}{n}", "seed": n, "shuffle": True} | common | change)
+            for n, change in enumerate(changes)
+        ]
+
+    def cnn(**options) -> dict:
+        return {"model": {"name": "cifar_cnn", "options": CNN | options}}
+
+    def mlp(dropout: float, **optimizer) -> dict:
+        model = {"name": "mlp", "options": MLP["options"] | {"dropout": dropout}}
+        return {"model": model, "optimizer": SGD | optimizer}
+
+    plateau = {"name": "reduce_lr_on_plateau", "monitor": "loss", "factor": 0.5, "patience": 1}
+    target = {"name": "stop_at_target", "target": 0.5}
+    return {
+        "mlp": members(
+            "mlp",
+            [
+                mlp(0.1, weight_decay=1e-3, decay=1e-3),
+                mlp(0.1, weight_decay=2e-3, decay=1e-2, momentum=0.5),
+                mlp(0.4, weight_decay=1e-3, decay=1e-3, learning_rate=0.05),
+            ],
+        ),
+        "cnn": members(
+            "cnn",
+            [cnn(dropout=0.2), cnn(dropout=0.5) | {"optimizer": SGD | {"learning_rate": 0.02}}],
+            optimizer=SGD,
+            callbacks=[plateau],
+        ),
+        "normalized": members(
+            "normalized",
+            [cnn(batch_normalization=True), cnn(batch_normalization=True)],
+            optimizer={"name": "adam", "learning_rate": 1e-3},
+            batch_size=48,
+            shuffle=False,
+            evaluate_train=True,
+            evaluate_untrained=True,
+        ),
+        "stopping": members(
+            "stopping",
+            [{"optimizer": SGD | {"learning_rate": rate}} for rate in (1e-5, 0.05, 0.02)],
+            model=MLP,
+            epochs=6,
+            callbacks=[target],
+        ),
+        "diverging": members(
+            "diverging",
+            [{"optimizer": SGD | {"learning_rate": rate}} for rate in (0.01, 1e20, 0.02)],
+            model=MLP,
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(groups, tmp_path_factory) -> Path:
+    """The folder with all groups trained."""
+    folder = tmp_path_factory.mktemp("together")
+    found = together(list(groups.values()), folder, convolution="patches")
+    assert {tuple(one) for told in found for one in told} == {("", "", "")}, found
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(groups) -> dict[str, dict[str, list[float]]]:
+    """The histories of all members, each trained by Keras's `fit`."""
+    trials = [trial for group in groups.values() for trial in group]
+    found = on_jax(ALONE, [trial.model_dump(mode="json") for trial in trials])
+    return {trial.name: history for trial, history in zip(trials, found, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "normalized", "stopping", "diverging"])
+def test_every_member_has_the_curve_that_it_has_alone(name, groups, trained, alone):
+    assert fused.groups(groups[name]) == [groups[name]]
+    for trial in groups[name]:
+        mine, other = curves(trial, trained), alone[trial.name]
+        epochs = len(mine["loss"])
+        if np.isfinite(other["loss"]).all():
+            assert len(other["loss"]) == epochs
+        for measure in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            np.testing.assert_allclose(mine[measure], other[measure][:epochs], 1e-4, 1e-4)
+    losses = [tuple(curves(trial, trained)["loss"]) for trial in groups[name]]
+    assert len(set(losses)) == len(losses)
+
+
+def test_rates_fall_as_the_callback_says(groups, trained, alone):
+    rates = [curves(trial, trained)["learning_rate"] for trial in groups["cnn"]]
+    expected = [alone[trial.name]["learning_rate"] for trial in groups["cnn"]]
+    np.testing.assert_allclose(rates, expected, 1e-6)
+
+
+def test_one_that_reaches_its_target_stops_and_the_others_go_on(groups, trained):
+    epochs = [runner.result_of(t, trained)["metrics"]["epochs"] for t in groups["stopping"]]
+    assert epochs[1] < epochs[2] < epochs[0] == 6
+
+
+def test_one_that_diverges_stops_and_says_so(groups, trained):
+    metrics = [runner.result_of(t, trained)["metrics"] for t in groups["diverging"]]
+    assert [found["diverged"] for found in metrics] == [False, True, False]
+    assert metrics[1]["epochs"] < 3
+
+
+def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
+    for trial in groups["normalized"]:
+        result = runner.result_of(trial, trained)
+        metrics = result["metrics"]
+        assert {"untrained_accuracy", "evaluated_train_accuracy", "test_accuracy"} <= set(metrics)
+        times = [value for name, value in metrics.items() if "seconds" in name]
+        assert len(times) == 5
+        assert np.isnan(times).all()
+        told = result["fused"]
+        assert told["members"] == 2
+        assert told["seconds_per_epoch"] > 0
+        assert told["precision"] == "float32"
+        assert result["environment"]["backend"] == "jax"
+        assert (trained / trial.directory / PREDICTIONS).exists()
+        assert storage.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
+        found = curves(trial, trained)
+        assert {"learning_rate", "seconds", "share_seconds", "evaluated_loss"} <= set(found)
+        assert len(result["files"]) == 3
+
+
+def test_a_killed_group_goes_on_with_the_same_curves(groups, trained, tmp_path):
+    group = groups["mlp"]
+    together([group], tmp_path, KILLED, save_seconds=0, fails=True)
+    assert not list(tmp_path.rglob(RESULT))
+    assert together([group], tmp_path) == [[["", "", ""]] * 3]
+    for trial in group:
+        assert runner.result_of(trial, tmp_path)["resumed_at_epoch"] == 2
+        assert without_times(trial, tmp_path) == without_times(trial, trained)
+        files = event_files(tmp_path / trial.directory / "train")
+        steps = Counter(len(list(records.read(path))) for path in files)
+        assert sum(n * (count - 1) for count, n in steps.items()) == 3  # each epoch once
+    assert not list((tmp_path / ".fused").iterdir())
+
+
+def test_a_group_without_memory_is_halved(groups, trained, tmp_path):
+    group = groups["mlp"]
+    assert together([group], tmp_path, STARVED, save_seconds=0) == [[["", "", ""]] * 3]
+    for trial, members in zip(group, (1, 1, 1), strict=True):
+        result = runner.result_of(trial, tmp_path)
+        assert result["fused"]["members"] == members
+        assert result["resumed_at_epoch"] == 1
+        for name, values in without_times(trial, trained).items():
+            np.testing.assert_allclose(without_times(trial, tmp_path)[name], values, 1e-5, 1e-5)
+
+
+def test_convolutions_mapped_as_they_are_give_the_same(groups, trained, tmp_path):
+    group = groups["normalized"]
+    assert together([group], tmp_path, convolution="native", members=1) == [[["", "", ""]] * 2]
+    for trial in group:
+        for name, values in without_times(trial, trained).items():
+            np.testing.assert_allclose(without_times(trial, tmp_path)[name], values, 1e-4, 1e-4)
+
+
+def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path):
+    plain = make_tiny(name="a")
+    batches = make_tiny(name="b", record_batches=True)
+    search = make_tiny(name="c", model={"name": "autokeras", "options": {"candidates": 1}})
+    others = [
+        make_tiny(name="d", epochs=4),
+        make_tiny(name="e", model={"name": "cnn", "options": {"last_dropout": 0.0}}),
+        make_tiny(name="f", model={"name": "cnn", "options": {"last_dropout": 0.1}}),
+        make_tiny(name="g", model={"name": "cnn", "options": {"last_dropout": 0.2}}),
+    ]
+    twin = make_tiny(name="h", seed=5, optimizer={"name": "adam", "learning_rate": 0.1})
+    found = fused.groups([plain, batches, search, *others, twin])
+    assert [[trial.name for trial in group] for group in found] == [
+        ["a", "h"], ["b"], ["c"], ["d"], ["e"], ["f", "g"]
+    ]  # fmt: skip
+    assert fused.why_alone(batches) == "it records every batch"
+    assert fused.why_alone(search) == "a search trains many networks"
+    assert not fused.why_alone(plain, tmp_path)
+    storage.write_bytes(tmp_path / plain.directory / storage.CHECKPOINT, b"")
+    assert fused.why_alone(plain, tmp_path) == "it was begun alone"
+    assert fused.groups([plain, twin], alone=[twin]) == [[plain], [twin]]
+
+
+def test_groups_are_made_on_jax_only(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert not fused.used("always")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert fused.used("always")
+    assert not fused.used("never")
+    with pytest.raises(DeclarationError, match="fused is 'perhaps'; known: auto, always, never"):
+        fused.used("perhaps")
+
+
+def test_a_failure_is_told_for_every_member(groups, tmp_path):
+    told = together([groups["mlp"]], tmp_path, precision="float8")
+    assert [one[0] for one in told[0]] == ["bad declaration"] * 3
+    assert "float8" in told[0][0][1]
+    mixed = [*groups["mlp"], *groups["cnn"]]
+    assert "differ in more than numbers" in together([mixed], tmp_path)[0][4][1]
+
+
+def test_one_outcome_stands_for_a_group_whose_process_died():
+    died = ("killed", "by the system", "")
+    assert fused.outcomes(died, 2) == [died, died]
+    assert fused.outcomes([died, ("", "", "")], 2) == [died, ("", "", "")]
