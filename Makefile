@@ -43,7 +43,7 @@ help: ## show this help
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
 	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	@echo "  PACK           the file of make pack (default refit.zip), or the files of make import"
-	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
+	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, fused, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages

@@ -8,10 +8,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from refit import fused, records, runner, storage
+from refit import data, fused, paths, records, runner, storage
 from refit.errors import DeclarationError
 from refit.events import event_files, read_scalars
 from refit.storage import PREDICTIONS, RESULT
@@ -63,13 +64,30 @@ def starving(self, state, own, order, images):
     return epoch(self, state, own, order, images)
 fused_program.Program.epoch = starving
 """
+# A computer with hardly any memory.
+SMALL = """
+from refit import fused_group
+fused_group.HOST_SHARE = 1e-6
+"""
+RUN = """
+import json, sys
+from pathlib import Path
+from refit import fused
+from refit.trial import Trial
+if __name__ == "__main__":
+    plain, folder = map(json.loads, sys.argv[1:])
+    trials = [Trial.model_validate(one) for one in plain]
+    facts = {"workers": 1, "git_revision": "none"}
+    left, notes = fused.run_first(trials, Path(folder), None, facts, 100.0)
+    print(json.dumps([[trial.name for trial in left], notes]))
+"""
 # Keras's own `fit`, and nothing of what trains a group.
 ALONE = """
 import json, math, random, sys
 import keras
 import numpy as np
 from refit import data, models, optimizers, paths
-from refit.callbacks import build
+from refit.callbacks import BestWeights, build
 from refit.trial import Trial
 
 class Ordered(keras.utils.PyDataset):
@@ -108,10 +126,12 @@ def fit(trial):
         metrics=["accuracy"],
     )
     model.images = Ordered(dataset.train, trial)
+    # What keeps a file has no say in the training.
+    used = [c for c in build(trial.callbacks, None) if not isinstance(c, BestWeights)]
     validation = np.asarray(dataset.validation.images).astype(np.float32) / np.float32(255)
     found = model.fit(
         model.images, validation_data=(validation, dataset.validation.labels), verbose=0,
-        epochs=trial.epochs, shuffle=False, callbacks=[*build(trial.callbacks, None), Epochs()],
+        epochs=trial.epochs, shuffle=False, callbacks=[*used, Epochs()],
     )
     return found.history
 if __name__ == "__main__":
@@ -193,6 +213,7 @@ def groups(make_tiny) -> dict[str, list[Trial]]:
             shuffle=False,
             evaluate_train=True,
             evaluate_untrained=True,
+            callbacks=[{"name": "keep_best", "file": "model-{epoch:02d}-{val_loss:.3f}.h5"}],
         ),
         "stopping": members(
             "stopping",
@@ -274,7 +295,15 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         assert storage.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
         found = curves(trial, trained)
         assert {"learning_rate", "seconds", "share_seconds", "evaluated_loss"} <= set(found)
-        assert len(result["files"]) == 3
+        best = int(np.argmax(found["val_accuracy"]))
+        name = f"model-{best + 1:02d}-{found['val_loss'][best]:.3f}.h5"
+        assert name in result["files"]
+        assert len(result["files"]) == 4
+        kept = keras.models.load_model(trained / trial.directory / name, compile=False)
+        part = data.load(trial.data, None, paths.cache()).validation
+        images = np.asarray(part.images).astype(np.float32) / 255
+        right = kept.predict(images, verbose=0).argmax(axis=1) == part.labels
+        assert right.mean() == pytest.approx(found["val_accuracy"][best], abs=1e-6)
 
 
 def test_a_killed_group_goes_on_with_the_same_curves(groups, trained, tmp_path):
@@ -291,13 +320,14 @@ def test_a_killed_group_goes_on_with_the_same_curves(groups, trained, tmp_path):
     assert not list((tmp_path / ".fused").iterdir())
 
 
-def test_a_group_without_memory_is_halved(groups, trained, tmp_path):
+@pytest.mark.parametrize(("patch", "epoch"), [(STARVED, 1), (SMALL, 0)], ids=["tried", "known"])
+def test_a_group_without_memory_is_cut(patch, epoch, groups, trained, tmp_path):
     group = groups["mlp"]
-    assert together([group], tmp_path, STARVED, save_seconds=0) == [[["", "", ""]] * 3]
-    for trial, members in zip(group, (1, 1, 1), strict=True):
+    assert together([group], tmp_path, patch, save_seconds=0) == [[["", "", ""]] * 3]
+    for trial in group:
         result = runner.result_of(trial, tmp_path)
-        assert result["fused"]["members"] == members
-        assert result["resumed_at_epoch"] == 1
+        assert result["fused"]["members"] == 1
+        assert result["resumed_at_epoch"] == epoch
         for name, values in without_times(trial, trained).items():
             np.testing.assert_allclose(without_times(trial, tmp_path)[name], values, 1e-5, 1e-5)
 
@@ -351,7 +381,16 @@ def test_a_failure_is_told_for_every_member(groups, tmp_path):
     assert "differ in more than numbers" in together([mixed], tmp_path)[0][4][1]
 
 
+def test_groups_are_trained_before_what_goes_one_by_one(groups, trained, make_tiny, tmp_path):
+    single = make_tiny(name="single", record_batches=True)
+    trials = [*groups["mlp"], single, *groups["diverging"]]
+    found = on_jax(RUN, [trial.model_dump(mode="json") for trial in trials], str(tmp_path))
+    assert found == [["single"], {}]
+    for trial in groups["mlp"]:
+        assert without_times(trial, tmp_path) == without_times(trial, trained)
+
+
 def test_one_outcome_stands_for_a_group_whose_process_died():
     died = ("killed", "by the system", "")
-    assert fused.outcomes(died, 2) == [died, died]
-    assert fused.outcomes([died, ("", "", "")], 2) == [died, ("", "", "")]
+    assert fused.outcomes(died, ["a", "b"]) == [died, died]
+    assert fused.outcomes([died, ("", "", "")], ["a", "b"]) == [died, ("", "", "")]

@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from refit import backends, failures, runner, storage
+from refit import backends, failures, paths, runner, storage
 from refit.errors import DeclarationError
-from refit.processes import Outcome
+from refit.processes import Outcome, Processes
 from refit.settings import AUTOKERAS
 from refit.storage import CHECKPOINT
 from refit.trial import Trial
@@ -106,6 +106,39 @@ def kind(trial: Trial) -> str:
     return json.dumps(common, sort_keys=True)
 
 
+def run_first(
+    trials: Sequence[Trial],
+    folder: Path,
+    data_dir: Path | None,
+    facts: dict[str, Any],
+    time_limit: float,
+    show: Callable[[list[Trial]], None] = lambda running: None,
+    **options: Any,
+) -> tuple[list[Trial], dict[str, str]]:
+    """Train what can be trained together, one group after another in processes of their own.
+
+    `facts` as for `refit.training.train`, `time_limit` in seconds per group, `options` as for
+    `train_together`; `show` is told twice a second what is at work. Returns the trials that are
+    then left to be trained one by one, and by their directories' names why a group has not
+    finished some of them.
+    """
+    together = [group for group in groups(trials, folder) if len(group) > 1]
+    notes: dict[str, str] = {}
+    with Processes(1, time_limit) as pool:
+        for number, group in enumerate(together):
+            plain = [trial.model_dump(mode="json") for trial in group]
+            places = folder, data_dir, paths.cache()
+            pool.start(number, train_together, plain, *places, facts, **options)
+        while len(pool):
+            for number, told in pool.ended(0.5):
+                group = together[number]
+                for trial, (kind, reason, _) in zip(group, outcomes(told, group), strict=True):
+                    if kind and runner.result_of(trial, folder) is None:
+                        notes[trial.directory.name] = f"left its group: {kind}: {reason}"
+            show([trial for number in pool.running for trial in together[number]])
+    return [trial for trial in trials if runner.result_of(trial, folder) is None], notes
+
+
 def train_together(
     plain: Sequence[dict[str, Any]],
     folder: Path,
@@ -137,9 +170,9 @@ def train_together(
     return [found.get(trial, ("", "", "")) for trial in trials]
 
 
-def outcomes(told: Outcome | list[Outcome], members: int) -> list[Outcome]:
+def outcomes(told: Outcome | list[Outcome], group: Sequence[Trial]) -> list[Outcome]:
     """How the members of a group ended; where its process died, all in the same way."""
-    return told if isinstance(told, list) else [told] * members
+    return told if isinstance(told, list) else [told] * len(group)
 
 
 def _lock(run_dir: Path, held: contextlib.ExitStack) -> None:

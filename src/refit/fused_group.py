@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,11 @@ from refit import backends, callbacks, fused_state, hardware, training
 from refit.assessment import environment
 from refit.data import Dataset
 from refit.errors import DeclarationError
-from refit.fused_member import Member, StandIn, clean
+from refit.fused_member import Member, StandIn
 from refit.fused_program import (
     CONVOLUTIONS,
     NATIVE,
+    PATCHES,
     Images,
     Program,
     bytes_of,
@@ -55,18 +56,26 @@ NOTE = (
 @dataclass(frozen=True)
 class Options:
     """How groups are trained: at most so many `members` at once (as many as fit where None), in
-    which `precision` and with which `convolution`; the state is saved every `save_seconds`,
-    or after every epoch where that is 0."""
+    which `precision` and with which `convolution` (patches on a CPU, native elsewhere, where None);
+    the state is saved every `save_seconds`, or after every epoch where that is 0."""
 
     members: int | None = None
     precision: str = FLOAT32
-    convolution: str = NATIVE
+    convolution: str | None = None
     save_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for value, known in ((self.precision, PRECISIONS), (self.convolution, CONVOLUTIONS)):
+        ways = (None, *CONVOLUTIONS)
+        for value, known in ((self.precision, PRECISIONS), (self.convolution, ways)):
             if value not in known:
-                raise DeclarationError(f"{value!r} is unknown; known: {', '.join(known)}")
+                raise DeclarationError(
+                    f"{value!r} is unknown; known: {', '.join(filter(None, known))}"
+                )
+
+    def resolved(self) -> "Options":
+        """The same with the convolution that suits the device; asks JAX for it."""
+        suits = PATCHES if jax.devices()[0].platform == "cpu" else NATIVE
+        return replace(self, convolution=self.convolution or suits)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,7 @@ class Group:
         options: Options,
     ) -> None:
         self.trials = list(trials)
+        self.size = len(trials)
         self.device, self.places, self.facts, self.options = device, places, facts, options
         self.started = datetime.now(UTC)
         self.first = trials[0]
@@ -187,7 +197,7 @@ class Group:
             untrained = [self.program.evaluate(self.state, part) for part in parts]
         for place, trial in enumerate(self.trials):
             run_dir = self.places.folder / trial.directory
-            clean(run_dir, trial)
+            training.prepare(trial, run_dir)
             rate = float(self._rates()[place])
             model = StandIn(rate, self.template.metrics, partial(self._loaded, trial))
             member = self.members[place] = Member(trial, run_dir, self.facts["workers"], model)
@@ -243,7 +253,7 @@ class Group:
         workers = {"workers": member.recorder.workers}
         result |= {
             "fused": {
-                "members": len(self.trials),
+                "members": self.size,
                 "seconds_per_epoch": member.seconds_per_epoch,
                 "precision": self.options.precision,
                 "convolution": self.options.convolution,

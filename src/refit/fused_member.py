@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refit import callbacks, events, storage
+from refit import callbacks, events
 from refit.trial import Trial
 
 # The times of an epoch, which a member has no part of its own in.
@@ -144,10 +144,3 @@ class Member:
         """The group's, divided by its members: the median without the first, which compiles."""
         values = [row[SHARE] for row in self.recorder.history]
         return statistics.median(values[1:] or values)
-
-
-def clean(run_dir: Path, trial: Trial) -> None:
-    """Say which trial a run directory is of, and remove what a killed training left half saved."""
-    storage.write_json(run_dir / "trial.json", trial.model_dump(mode="json"))
-    for unfinished in run_dir.glob(".*"):
-        unfinished.unlink(missing_ok=True)

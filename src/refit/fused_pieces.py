@@ -1,5 +1,6 @@
 """Trials of one kind in as large pieces as fit into memory, each trained as a group."""
 
+import gc
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from refit.fused_state import Saved
 from refit.processes import Outcome
 from refit.trial import Trial
 
+# Members at once, where nothing else is said: each holds files open.
+MOST = 128
 # Trials, and the state that they go on from.
 Piece = tuple[list[Trial], Saved | None]
 
@@ -43,11 +46,12 @@ def train(
     if len({fused.kind(trial) for trial in trials}) > 1:
         raise DeclarationError("the trials differ in more than numbers")
     training.use_one_thread(facts["workers"])
-    policy = "mixed_bfloat16" if options.precision == BFLOAT16 else "float32"
-    keras.config.set_dtype_policy(policy)
+    if options.precision == BFLOAT16:
+        keras.config.set_dtype_policy("mixed_bfloat16")
     backends.chosen().keep_compiled(places.cache / "compiled")
+    options = options.resolved()
     device = Device(data.load(trials[0].data, places.data_dir, places.cache))
-    most = min(options.members or len(trials), len(trials))
+    most = min(options.members or MOST, len(trials))
     found: dict[Trial, Outcome] = {}
     waiting = deque(_begun(trials, places, options))
     while waiting:
@@ -55,6 +59,7 @@ def train(
         if len(piece) > most:
             waiting.extendleft(reversed(_cut(piece, saved, most, places)))
             continue
+        gc.collect()  # networks refer to themselves, and hold memory of the device
         try:
             Group(piece, saved, device, places, facts, options).train(wanted)
         except callbacks.OrphanedError:

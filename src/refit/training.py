@@ -124,10 +124,7 @@ def train(
     for `refit.runner.run`. The result file is written last. Returns its content.
     """
     started = datetime.now(UTC)
-    storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
-    for unfinished in run_dir.glob(".*"):
-        with contextlib.suppress(OSError):
-            unfinished.unlink()  # left by a training that was killed while it saved
+    prepare(trial, run_dir)
     checkpoint = run_dir / CHECKPOINT
     if earlier and not checkpoint.exists():
         for name in (callbacks.BEST_WEIGHTS, checkpoint.name):
@@ -164,6 +161,14 @@ def train(
         }
     store_result(result, run_dir, [checkpoint] * (not keep_checkpoint))
     return result
+
+
+def prepare(trial: Trial, run_dir: Path) -> None:
+    """Say which trial a run directory is of, and remove what was left half written there."""
+    storage.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
+    for unfinished in run_dir.glob(".*"):
+        with contextlib.suppress(OSError):
+            unfinished.unlink()  # left by a training that was killed while it saved
 
 
 def told_of(
