@@ -290,7 +290,6 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         told = result["fused"]
         assert told["members"] == 2
         assert told["seconds_per_epoch"] > 0
-        assert told["precision"] == "float32"
         assert result["environment"]["backend"] == "jax"
         assert (trained / trial.directory / PREDICTIONS).exists()
         assert storage.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
@@ -375,9 +374,9 @@ def test_groups_are_made_on_jax_only(monkeypatch):
 
 
 def test_a_failure_is_told_for_every_member(groups, tmp_path):
-    told = together([groups["mlp"]], tmp_path, precision="float8")
+    told = together([groups["mlp"]], tmp_path, convolution="guessed")
     assert [one[0] for one in told[0]] == ["bad declaration"] * 3
-    assert "float8" in told[0][0][1]
+    assert "convolution is 'guessed'; known: native, patches" in told[0][0][1]
     mixed = [*groups["mlp"], *groups["cnn"]]
     assert "differ in more than numbers" in together([mixed], tmp_path)[0][4][1]
 

@@ -71,6 +71,11 @@ def test_counts_are_exact_or_differ_whatever_the_data(counts, expected):
         assert found.verdict == expected
 
 
+def test_counts_of_another_training_than_published_earn_no_verdict():
+    log = log_of({"a": {"total_params": [886245]}}, precision="bfloat16")
+    assert row(log, "886245", "total_params").verdict == "not comparable"
+
+
 @pytest.mark.parametrize(
     ("text", "rounding", "ours", "expected"),
     [
@@ -135,6 +140,13 @@ def test_what_has_no_result_is_not_run(metric):
         ({"stand_in": True}, True, "stand-in labels"),
         ({"planned_epochs": 3}, True, "fewer epochs than published"),
         ({"cut": True}, True, "fewer images than published"),
+        ({"altered": True}, True, "another network than published"),
+        ({"precision": "bfloat16"}, True, "another precision than published: bfloat16"),
+        (
+            {"precision": "bfloat16", "altered": True},
+            True,
+            "another precision than published: bfloat16",
+        ),
         ({}, False, "demonstration data"),
     ],
 )

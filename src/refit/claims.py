@@ -31,7 +31,6 @@ LEVELS = {
     "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
     "val_accuracy_before_fine_tuning",
 }  # fmt: skip
-ALTERED = "another network than published"
 VERDICTS = (
     "reproduced", "contradicted", "inconclusive", "not comparable", "not run", "undecidable",
 )  # fmt: skip
@@ -126,8 +125,8 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
         rows = log.rows(_trials(predicate, log))
         if reason := _incomparable(predicate, profile, rows):
             barred = reason
-            if reason in (ALTERED, ledger.DEMONSTRATION):
-                # Worth seeing, as what another network or other data do; it decides nothing.
+            if reason in (ledger.alteration(rows), ledger.DEMONSTRATION):
+                # Worth seeing, as what another training or other data do; it decides nothing.
                 tests += evaluate(predicate, log, declaration.classes)
             continue
         found = evaluate(predicate, log, declaration.classes)
@@ -158,8 +157,8 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
         return reason
     if rows.empty:
         return ""
-    if ledger.flagged(rows, "altered"):
-        return ALTERED
+    if reason := ledger.alteration(rows):
+        return reason
     for subject in predicate.subjects():
         thinned = isinstance(subject, p.Selection) and subject.take != "mean" and subject.sweep
         if thinned and profile.sweeps.get(subject.sweep, profile.cut).grid:

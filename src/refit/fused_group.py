@@ -41,7 +41,6 @@ from refit.fused_program import (
 from refit.fused_state import Saved
 from refit.trial import Trial
 
-FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")
 # Shares of the memory that a group may fill: of a GPU's, and of what a computer has free.
 GPU_SHARE, HOST_SHARE = 0.9, 0.5
 # In seconds: how often members tell how far they are, and how much longer than saving takes the
@@ -55,22 +54,19 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Options:
-    """How groups are trained: at most so many `members` at once (as many as fit where None), in
-    which `precision` and with which `convolution` (patches on a CPU, native elsewhere, where None);
-    the state is saved every `save_seconds`, or after every epoch where that is 0."""
+    """How groups are trained: at most so many `members` at once (as many as fit where None), with
+    which `convolution` (patches on a CPU, native elsewhere, where None); the state is saved every
+    `save_seconds`, or after every epoch where that is 0."""
 
     members: int | None = None
-    precision: str = FLOAT32
     convolution: str | None = None
     save_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        ways = (None, *CONVOLUTIONS)
-        for value, known in ((self.precision, PRECISIONS), (self.convolution, ways)):
-            if value not in known:
-                raise DeclarationError(
-                    f"{value!r} is unknown; known: {', '.join(filter(None, known))}"
-                )
+        if self.convolution not in (None, *CONVOLUTIONS):
+            raise DeclarationError(
+                f"convolution is {self.convolution!r}; known: {', '.join(CONVOLUTIONS)}"
+            )
 
     def resolved(self) -> "Options":
         """The same with the convolution that suits the device; asks JAX for it."""
@@ -96,8 +92,11 @@ class TooLargeError(Exception):
 
 
 def circumstances(options: Options) -> str:
-    """What must be the same where a group goes on; half a curve each would be neither's."""
-    return f"{keras.backend.backend()} {options.precision} {options.convolution}"
+    """What must be the same where a group goes on; half a curve each would be neither's.
+
+    The precision need not be told: it is part of the identity of every member.
+    """
+    return f"{keras.backend.backend()} {options.convolution}"
 
 
 class Device:
@@ -255,7 +254,6 @@ class Group:
             "fused": {
                 "members": self.size,
                 "seconds_per_epoch": member.seconds_per_epoch,
-                "precision": self.options.precision,
                 "convolution": self.options.convolution,
                 "note": NOTE,
             },

@@ -6,12 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
-
 from refit import backends, callbacks, data, failures, fused, fused_state, runner, training
 from refit.errors import DeclarationError
 from refit.fused_group import (
-    BFLOAT16,
     Device,
     Group,
     Options,
@@ -46,8 +43,6 @@ def train(
     if len({fused.kind(trial) for trial in trials}) > 1:
         raise DeclarationError("the trials differ in more than numbers")
     training.use_one_thread(facts["workers"])
-    if options.precision == BFLOAT16:
-        keras.config.set_dtype_policy("mixed_bfloat16")
     backends.chosen().keep_compiled(places.cache / "compiled")
     options = options.resolved()
     device = Device(data.load(trials[0].data, places.data_dir, places.cache))

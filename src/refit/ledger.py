@@ -12,6 +12,7 @@ import pandas as pd
 from refit.declaration import Declaration, Figure, Profile, Tolerance
 from refit.predicates import Selection
 from refit.runlog import RunLog
+from refit.settings import FLOAT32
 from refit.vocabulary import METRICS
 
 DEMONSTRATION = "demonstration data"
@@ -94,13 +95,21 @@ def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) ->
         return ""
     if absolute and flagged(rows, "stand_in"):
         return "stand-in labels"
-    if absolute and flagged(rows, "altered"):
-        return "another network than published"
+    if absolute and (reason := alteration(rows)):
+        return reason
     if absolute and (rows["planned_epochs"] < rows["published_epochs"]).any():
         return "fewer epochs than published"
     if absolute and flagged(rows, "cut"):
         return "fewer images than published"
     return ""
+
+
+def alteration(rows: pd.DataFrame) -> str:
+    """What was trained otherwise than published in some results; empty if nothing was."""
+    precisions = set(rows["precision"].dropna()) - {FLOAT32} if "precision" in rows else set()
+    if precisions:
+        return f"another precision than published: {', '.join(sorted(precisions))}"
+    return "another network than published" if flagged(rows, "altered") else ""
 
 
 def flagged(rows: pd.DataFrame, flag: str) -> bool:
@@ -137,7 +146,7 @@ def _judge(
     figure: Figure, values: pd.Series, tolerance: Tolerance, profile: Profile, log: RunLog
 ) -> tuple[str, str]:
     trials = [figure.trial] if isinstance(figure.trial, str) else log.select(figure.trial)
-    if METRICS[figure.metric] == "count" and not flagged(log.rows(trials), "altered"):
+    if METRICS[figure.metric] == "count" and not alteration(log.rows(trials)):
         if values.empty:
             return "not run", ""
         return ("exact", "") if (values == figure.value).all() else ("differs", "not the same")

@@ -19,6 +19,7 @@ from refit.errors import ReportError
 from refit.events import read_scalars
 from refit.predicates import Selection
 from refit.runner import damage_of, result_of
+from refit.settings import FLOAT32
 from refit.storage import BATCHES
 from refit.trial import SEED_STEP, Trial, is_setting
 from refit.vocabulary import CURVE_METRICS, METRICS
@@ -318,16 +319,22 @@ def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]]
 
 
 def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
-    """Where the numbers came from: data, versions, hardware; all values that occur."""
-    results = [result for trial in trials if (result := result_of(trial, folder))]
+    """Where the numbers came from: data, versions, hardware; all values that occur.
+
+    The precision is among them where it is not float32.
+    """
     facts: dict[str, dict[str, None]] = {}
-    for result in results:
+    for trial in trials:
+        if (result := result_of(trial, folder)) is None:
+            continue
         flat = {"data": result["data"]["source"], "stand-in": result["data"]["stand_in"]}
         counts = result["data"]
         flat["images"] = (
             f"{counts['train_images']:,} train, {counts['validation_images']:,} validation, "
             f"{counts['test_images']:,} test"
         )
+        if trial.precision != FLOAT32:
+            flat["precision"] = f"{trial.precision}, with variables in {FLOAT32}"
         flat |= {name: str(value or "none") for name, value in result["environment"].items()}
         for name, value in flat.items():
             facts.setdefault(name, {})[value] = None

@@ -27,7 +27,7 @@ from refit.processes import Outcome, Processes
 from refit.progress import Progress
 from refit.ray_pool import RayPool
 from refit.schedule import Schedule
-from refit.settings import AUTOKERAS, EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY, RAY
+from refit.settings import AUTOKERAS, EXECUTORS, FAIL, FLOAT32, LOCAL, OUT_OF_MEMORY, RAY
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
@@ -204,7 +204,7 @@ def _obstacles(
             if trial.pretrained and trial.pretrained.weights:
                 weights.find(trial, data_dir)
             if trial.model.name == AUTOKERAS:
-                _check_autokeras()
+                _check_autokeras(trial)
         except (UnavailableError, DataError) as error:
             kind, reason = failures.kind_of(error), str(error)
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,9 @@ def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
         raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
 
 
-def _check_autokeras() -> None:
+def _check_autokeras(trial: Trial) -> None:
+    if trial.precision != FLOAT32:
+        raise UnavailableError(f"AutoKeras searches in {FLOAT32} only, not in {trial.precision}")
     if backends.name() != backends.TENSORFLOW:
         raise UnavailableError(
             f"AutoKeras computes on TensorFlow only, and {backends.VARIABLE} is {backends.name()}"

@@ -11,6 +11,8 @@ from refit.vocabulary import Strict, filled
 AUTOKERAS = "autokeras"
 # What to do where a batch does not fit into memory.
 FAIL, ACCUMULATE, SMALLER = OUT_OF_MEMORY = ("fail", "accumulate", "smaller")
+# What a network computes in. Its variables, its dropouts and its last layer are always float32.
+FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")
 # Where trials are trained: on this machine, or on the nodes of a Ray cluster.
 LOCAL, RAY = EXECUTORS = ("local", "ray")
 

@@ -26,7 +26,7 @@ from refit.declaration import Declaration, Profile, Retrain, Search
 from refit.errors import DeclarationError, TrialError
 from refit.runlog import RunLog
 from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
-from refit.settings import FAIL, LOCAL
+from refit.settings import FAIL, FLOAT32, LOCAL
 from refit.storage import PREDICTIONS
 from refit.trial import SEED_STEP, Trial
 
@@ -52,11 +52,13 @@ class Study:
         runs_dir: str | Path = "",
         reports_dir: str | Path = "",
         train: bool = True,
+        precision: str = FLOAT32,
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `train` is only checked, because every text is true, `no` as well as `yes`. Raises
-        DeclarationError or DataError before anything is trained.
+        `precision` is that of all trials, as for `refit.experiment.expand`. `train` is only
+        checked, because every text is true, `no` as well as `yes`. Raises DeclarationError or
+        DataError before anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")
@@ -66,7 +68,7 @@ class Study:
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = experiment.load(name)
-        trials = experiment.expand(declaration, profile, seeds, folder)
+        trials = experiment.expand(declaration, profile, seeds, folder, precision)
         if runs_dir:
             # Cache, log and times of earlier trainings lie there too.
             os.environ["REFIT_RUNS"] = str(runs_dir)

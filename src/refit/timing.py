@@ -15,7 +15,8 @@ from refit import storage
 from refit.settings import StopAtTarget
 from refit.trial import Trial
 
-# What makes two trainings take equally long per image, from the closest match to the loosest.
+# What makes two trainings take equally long per image, from the closest match to the loosest; the
+# precision always, because devices compute in bfloat16 many times faster or slower.
 _LIKENESS = (
     ("model", "options", "size", "batch_size", "optimizer", "settings"),
     ("model", "options", "size", "batch_size", "optimizer"),
@@ -37,7 +38,7 @@ class Times:
         traits = _traits(trial)
         for names in _LIKENESS if len(self._records) else ():
             alike = self._records
-            for name in names:
+            for name in ("precision", *names):
                 alike = alike[alike[name] == traits[name]]
             if len(alike):
                 # Trainings on many images tell most: short epochs are mostly fixed cost.
@@ -66,6 +67,7 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
 
 def _traits(trial: Trial) -> dict[str, object]:
     return {
+        "precision": trial.precision,
         "model": trial.model.name,
         "options": json.dumps(trial.model.options, sort_keys=True),
         "size": (trial.data.image_size, trial.data.frames or 1),

@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from refit.assessment import assess, batch_measures, environment
 from refit.data import Dataset, Part
 from refit.models import layers
 from refit.pipeline import batches, new_order
-from refit.settings import ACCUMULATE, AUTOKERAS, FAIL, SMALLER, Optimizer
+from refit.settings import ACCUMULATE, AUTOKERAS, BFLOAT16, FAIL, FLOAT32, SMALLER, Optimizer
 from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT, TRIAL
 from refit.trial import Trial
 
@@ -46,6 +46,8 @@ MULTIPLICATIONS = 20e9
 EVALUATION_BATCH = 250
 LARGE_IMAGE = 96  # pixels on a side
 LARGE_EVALUATION_BATCH = 32
+# Keras's names of what layers compute in and keep their variables in.
+_POLICIES = {FLOAT32: "float32", BFLOAT16: "mixed_bfloat16"}
 
 
 def use_one_thread(workers: int) -> None:
@@ -78,9 +80,28 @@ def build_model(
     trial: Trial, input_shape: tuple[int, ...], classes: int, parts: int = 1
 ) -> keras.Model:
     """The trial's network, compiled with its metrics, and its optimizer for batches in `parts`."""
-    model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
+    with _computing_in(trial.precision):
+        model = models.build(trial.model.name, input_shape, classes, **trial.model.options)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            # In bfloat16 TensorFlow drops in steps of 1/128, 0.406 of the values instead of 0.4.
+            layer.dtype_policy = FLOAT32
     _compile(model, trial, trial.optimizer, parts)
     return model
+
+
+@contextlib.contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    """Let the layers that are made meanwhile compute in a precision, with variables in float32.
+
+    They keep that for good, while whatever else this process makes is as it was.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_POLICIES[precision])
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer, parts: int = 1) -> None:

@@ -7,12 +7,20 @@ the trial stands in a list, and is never taken for another after a setting has c
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt, model_validator
 
 from refit.data import DataSpec
-from refit.settings import Callback, CarriedOver, FineTuning, Model, Optimizer, Pretrained
+from refit.settings import (
+    FLOAT32,
+    Callback,
+    CarriedOver,
+    FineTuning,
+    Model,
+    Optimizer,
+    Pretrained,
+)
 from refit.vocabulary import Name, Strict
 
 # Part of every trial's identity: raise it when the same settings come to mean another training.
@@ -24,9 +32,9 @@ SEED_STEP = 10_000
 class Trial(Strict):
     """One training with everything fixed. Plain data: it travels to other processes as JSON.
 
-    `sweep`, `name`, `title`, `published_epochs` and whether the profile `altered` it say where it
-    belongs; the rest is what the training means and enters its identity. Settings at their default
-    do not, so that a setting added later leaves old results valid.
+    `sweep`, `name`, `title`, `published_epochs` and whether its profile or precision `altered` it
+    say where it belongs; the rest is what the training means and enters its identity. Settings at
+    their default do not, so that a setting added later leaves old results valid.
 
     With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
     loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
@@ -34,7 +42,9 @@ class Trial(Strict):
     `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
     training images after every epoch, with dropout off. `pretrained` and `fine_tuning` are about
     networks with a base, and `keep_base` keeps the base's weights for other trials to start from;
-    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one.
+    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one. With the
+    `precision` bfloat16 the network computes in that, but for dropouts and its last layer, and its
+    variables stay float32; no report trained so.
     """
 
     sweep: Name
@@ -59,6 +69,7 @@ class Trial(Strict):
     keep_base: bool = False
     carried_over: CarriedOver | None = None
     keep_weights: bool = False
+    precision: Literal["float32", "bfloat16"] = FLOAT32
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "Trial":
@@ -96,7 +107,10 @@ class Trial(Strict):
         return Path(self.sweep) / f"{self.name}-seed{self.seed}-{self.digest}"
 
     def hyper_parameters(self) -> dict[str, bool | int | float | str]:
-        """The settings, flat, for tables and for TensorBoard's HParams tab."""
+        """The settings, flat, for tables and for TensorBoard's HParams tab.
+
+        The precision is there only where it is not float32.
+        """
         flat: dict[str, Any] = {"trial": self.name, "model": self.model.name}
         flat |= {f"model.{name}": value for name, value in self.model.options.items()}
         optimizer = self.optimizer.model_dump(exclude_none=True)
@@ -115,6 +129,8 @@ class Trial(Strict):
         if self.fine_tuning:
             tuning = self.fine_tuning.model_dump()
             flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
+        if self.precision != FLOAT32:
+            flat |= {"precision": self.precision}
         flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
         return {
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
