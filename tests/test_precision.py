@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from refit import experiment, fused, models, paths, runlog, runner, training
-from refit.callbacks import OrphanedError
+from refit import experiment, fused, models, runlog, runner, training
 from refit.errors import DeclarationError
 from refit.storage import CHECKPOINT
 from refit.study import Study
 from refit.timing import Times
 
-FACTS = {"workers": 1, "git_revision": "none"}
 SHAPE, CLASSES = (28, 28, 1), 5
 WITH_DROPOUT = {"model": {"name": "cnn", "options": {"last_dropout": 0.4}}}
-
-
-def train(trial, folder: Path, wanted=lambda: True) -> dict:
-    run_dir = folder / trial.directory
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return training.train(trial, run_dir, None, paths.cache(), FACTS, wanted)
 
 
 def losses(trial, folder: Path) -> list[list[float]]:
@@ -64,10 +56,12 @@ def test_an_unknown_precision_is_refused_with_the_known_ones(value):
         Study.open("fmnist_zoo", precision=value)
 
 
-def test_what_a_study_altered_before_is_altered_in_float32_too():
-    declaration = experiment.load("fmnist_zoo")
-    found = {t.name: t.altered for t in experiment.expand(declaration, "small")}
-    assert any(found.values()) != all(found.values())
+def test_in_float32_only_what_the_profile_changes_is_altered():
+    declaration = experiment.load("cifar10")
+    trials = experiment.expand(declaration, "small", precision="float32")
+    cuts = declaration.profiles["small"].sweeps
+    changed = {sweep for sweep, cut in cuts.items() if cut.changes}
+    assert {trial.sweep for trial in trials if trial.altered} == changed != set()
 
 
 # --- networks --------------------------------------------------------------------------------
@@ -79,12 +73,9 @@ def test_a_network_computes_in_bfloat16_but_where_rounding_would_harm(make_tiny,
     model = training.build_model(trial, SHAPE, CLASSES)
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert {v.dtype for v in model.optimizer.variables} <= {"float32", "int32", "int64"}
-    exact = (keras.layers.Dropout, keras.layers.InputLayer)
-    for layer in model.layers[:-1]:
-        if not isinstance(layer, exact):
-            assert layer.compute_dtype == "bfloat16", layer.name
-    for layer in [model.layers[-1], *(x for x in model.layers if isinstance(x, exact))]:
-        assert layer.compute_dtype == "float32", layer.name
+    for layer in model.layers[1:]:
+        exact = layer is model.layers[-1] or isinstance(layer, keras.layers.Dropout)
+        assert layer.compute_dtype == ("float32" if exact else "bfloat16"), layer.name
     assert model.predict(np.zeros((2, *SHAPE), np.float32), verbose=0).dtype == np.float32
 
 
@@ -157,15 +148,15 @@ def test_a_training_in_float32_says_nothing_of_the_time_in_bfloat16(trained, tmp
     assert math.isnan(times.seconds(half, 160))
 
 
-def test_an_interrupted_training_goes_on_exactly(trained, tmp_path):
+def test_a_training_goes_on_exactly_from_its_checkpoint(trained, tmp_path):
     _, half, folder = trained
-    checkpoint = tmp_path / half.directory / CHECKPOINT
-    with pytest.raises(OrphanedError):
-        train(half, tmp_path, wanted=lambda: not checkpoint.exists())
-    with np.load(checkpoint) as saved:
+    shorter = half.model_copy(update={"epochs": 2})
+    runner.check(runner.run([shorter], tmp_path, workers=1, keep_checkpoints=True))
+    with np.load(tmp_path / shorter.directory / CHECKPOINT) as saved:
         kinds = {saved[name].dtype for name in saved if name != "state"}
     assert {kind for kind in kinds if kind.kind == "f"} == {np.dtype("float32")}
-    assert train(half, tmp_path)["resumed_at_epoch"] == 1
+    runner.check(runner.run([half], tmp_path, workers=1, earlier={half: shorter}))
+    assert runner.result_of(half, tmp_path)["resumed_at_epoch"] == 2
     assert losses(half, tmp_path) == losses(half, folder)
 
 
@@ -175,8 +166,9 @@ def test_weights_are_carried_over(make_tiny, tmp_path):
     second = make_tiny(
         name="second", carried_over=start, evaluate_untrained=True, epochs=1, precision="bfloat16"
     )
-    ended = train(first, tmp_path)["metrics"]["val_accuracy"]
-    assert train(second, tmp_path)["metrics"]["untrained_accuracy"] == ended
+    runner.check(runner.run([first, second], tmp_path, workers=1))
+    one, other = (runner.result_of(trial, tmp_path)["metrics"] for trial in (first, second))
+    assert other["untrained_accuracy"] == one["val_accuracy"]
 
 
 def test_a_search_in_bfloat16_is_refused_and_others_go_on(make_tiny, tmp_path):
