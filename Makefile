@@ -7,6 +7,8 @@ WORKERS ?=
 DATA_DIR ?=
 OUT_OF_MEMORY ?=
 EXECUTOR ?=
+FUSED ?=
+PRECISION ?=
 BENCH ?=
 STRESS_SECONDS ?= 900
 FAULTS ?=
@@ -14,7 +16,7 @@ PACK ?= refit.zip
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR PACK
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR FUSED PRECISION PACK
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -22,10 +24,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
-OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" -- $$EXPERIMENTS
+OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" $${PRECISION:+--precision "$$PRECISION"} -- $$EXPERIMENTS
 AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
 NO_MEMORY := $${OUT_OF_MEMORY:+--out-of-memory "$$OUT_OF_MEMORY"}
-WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
+WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"} $${FUSED:+--fused "$$FUSED"}
 
 .DEFAULT_GOAL := help
 .PHONY: help setup extras reproduce report plan status pack import test stress bench lint format notebooks tensorboard jupyter lock clean
@@ -42,6 +44,8 @@ help: ## show this help
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
 	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
 	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
+	@echo "  FUSED          trials that differ in numbers only as one program on JAX: auto (on a GPU), always, never"
+	@echo "  PRECISION      float32 (default), or bfloat16 inside the networks, which is compared with nothing published"
 	@echo "  PACK           the file of make pack (default refit.zip), or the files of make import"
 	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, fused, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"

@@ -206,6 +206,8 @@ WRONG = {
     "reports_dir": (1.5, "reports_dir: 1.5 cannot be a folder"),
     "out_of_memory": ("never", "out_of_memory is 'never'; known: fail"),
     "executor": ("slurm", "executor is 'slurm'; known: local, ray"),
+    "fused": ("always", "fused is 'always', but KERAS_BACKEND is 'tensorflow'; give jax"),
+    "precision": ("float8", "precision is 'float8'; known: float32, bfloat16"),
 }
 
 
@@ -216,8 +218,10 @@ def test_parameter_that_papermill_alone_lets_through_is_refused(parameter, make_
     given = {
         "profile": "smoke", "seeds": 1, "data_dir": "", "runs_dir": "", "reports_dir": "",
         "train": True, "workers": 1, "out_of_memory": "fail", "executor": "local",
+        "fused": "auto",
     } | {parameter: value}  # fmt: skip
-    workers, *others = (given.pop(name) for name in ("workers", "out_of_memory", "executor"))
+    names = ("workers", "out_of_memory", "executor", "fused")
+    workers, *others = (given.pop(name) for name in names)
     with pytest.raises(DeclarationError, match=said):
         Study.open(NAME, **given).train(workers or None, *others)
 
@@ -249,4 +253,4 @@ def test_parameter_of_another_type_is_refused_before_anything_runs(notebook, fol
 def test_every_notebook_checks_all_that_it_is_told(notebook):
     source = "".join(cell.source for cell in nbformat.read(notebook, 4).cells)
     if "Study.open" in source:
-        assert "profile, seeds, data_dir, runs_dir, reports_dir, train)" in source
+        assert "profile, seeds, data_dir, runs_dir, reports_dir, train, precision" in source

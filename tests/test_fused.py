@@ -77,8 +77,8 @@ from refit.trial import Trial
 if __name__ == "__main__":
     plain, folder = map(json.loads, sys.argv[1:])
     trials = [Trial.model_validate(one) for one in plain]
-    facts = {"workers": 1, "git_revision": "none"}
-    left, notes = fused.run_first(trials, Path(folder), None, facts, 100.0)
+    facts = {"git_revision": "none"}
+    left, notes = fused.run_first(trials, Path(folder), None, facts, 2, 100.0)
     print(json.dumps([[trial.name for trial in left], notes]))
 """
 ONE_BY_ONE = """

@@ -24,6 +24,8 @@ VARIABLES = {
     "WORKERS": "--workers",
     "OUT_OF_MEMORY": "--out-of-memory",
     "EXECUTOR": "--executor",
+    "FUSED": "--fused",
+    "PRECISION": "--precision",
 }
 
 

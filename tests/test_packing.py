@@ -353,7 +353,7 @@ def opened(*trials) -> list[Study]:
 def lent(trials, minutes: float, out: Path, *origins: Path) -> tuple[int, str]:
     said: list[str] = []
     code = lease.run(
-        [NAME], PROFILE, lambda: opened(*trials), minutes, out, 2, origins, say=said.append
+        [NAME], PROFILE, lambda: opened(*trials), minutes, out, origins, say=said.append, workers=2
     )
     return code, "\n".join(said)
 
@@ -384,7 +384,7 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     spoilt = altered(pack, tmp_path / "spoilt.zip", {f"checkpoints/{number}.npz": _with_pickle})
     check_refused(spoilt, there, f"checkpoints/{number}.npz", "Python objects")
 
-    code, said = lent(trials, 5, tmp_path / "out", pack)
+    code, said = lent(trials, 5, tmp_path / "out")
     assert code == lease.ALL_DONE, said
     assert "2 of 2 trials are done" in said
     resumed = runner.result_of(trials[1], folder(there))["resumed_at_epoch"]
@@ -399,10 +399,15 @@ def _with_pickle(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def test_lease_ends_in_time_where_a_training_does_not(tmp_path):
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler])
+def test_lease_ends_in_time_where_a_training_does_not(handler, tmp_path, monkeypatch):
+    """Also in the background, where the shell has Ctrl-C ignored."""
+    monkeypatch.setattr(lease, "LEAST_RESERVE", 10.0)
+    before = signal.signal(signal.SIGINT, handler)
     began = time.monotonic()
-    code, said = lent([tiny(name="endless", sweep="lenet", epochs=100_000)], 0.2, tmp_path)
-    assert time.monotonic() - began < 12
+    code, said = lent([tiny(name="endless", sweep="lenet", epochs=100_000)], 0.4, tmp_path)
+    assert signal.signal(signal.SIGINT, before) is handler
+    assert time.monotonic() - began < 24
     assert code == lease.WORK_LEFT
     assert "0 of 1 trials are done" in said
     at_work = [p for p in psutil.Process().children(recursive=True) if p.cpu_percent(0.2) > 50]
@@ -412,8 +417,11 @@ def test_lease_ends_in_time_where_a_training_does_not(tmp_path):
 def test_lease_ends_in_time_where_nothing_stops_when_asked():
     code = (
         "import signal, time; from pathlib import Path; from refit import lease\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); lease.LEAST_RESERVE = 0.2\n"
-        "lease.run([], 'smoke', lambda: time.sleep(60), 0.02, Path('.'))"
+        "lease.LEAST_RESERVE = 0.2\n"
+        "def opened():\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "    time.sleep(60)\n"
+        "lease.run([], 'smoke', opened, 0.02, Path('.'))"
     )
     began = time.monotonic()
     ended = subprocess.run(

@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from refit import experiment, failures, freshness, paths, runlog, runner, storage
+from refit import fused as groups
 from refit.errors import DataError, RefitError, TrialError
 from refit.progress import follow
-from refit.settings import EXECUTORS, FAIL, LOCAL, OUT_OF_MEMORY
+from refit.settings import AUTO, EXECUTORS, FAIL, FLOAT32, FUSED, LOCAL, OUT_OF_MEMORY, PRECISIONS
 from refit.study import Study
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
@@ -48,7 +49,18 @@ def _shared_options(command: Any) -> Any:
             help="replicates of every trial that the profile repeats",
         ),
         click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            default=FLOAT32,
+            show_default=True,
+            help="of the numbers inside networks; bfloat16 is compared with nothing published",
+        ),
     ]
+    return _with(options, command)
+
+
+def _with(options: list[Any], command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
@@ -62,6 +74,28 @@ _workers_option = click.option(
 )
 
 
+def _training_options(command: Any) -> Any:
+    """How trials are trained on this machine, as `Study.train` takes it."""
+    options = [
+        _workers_option,
+        click.option(
+            "--out-of-memory",
+            type=click.Choice(OUT_OF_MEMORY),
+            default=FAIL,
+            show_default=True,
+            help="where a batch does not fit: accumulate gradients of its parts, or smaller ones",
+        ),
+        click.option(
+            "--fused",
+            type=click.Choice(FUSED),
+            default=AUTO,
+            show_default=True,
+            help="trials that differ in numbers only as one program on JAX; auto: on a GPU",
+        ),
+    ]
+    return _with(options, command)
+
+
 @click.group(cls=_Group)
 @click.version_option(package_name="refit")
 def main() -> None:
@@ -70,14 +104,7 @@ def main() -> None:
 
 @main.command()
 @_shared_options
-@_workers_option
-@click.option(
-    "--out-of-memory",
-    type=click.Choice(OUT_OF_MEMORY),
-    default=FAIL,
-    show_default=True,
-    help="what to do where a batch does not fit: accumulate gradients of its parts, smaller ones",
-)
+@_training_options
 @click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
@@ -87,36 +114,36 @@ def main() -> None:
 )
 def reproduce(
     experiments: tuple[str, ...],
-    profile: str,
-    seeds: int,
-    data_dir: str,
     workers: int | None,
     out_of_memory: str,
+    fused: str,
     executor: str,
+    **which: Any,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
     runner.check_workers(workers, executor)
-    parameters = {"seeds": seeds, "workers": workers or 0, "train": True}
-    parameters |= {"out_of_memory": out_of_memory, "executor": executor}
-    _make_pages(_open(experiments, profile, seeds, data_dir), parameters)
+    groups.used(fused, executor)
+    parameters = {"workers": workers or 0, "train": True, "out_of_memory": out_of_memory}
+    parameters |= {"executor": executor, "fused": fused}
+    _make_pages(experiments, which, parameters)
 
 
 @main.command()
 @_shared_options
-def report(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> None:
+def report(experiments: tuple[str, ...], **which: Any) -> None:
     """Make the pages of EXPERIMENTS from the results at hand, without training."""
-    _make_pages(_open(experiments, profile, seeds, data_dir), {"seeds": seeds, "train": False})
+    _make_pages(experiments, which, {"train": False})
 
 
 @main.command()
 @_shared_options
-def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> None:
+def status(experiments: tuple[str, ...], **which: Any) -> None:
     """Show which trials of EXPERIMENTS are done, failed or missing."""
-    for study in _open(experiments, profile, seeds, data_dir):
+    for study in _open(experiments, **which):
         results = study.log().results
         counts = results["status"].value_counts()
         click.echo(
-            f"{study.name} ({profile}): {counts.get('done', 0)} done, "
+            f"{study.name} ({study.profile_name}): {counts.get('done', 0)} done, "
             f"{counts.get('failed', 0)} failed, {counts.get('missing', 0)} missing"
         )
         for row in results[results["status"] == "failed"].itertuples():
@@ -127,20 +154,15 @@ def status(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str
 @_shared_options
 @_workers_option
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
-def plan(
-    experiments: tuple[str, ...],
-    profile: str,
-    seeds: int,
-    data_dir: str,
-    workers: int | None,
-    calibrate: bool,
-) -> None:
+def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **which: Any) -> None:
     """Show what running EXPERIMENTS would train and how long it would take."""
     from refit import plan as planning
 
-    for study in _open(experiments, profile, seeds, data_dir):
+    profile, seeds = which["profile"], which["seeds"]
+    for study in _open(experiments, **which):
         if calibrate:
-            Study.open(study.name, "smoke", 1, data_dir).train(workers)
+            first = which | {"profile": "smoke", "seeds": 1}
+            Study.open(study.name, **first).train(workers)
         table = planning.plan(study, workers)
         click.echo(f"{study.name}, profile {profile}, {seeds} seed(s)")
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
@@ -174,14 +196,12 @@ def export() -> None:
 @export.command("mlflow")
 @_shared_options
 @click.option("--store", default="", help="a local folder [default: mlflow, beside the results]")
-def export_mlflow(
-    experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str, store: str
-) -> None:
+def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> None:
     """Write finished trials of EXPERIMENTS, once each, into a local MLflow store."""
     from refit import mlflow_export
 
     folder = mlflow_export.store_folder(store)
-    for line in mlflow_export.export(_open(experiments, profile, seeds, data_dir), folder):
+    for line in mlflow_export.export(_open(experiments, **which), folder):
         click.echo(line)
 
 
@@ -216,7 +236,7 @@ def import_(files: tuple[Path, ...]) -> None:
 
 @main.command()
 @_shared_options
-@_workers_option
+@_training_options
 @click.option("--minutes", type=float, default=9.0, show_default=True, help="end before that")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="for the pack"
@@ -225,26 +245,30 @@ def import_(files: tuple[Path, ...]) -> None:
 @click.option("--weights", is_flag=True, help="also pack the weights that trials keep")
 def lease(
     experiments: tuple[str, ...],
-    profile: str,
-    seeds: int,
-    data_dir: str,
     workers: int | None,
+    out_of_memory: str,
+    fused: str,
     minutes: float,
     out: Path,
     origins: tuple[Path, ...],
     weights: bool,
+    **which: Any,
 ) -> None:
     """Train what is missing of EXPERIMENTS for some minutes, then pack all there is.
 
-    Ends with 0 where everything is done, with 3 where work is left: the next call, with the pack
-    as --from, goes on from the last finished epochs. With 1 where trials failed.
+    They are trained in the given order; cifar10/mlp_sgd is one sweep of an experiment. Ends with 0
+    where everything is done, with 3 where work is left: the same call, which finds its pack in
+    --out, goes on from the last finished epochs. With 1 where trials failed.
     """
     from refit import lease as leases
 
     runner.check_workers(workers)
-    opened = partial(_open, experiments, profile, seeds, data_dir)
-    how = (workers, origins, weights, click.echo)
-    sys.exit(leases.run(experiments, profile, opened, minutes, out, *how))
+    groups.used(fused)
+    names = list(dict.fromkeys(path.partition("/")[0] for path in experiments))
+    opened = partial(_open, experiments, sweeps=True, **which)
+    told = origins, weights, click.echo
+    how = {"workers": workers, "out_of_memory": out_of_memory, "fused": fused}
+    sys.exit(leases.run(names, which["profile"], opened, minutes, out, *told, **how))
 
 
 @main.command()
@@ -257,15 +281,19 @@ def notebooks() -> None:
         pages.refresh(path)
 
 
-def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str) -> list[Study]:
+def _open(experiments: tuple[str, ...], sweeps: bool = False, **which: Any) -> list[Study]:
     """Open every experiment first, so that a mistake in one stops the command at once.
 
-    Where none is named, those whose data are not at hand are left out, and it says so.
+    Where none is named, those whose data are not at hand are left out, and it says so. With
+    `sweeps`, one of an experiment's may be named behind a slash, and the others are left out.
+    `which` is as for `Study.open`.
     """
     studies = []
-    for name in dict.fromkeys(experiments or experiment.names()):
+    for path in dict.fromkeys(experiments or experiment.names()):
+        name, slash, sweep = path.partition("/") if sweeps else (path, "", "")
         try:
-            studies.append(Study.open(name, profile, seeds, data_dir))
+            study = Study.open(name, **which)
+            studies.append(study.only(sweep) if slash else study)
         except DataError as error:
             if experiments:
                 raise
@@ -275,7 +303,12 @@ def _open(experiments: tuple[str, ...], profile: str, seeds: int, data_dir: str)
     return studies
 
 
-def _make_pages(studies: list[Study], parameters: dict[str, Any]) -> None:
+def _make_pages(
+    experiments: tuple[str, ...], which: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    """Make pages of the experiments, with parameters for their notebooks beside `which`."""
+    studies = _open(experiments, **which)
+    parameters |= {"seeds": which["seeds"], "precision": which["precision"]}
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         storage.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.

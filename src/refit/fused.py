@@ -22,11 +22,10 @@ import psutil
 from refit import backends, failures, paths, runner, storage
 from refit.errors import DeclarationError
 from refit.processes import Outcome, Processes
-from refit.settings import AUTOKERAS
+from refit.settings import ALWAYS, AUTOKERAS, FUSED, LOCAL, NEVER
 from refit.storage import CHECKPOINT
 from refit.trial import Trial
 
-AUTO, ALWAYS, NEVER = MODES = ("auto", "always", "never")
 # In what members of a group may differ; what a trial is called is no setting at all.
 _LABELS = {"sweep", "name", "title", "published_epochs", "altered"}
 _OWN = {"seed": True, "optimizer": {"learning_rate", "momentum", "weight_decay", "decay"}}
@@ -41,16 +40,23 @@ _ALONE = {
 }
 
 
-def used(mode: str) -> bool:
+def used(mode: str, executor: str = LOCAL) -> bool:
     """Whether trials are trained together: on JAX only, and without being asked on a GPU only.
 
-    Raises DeclarationError for an unknown mode.
+    Raises DeclarationError for an unknown mode, and where they must be but cannot.
     """
-    if mode not in MODES:
-        raise DeclarationError(f"fused is {mode!r}; known: {', '.join(MODES)}")
-    if mode == NEVER or backends.name() != backends.JAX:
+    if mode not in FUSED:
+        raise DeclarationError(f"fused is {mode!r}; known: {', '.join(FUSED)}")
+    if mode == NEVER:
         return False
-    return mode == ALWAYS or _has_gpu()
+    reasons = {
+        f"{backends.VARIABLE} is {backends.name()!r}; give jax": backends.name() != backends.JAX,
+        f"executor is {executor!r}; give local": executor != LOCAL,
+    }
+    hindered = [reason for reason, holds in reasons.items() if holds]
+    if mode == ALWAYS and hindered:
+        raise DeclarationError(f"fused is {mode!r}, but {hindered[0]}")
+    return not hindered and (mode == ALWAYS or _has_gpu())
 
 
 def _has_gpu() -> bool:
@@ -111,31 +117,43 @@ def run_first(
     folder: Path,
     data_dir: Path | None,
     facts: dict[str, Any],
+    workers: int,
     time_limit: float,
+    finished: Callable[[Trial], None] = lambda trial: None,
     show: Callable[[list[Trial]], None] = lambda running: None,
     **options: Any,
 ) -> tuple[list[Trial], dict[str, str]]:
-    """Train what can be trained together, one group after another in processes of their own.
+    """Train what can be trained together, every group in a process of its own, `workers` at once.
 
-    `facts` as for `refit.training.train`, `time_limit` in seconds per group, `options` as for
-    `train_together`; `show` is told twice a second what is at work. Returns the trials that are
-    then left to be trained one by one, and by their directories' names why a group has not
-    finished some of them.
+    So one is compiled while another is trained. They share the memory. `facts` as for
+    `refit.training.train`, without the workers; `time_limit` in seconds per group; `options` as for
+    `train_together`; `finished` is told once of each trial that has its result, and `show` twice a
+    second what is at work. Returns the trials that are then left to be trained one by one, and by
+    their directories' names why a group has not finished some of them.
     """
     together = [group for group in groups(trials, folder) if len(group) > 1]
     notes: dict[str, str] = {}
-    with Processes(1, time_limit) as pool:
+    left = {trial for group in together for trial in group}
+    facts = facts | {"workers": min(workers, len(together))}
+    with Processes(workers, time_limit) as pool:
         for number, group in enumerate(together):
             plain = [trial.model_dump(mode="json") for trial in group]
             places = folder, data_dir, paths.cache()
             pool.start(number, train_together, plain, *places, facts, **options)
         while len(pool):
-            for number, told in pool.ended(0.5):
+            ended = pool.ended(0.5)
+            numbers = {*pool.running, *(number for number, _ in ended)}
+            at_work = [trial for number in numbers for trial in together[number] if trial in left]
+            done = [trial for trial in at_work if runner.result_of(trial, folder)]
+            left.difference_update(done)
+            for trial in done:
+                finished(trial)
+            for number, told in ended:
                 group = together[number]
                 for trial, (kind, reason, _) in zip(group, outcomes(told, group), strict=True):
-                    if kind and runner.result_of(trial, folder) is None:
+                    if kind and trial in left:
                         notes[trial.directory.name] = f"left its group: {kind}: {reason}"
-            show([trial for number in pool.running for trial in together[number]])
+            show([trial for trial in at_work if trial in left])
     return [trial for trial in trials if runner.result_of(trial, folder) is None], notes
 
 

@@ -100,15 +100,17 @@ def circumstances(options: Options) -> str:
 
 
 class Device:
-    """A data set in the memory of the device, and how much memory there is."""
+    """A data set in the memory of the device, and how much memory there is for each of the
+    `workers` that share it."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, workers: int) -> None:
         self.dataset = dataset
         self.train = Images(dataset.train)
         self.validation = Images(dataset.validation)
         stats = jax.devices()[0].memory_stats() or {}
         free = HOST_SHARE * psutil.virtual_memory().available
-        self.memory = GPU_SHARE * stats["bytes_limit"] if "bytes_limit" in stats else free
+        whole = GPU_SHARE * stats["bytes_limit"] if "bytes_limit" in stats else free
+        self.memory = whole / workers
 
 
 class Group:

@@ -45,7 +45,8 @@ def train(
     training.use_one_thread(facts["workers"])
     backends.chosen().keep_compiled(places.cache / "compiled")
     options = options.resolved()
-    device = Device(data.load(trials[0].data, places.data_dir, places.cache))
+    dataset = data.load(trials[0].data, places.data_dir, places.cache)
+    device = Device(dataset, facts["workers"])
     most = min(options.members or MOST, len(trials))
     found: dict[Trial, Outcome] = {}
     waiting = deque(_begun(trials, places, options))

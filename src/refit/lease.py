@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -46,16 +47,17 @@ def run(
     opened: Callable[[], Sequence[Study]],
     minutes: float,
     out: Path,
-    workers: int | None = None,
     origins: Sequence[Path] = (),
     weights: bool = False,
     say: Callable[[str], None] = print,
+    **how: Any,
 ) -> int:
     """Train what is missing of some studies for some minutes, and pack what there is then.
 
-    `opened` opens the studies, which may take time too; `origins` are packs of earlier calls that
-    are imported first. The pack in the folder `out` holds all finished trials, and the unfinished
-    with their checkpoints. `say` is given sentences. Returns ALL_DONE, WORK_LEFT, or 1 where
+    `opened` opens the studies, which may take time too, and which are trained in their order, as
+    the options `how` for `Study.train` say. The pack in the folder `out` holds all finished trials,
+    and the unfinished with their checkpoints; one that is there already, and the `origins`, are
+    imported first. `say` is given sentences. Returns ALL_DONE, WORK_LEFT, or 1 where
     trials failed. Raises DeclarationError for too few minutes, PackError for a damaged pack. Must
     be called in the main thread.
     """
@@ -64,11 +66,12 @@ def run(
     least = LEAST_RESERVE / 30
     if not least <= minutes <= MOST_MINUTES:
         raise DeclarationError(f"minutes is {minutes:g}; give {least:.2f} to {MOST_MINUTES:g}")
+    path = out / f"refit-{profile}.zip"
     studies: Sequence[Study] = ()
     failures: list[str] = []
     in_time = False
     with _watched(limit, say):
-        for line in merging.merge(origins):
+        for line in merging.merge([*origins, *[path] * path.exists()]):
             say(line)
         reserve = min(max(RESERVE * limit, LEAST_RESERVE), MOST_RESERVE)
         left = limit - reserve - 2 * (time.monotonic() - began)
@@ -76,32 +79,32 @@ def run(
             with _alarm(left):
                 studies = opened()
                 for study in studies:
-                    failures += _train(study, workers, say)
+                    failures += _train(study, how, say)
                 in_time = True
         except TimeUpError:
             say("the time for training is over; finished epochs are kept")
-        for line in _packed(out / f"refit-{profile}.zip", experiments, profile, weights):
+        for line in _packed(path, experiments, profile, weights):
             say(line)
-    missing = [trial for s in studies for trial in s.trials if not runner.result_of(trial, s.runs)]
-    total = sum(len(study.trials) for study in studies)
-    say(f"{total - len(missing)} of {total} trials are done")
+    trials = {(study.runs, trial) for study in studies for trial in study.trials}
+    done = [trial for folder, trial in trials if runner.result_of(trial, folder)]
+    say(f"{len(done)} of {len(trials)} trials are done")
     if not in_time:
         return WORK_LEFT
     return 1 if failures else ALL_DONE
 
 
-def _train(study: Study, workers: int | None, say: Callable[[str], None]) -> list[str]:
+def _train(study: Study, how: dict[str, Any], say: Callable[[str], None]) -> list[str]:
     """Train what is missing of a study, repetitions of winners included; returns what failed."""
     say(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
     try:
         # Where no terminal shows a bar, the run's log tells how far it is.
         shown = contextlib.nullcontext() if sys.stderr.isatty() else follow(study.runs)
         with tempfile.TemporaryDirectory() as pages, shown:
-            say(f"  {study.train(workers)}")
-            for name, sweep in study.declaration.sweeps.items():
-                if sweep.retrain:
+            say(f"  {study.train(**how)}")
+            for name in dict.fromkeys(trial.sweep for trial in study.trials):
+                if study.declaration.sweeps[name].retrain:
                     # The table is made anew beside the page, when there is one.
-                    replace(study, pages=Path(pages)).retrain(name, workers)
+                    replace(study, pages=Path(pages)).retrain(name, **how)
     except TrialError as error:
         say(f"  {error}")
         return [study.name]
@@ -127,13 +130,18 @@ def _alarm(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise TimeUpError
 
-    before = signal.signal(signal.SIGALRM, ring)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT)}
+    signal.signal(signal.SIGALRM, ring)
+    if handlers[signal.SIGINT] is signal.SIG_IGN:
+        # A shell ignores Ctrl-C for what it runs in the background, from the beginning.
+        signal.signal(signal.SIGINT, lambda *_: None)
     try:
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), AGAIN)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 
 from refit import runlog, runner
 from refit.declaration import Retrain
-from refit.settings import LOCAL
+from refit.settings import AUTO, FAIL, LOCAL
 from refit.trial import SEED_STEP, Trial
 
 # Beside a page: what this begins, the sweep's name ends.
@@ -29,7 +29,9 @@ def run(
     workers: int | None = None,
     data_dir: Path | None = None,
     train: bool = True,
+    out_of_memory: str = FAIL,
     executor: str = LOCAL,
+    fused: str = AUTO,
 ) -> pd.DataFrame:
     """Retrain what is missing in `folder`, the experiment's runs; see `Study.retrain`.
 
@@ -58,7 +60,9 @@ def run(
             workers,
             data_dir=data_dir,
             describe=False,
+            out_of_memory=out_of_memory,
             executor=executor,
+            fused=fused,
         )
         runner.check(summary)
     everything = {(role, 0): trial for role, trial in roles.items()} | again

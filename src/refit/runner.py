@@ -15,19 +15,30 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from refit import backends, data, events, failures, paths, storage, weights
+from refit import fused as groups
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.processes import Outcome, Processes
 from refit.progress import Progress
 from refit.ray_pool import RayPool
 from refit.schedule import Schedule
-from refit.settings import AUTOKERAS, EXECUTORS, FAIL, FLOAT32, LOCAL, OUT_OF_MEMORY, RAY
+from refit.settings import (
+    AUTO,
+    AUTOKERAS,
+    EXECUTORS,
+    FAIL,
+    FLOAT32,
+    LOCAL,
+    OUT_OF_MEMORY,
+    RAY,
+)
 from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
@@ -98,6 +109,7 @@ def run(
     describe: bool = True,
     out_of_memory: str = FAIL,
     executor: str = LOCAL,
+    fused: str = AUTO,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
@@ -110,13 +122,16 @@ def run(
     settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
     experiment's, and TensorBoard's table gets their columns. `out_of_memory` says what to do where
     a batch does not fit: `fail`; `accumulate` the gradients of parts of it, which is the same
-    training but for batch normalisation; or go on with `smaller` batches. Where a data set cannot
+    training but for batch normalisation; or go on with `smaller` batches. `fused` says whether
+    trials that differ in numbers only are trained together first, as one program (`refit.fused`):
+    `auto` on JAX with a GPU, `always`, which needs JAX, or `never`. Where a data set cannot
     be loaded its trials fail; raises DataError where none can, before anything is trained, and
     TrialError where the folder cannot be written.
     """
     _check_choice("executor", executor, EXECUTORS)
     _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
     workers = check_workers(workers, executor)
+    together = groups.used(fused, executor) and not (earlier or keep_checkpoints)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
@@ -131,44 +146,75 @@ def run(
         return Summary(len(trials), before, 0, failed)
     if describe:
         _describe_to_tensorboard(trials, folder)
-    revision = git_revision()
     expected = _expected(missing, sizes)
-    schedule = Schedule(missing, expected)
-    common = folder, data_dir, paths.cache()
-    options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
-    trained = 0
-    with (
-        Progress(len(trials), expected, folder) as progress,
-        _pool(executor, folder, workers, time_limit) as pool,
-    ):
+    revision, begun, obstacles = git_revision(), len(missing), len(failed)
+    with Progress(len(trials), expected, folder) as progress:
+        if together:
+            longest = sorted(missing, key=expected.__getitem__, reverse=True)
+            how = {"git_revision": revision}, workers, time_limit
+            told = partial(progress.finished, failure=""), progress.show
+            missing, left = groups.run_first(longest, folder, data_dir, *how, *told)
+            notes |= left
+        with _pool(executor, folder, workers, time_limit) as pool:
+            options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
+            places = folder, data_dir, paths.cache()
+            alone = _Alone(pool, progress, places, revision, earlier or {}, options)
+            alone.train(missing, Schedule(missing, expected))
+    failed |= alone.failed
+    notes = {name: note for name, note in notes.items() if name not in failed} | alone.notes
+    return Summary(len(trials), before, begun - len(failed) + obstacles, failed, notes)
+
+
+@dataclass
+class _Alone:
+    """Trials that are trained one by one, each in a process of its own.
+
+    `places` are the folders of the runs, the data and the cache, `options` as for
+    `refit.training.train`. Gathers failures and notes by the names of run directories.
+    """
+
+    pool: Processes | RayPool
+    progress: Progress
+    places: tuple[Path, Path | None, Path]
+    revision: str
+    earlier: Mapping[Trial, Trial]
+    options: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def train(self, trials: Sequence[Trial], schedule: Schedule) -> None:
+        """Train all trials, in the order of their schedule."""
+        pool = self.pool
         while True:
-            places = pool.places
-            facts = {"git_revision": revision, "workers": min(places, len(missing))}
-            while len(pool) < places + pool.spare and (found := schedule.start()):
-                trial, parts = found
-                shorter = (earlier or {}).get(trial)
-                start = folder / shorter.directory if shorter else None
-                options |= {"earlier": start, "parts": parts}
-                plain = trial.model_dump(mode="json")
-                pool.start(found, _train, plain, *common, facts, **options)
+            workers = min(pool.places, len(trials))
+            while len(pool) < pool.places + pool.spare and (found := schedule.start()):
+                self._start(*found, workers)
             if not len(pool):
-                break
+                return
             for (trial, parts), told in pool.ended(0.5):
-                kind, reason = _judged(told, trial, folder, pool.delay)
-                smaller = kind in failures.TOO_LARGE and out_of_memory != FAIL
+                kind, reason = _judged(told, trial, self.places[0], pool.delay)
+                smaller = kind in failures.TOO_LARGE and self.options["out_of_memory"] != FAIL
                 if smaller and parts < trial.batch_size:
                     schedule.again(trial, 2 * parts)
                     continue
-                if kind:
-                    failed[trial.directory.name] = f"{kind}: {reason}"
-                    notes.pop(trial.directory.name, None)
-                elif note := (result_of(trial, folder) or {}).get("batch_note"):
-                    notes[trial.directory.name] = note
-                trained += not kind
-                progress.finished(trial, kind)
+                self._count(trial, kind, reason)
                 schedule.ended(trial)
-            progress.show([trial for trial, _ in pool.running])
-    return Summary(len(trials), before, trained, failed, notes)
+            self.progress.show([trial for trial, _ in pool.running])
+
+    def _start(self, trial: Trial, parts: int, workers: int) -> None:
+        shorter = self.earlier.get(trial)
+        start = self.places[0] / shorter.directory if shorter else None
+        facts = {"git_revision": self.revision, "workers": workers}
+        options = self.options | {"earlier": start, "parts": parts}
+        plain = trial.model_dump(mode="json")
+        self.pool.start((trial, parts), _train, plain, *self.places, facts, **options)
+
+    def _count(self, trial: Trial, kind: str, reason: str) -> None:
+        if kind:
+            self.failed[trial.directory.name] = f"{kind}: {reason}"
+        elif note := (result_of(trial, self.places[0]) or {}).get("batch_note"):
+            self.notes[trial.directory.name] = note
+        self.progress.finished(trial, kind)
 
 
 def _sizes(

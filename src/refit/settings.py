@@ -15,6 +15,9 @@ FAIL, ACCUMULATE, SMALLER = OUT_OF_MEMORY = ("fail", "accumulate", "smaller")
 FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")
 # Where trials are trained: on this machine, or on the nodes of a Ray cluster.
 LOCAL, RAY = EXECUTORS = ("local", "ray")
+# Whether trials that differ in numbers only are trained together, as one program on JAX: where
+# there is a GPU, or as said.
+AUTO, ALWAYS, NEVER = FUSED = ("auto", "always", "never")
 
 
 class Model(Strict):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from refit.declaration import Declaration, Profile, Retrain, Search
 from refit.errors import DeclarationError, TrialError
 from refit.runlog import RunLog
 from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
-from refit.settings import FAIL, FLOAT32, LOCAL
+from refit.settings import AUTO, FAIL, FLOAT32, LOCAL
 from refit.storage import PREDICTIONS
 from refit.trial import SEED_STEP, Trial
 
@@ -92,9 +92,13 @@ class Study:
         return {trial.name: trial.title for trial in self.trials}
 
     def train(
-        self, workers: int | None = None, out_of_memory: str = FAIL, executor: str = LOCAL
+        self,
+        workers: int | None = None,
+        out_of_memory: str = FAIL,
+        executor: str = LOCAL,
+        fused: str = AUTO,
     ) -> runner.Summary:
-        """Train what is missing; all three are as for `refit.runner.run`.
+        """Train what is missing; all four are as for `refit.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
@@ -106,6 +110,7 @@ class Study:
             data_dir=self.data_dir,
             out_of_memory=out_of_memory,
             executor=executor,
+            fused=fused,
         )
         optional = {
             trial.directory.name
@@ -115,6 +120,27 @@ class Study:
         if set(summary.failures) - optional:
             raise TrialError(str(summary))
         return summary
+
+    def only(self, sweep: str) -> "Study":
+        """The study with the trials of one sweep, and those whose weights they start from.
+
+        Raises DeclarationError for an unknown sweep, or one that the profile leaves out.
+        """
+        known = dict.fromkeys(trial.sweep for trial in self.trials)
+        if sweep not in known:
+            raise DeclarationError(
+                f"{self.name} has no sweep {sweep!r} in profile {self.profile_name}; "
+                f"known: {', '.join(known)}"
+            )
+        directories = {str(trial.directory): trial for trial in self.trials}
+        wanted = [trial for trial in self.trials if trial.sweep == sweep]
+        chosen = set(wanted)
+        while wanted:
+            source = directories.get(wanted.pop().source)
+            if source and source not in chosen:
+                chosen.add(source)
+                wanted.append(source)
+        return replace(self, trials=[trial for trial in self.trials if trial in chosen])
 
     def has_results(self) -> bool:
         """Whether any trial is done."""
@@ -167,24 +193,26 @@ class Study:
         self,
         sweep: str,
         workers: int | None = None,
-        train: bool = True,
+        out_of_memory: str = FAIL,
         executor: str = LOCAL,
+        fused: str = AUTO,
+        train: bool = True,
     ) -> pd.DataFrame:
         """Train the winner of a sweep and its default again with other seeds, as declared.
 
         One row per trial: role (`winner` or `default`), trial, repetition (0 for the one of the
         sweep), seed, digest and value, the declared metric. Only what is missing is trained, and
-        nothing unless `train`; the table is also stored beside the page. Raises DeclarationError
-        where the sweep declares no such thing, TrialError where a training fails.
+        nothing unless `train`, and as `Study.train` does; the table is also stored beside the page.
+        Raises DeclarationError where the sweep declares no such thing, TrialError where a training
+        fails.
         """
         declared = self.declaration.sweeps[sweep].retrain
         if declared is None:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares nothing to retrain")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).retrain
         spec = Retrain.model_validate(declared.model_dump() | changes)
-        rows = retrain.run(
-            self.trials, sweep, spec, self.runs, workers, self.data_dir, train, executor
-        )
+        places, how = (self.runs, workers, self.data_dir), (out_of_memory, executor, fused)
+        rows = retrain.run(self.trials, sweep, spec, *places, train, *how)
         storage.write_bytes(
             self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
         )
