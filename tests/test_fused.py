@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +14,25 @@ import keras
 import numpy as np
 import pytest
 
-from refit import data, fused, paths, records, runner, storage
+from fault_tools import Driver
+from refit import (
+    circumstances,
+    data,
+    fused,
+    merging,
+    packing,
+    paths,
+    records,
+    runlog,
+    runner,
+    storage,
+    timing,
+)
 from refit.errors import DeclarationError
 from refit.events import event_files, read_scalars
-from refit.storage import PREDICTIONS, RESULT
+from refit.processes import GRACE
+from refit.progress import Progress
+from refit.storage import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
 from refit.trial import Trial
 
 pytestmark = pytest.mark.skipif(
@@ -24,7 +41,11 @@ pytestmark = pytest.mark.skipif(
 
 SGD = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9}
 MLP = {"name": "mlp", "options": {"width": 24, "hidden_layers": 2}}
+# Of the trainings that are interrupted while they run.
+EPOCHS = 600
 CNN = {"convolutions": 2, "filters": 6, "kernel_size": 3, "hidden": [16]}
+
+GROUPS = ["mlp", "cnn", "normalized", "stopping", "stagnating", "diverging"]
 
 TOGETHER = """
 import json, sys
@@ -38,18 +59,29 @@ def main():
     print(json.dumps([train(group, folder, **options) for group in groups]))
 """
 MAIN = "if __name__ == '__main__':\n    main()\n"
-# The second time that the state is saved, the process dies.
+# Of three members some have saved their second epoch when the process dies.
 KILLED = """
 import os, signal
-from refit import fused_state
-write, count = fused_state.write, []
+from refit import storage
+write, count = storage.write_checkpoint, []
 def dying(*arguments):
-    found = write(*arguments)
-    count.append(found)
-    if len(count) == 2:
+    write(*arguments)
+    count.append(arguments)
+    if len(count) == {saved}:
         os.kill(os.getpid(), signal.SIGKILL)
-    return found
-fused_state.write = dying
+storage.write_checkpoint = dying
+"""
+# In the second epoch the process is asked to end.
+ASKED = """
+import os, signal
+from refit import fused_program
+epoch, count = fused_program.Program.epoch, []
+def asked(*arguments):
+    count.append(arguments)
+    if len(count) == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return epoch(*arguments)
+fused_program.Program.epoch = asked
 """
 # More than two members get no memory, in their second epoch.
 STARVED = """
@@ -70,15 +102,20 @@ from refit import fused_group
 fused_group.HOST_SHARE = 1e-6
 """
 RUN = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from refit import fused
 from refit.trial import Trial
 if __name__ == "__main__":
-    plain, folder = map(json.loads, sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    plain, folder, options = map(json.loads, sys.argv[1:])
     trials = [Trial.model_validate(one) for one in plain]
     facts = {"git_revision": "none"}
-    left, notes = fused.run_first(trials, Path(folder), None, facts, 2, 100.0)
+    print("begun", flush=True)
+    try:
+        left, notes = fused.run_first(trials, Path(folder), None, facts, 2, 100.0, **options)
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(json.dumps([[trial.name for trial in left], notes]))
 """
 ONE_BY_ONE = """
@@ -139,6 +176,10 @@ def fit(trial):
     # What keeps a file has no say in the training.
     used = [c for c in build(trial.callbacks, None) if not isinstance(c, BestWeights)]
     validation = np.asarray(dataset.validation.images).astype(np.float32) / np.float32(255)
+    if trial.evaluate_untrained:
+        untrained = model.evaluate(validation, dataset.validation.labels, verbose=0)[1]
+        for callback in used:
+            callback.best = untrained
     found = model.fit(
         model.images, validation_data=(validation, dataset.validation.labels), verbose=0,
         epochs=trial.epochs, shuffle=False, callbacks=[*used, Epochs()],
@@ -200,6 +241,7 @@ def groups(make_tiny) -> dict[str, list[Trial]]:
 
     plateau = {"name": "reduce_lr_on_plateau", "factor": 0.5, "patience": 1}
     target = {"name": "stop_at_target", "target": 0.5}
+    stagnant = {"name": "stop_when_stagnant", "patience": 2}
     return {
         "mlp": members(
             "mlp",
@@ -232,6 +274,14 @@ def groups(make_tiny) -> dict[str, list[Trial]]:
             epochs=6,
             callbacks=[target],
         ),
+        "stagnating": members(
+            "stagnating",
+            [{"optimizer": SGD | {"learning_rate": rate}} for rate in (1e-6, 0.05, 0.01)],
+            model=MLP,
+            epochs=8,
+            evaluate_untrained=True,
+            callbacks=[stagnant, {"name": "keep_best", "at_least": 0.3}],
+        ),
         "diverging": members(
             "diverging",
             [{"optimizer": SGD | {"learning_rate": rate}} for rate in (0.01, 1e20, 0.02)],
@@ -257,7 +307,7 @@ def alone(groups) -> dict[str, dict[str, list[float]]]:
     return {trial.name: history for trial, history in zip(trials, found, strict=True)}
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "normalized", "stopping", "diverging"])
+@pytest.mark.parametrize("name", GROUPS)
 def test_every_member_has_the_curve_that_it_has_alone(name, groups, trained, alone):
     assert fused.groups(groups[name]) == [groups[name]]
     for trial in groups[name]:
@@ -311,6 +361,14 @@ def test_one_that_reaches_its_target_stops_and_the_others_go_on(groups, trained)
     assert epochs[1] < epochs[2] < epochs[0] == 6
 
 
+def test_those_that_stagnate_stop_after_what_they_had_untrained(groups, trained, alone):
+    group = groups["stagnating"]
+    epochs = [runner.result_of(trial, trained)["metrics"]["epochs"] for trial in group]
+    assert epochs == [len(alone[trial.name]["loss"]) for trial in group]
+    assert len(set(epochs)) == 3
+    assert min(epochs) == 3, "as early as it may"
+
+
 def test_one_that_diverges_stops_and_says_so(groups, trained):
     metrics = [runner.result_of(t, trained)["metrics"] for t in groups["diverging"]]
     assert [found["diverged"] for found in metrics] == [False, True, False]
@@ -327,7 +385,9 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         assert np.isnan(times).all()
         told = result["fused"]
         assert told["members"] == 2
-        assert told["seconds_per_epoch"] > 0
+        shares = curves(trial, trained)["share_seconds"]
+        assert told["seconds"] == pytest.approx(sum(shares), 1e-5)
+        assert told["seconds_per_epoch"] == pytest.approx(np.median(shares[1:]), 1e-5)
         assert result["environment"]["backend"] == "jax"
         assert (trained / trial.directory / PREDICTIONS).exists()
         assert storage.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
@@ -344,18 +404,118 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         assert right.mean() == pytest.approx(found["val_accuracy"][best], abs=1e-6)
 
 
-def test_a_killed_group_goes_on_with_the_same_curves(groups, trained, tmp_path):
+def check_gone_on(group: list[Trial], folder: Path, trained: Path, at: list[int]) -> None:
+    """That members have gone on at some epochs, and have each epoch of an undisturbed one once."""
+    tolerance = 0 if len(set(at)) == 1 else 1e-5  # in pieces, sums are of another order
+    for trial, epoch in zip(group, at, strict=True):
+        assert runner.result_of(trial, folder)["resumed_at_epoch"] == epoch
+        expected = without_times(trial, trained)
+        for name, values in without_times(trial, folder).items():
+            np.testing.assert_allclose(values, expected[name], tolerance, tolerance)
+        assert len(curves(trial, folder)["share_seconds"]) == len(expected["loss"])
+        files = event_files(folder / trial.directory / "train")
+        steps = Counter(len(list(records.read(path))) for path in files)
+        assert sum(n * (count - 1) for count, n in steps.items()) == len(expected["loss"])
+        assert not (folder / trial.directory / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize(("saved", "at"), [(6, [2, 2, 2]), (4, [2, 1, 1])])
+def test_a_killed_group_goes_on_with_the_same_curves(saved, at, groups, trained, tmp_path):
     group = groups["mlp"]
-    together([group], tmp_path, KILLED, save_seconds=0, fails=True)
+    together([group], tmp_path, KILLED.format(saved=saved), save_seconds=0, fails=True)
     assert not list(tmp_path.rglob(RESULT))
     assert together([group], tmp_path) == [[["", "", ""]] * 3]
-    for trial in group:
-        assert runner.result_of(trial, tmp_path)["resumed_at_epoch"] == 2
-        assert without_times(trial, tmp_path) == without_times(trial, trained)
-        files = event_files(tmp_path / trial.directory / "train")
-        steps = Counter(len(list(records.read(path))) for path in files)
-        assert sum(n * (count - 1) for count, n in steps.items()) == 3  # each epoch once
-    assert not list((tmp_path / ".fused").iterdir())
+    check_gone_on(group, tmp_path, trained, at)
+
+
+def test_a_damaged_checkpoint_costs_its_member_what_was_done(groups, trained, tmp_path):
+    group = groups["mlp"]
+    together([group], tmp_path, ASKED)
+    path = tmp_path / group[0].directory / CHECKPOINT
+    state, variables = storage.read_checkpoint(path)
+    assert len(state["history"]) == 2
+    storage.write_checkpoint(path, state, variables[1:])
+    cut = tmp_path / group[1].directory / CHECKPOINT
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert together([group], tmp_path) == [[["", "", ""]] * 3]
+    check_gone_on(group, tmp_path, trained, [0, 0, 2])
+
+
+def test_what_was_begun_otherwise_begins_anew(groups, trained, tmp_path):
+    """In another precision, or alone on a backend that none is trained together on."""
+    group = groups["mlp"]
+    together([group], tmp_path, ASKED, precision="bfloat16")
+    alone = tmp_path / group[0].directory / CHECKPOINT
+    state, variables = storage.read_checkpoint(alone)
+    del state["circumstances"]
+    storage.write_checkpoint(alone, state, variables)
+    assert together([group], tmp_path) == [[["", "", ""]] * 3]
+    check_gone_on(group, tmp_path, trained, [0, 0, 0])
+
+
+def test_a_group_that_is_interrupted_saves_what_it_has_done(groups, tmp_path):
+    group = [trial.model_copy(update={"epochs": EPOCHS}) for trial in groups["mlp"]]
+    here, there = tmp_path / "here", tmp_path / "there"
+    plain = json.dumps([trial.model_dump(mode="json") for trial in group])
+    words = [plain, json.dumps(str(here)), json.dumps({"save_seconds": 1000})]
+    driver = Driver([sys.executable, "-c", RUN, *words], {"KERAS_BACKEND": "jax"})
+    told = [here / trial.directory / PROGRESS for trial in group]
+    while driver.poll() is None and not all(path.exists() for path in told):
+        time.sleep(0.05)
+    time.sleep(0.5)  # for some epochs
+    driver.interrupt()
+    driver.interrupt()
+    began = time.monotonic()
+    driver.told(60)
+    assert driver.returncode == 130
+    assert time.monotonic() - began < GRACE
+    epochs = {storage.saved_epochs(here / trial.directory / CHECKPOINT) for trial in group}
+    assert len(epochs) == 1
+    (epoch,) = epochs
+    assert 1 < epoch < EPOCHS
+    assert on_jax(RUN, *map(json.loads, words)) == [[], {}]
+    assert together([group], there) == [[["", "", ""]] * 3]
+    check_gone_on(group, here, there, [epoch] * 3)
+
+
+def test_one_whose_others_are_done_goes_on_as_it_was(groups, trained, tmp_path):
+    group = groups["mlp"]
+    together([group], tmp_path, ASKED)
+    shutil.rmtree(tmp_path / group[0].directory)
+    shutil.copytree(trained / group[0].directory, tmp_path / group[0].directory)
+    shutil.rmtree(tmp_path / group[1].directory)
+    left = [group[2].model_dump(mode="json")]
+    assert on_jax(RUN, left, str(tmp_path), {}) == [[], {}]
+    assert runner.result_of(group[2], tmp_path)["resumed_at_epoch"] == 2
+
+
+def test_a_group_goes_on_where_it_was_carried_to(groups, trained, tmp_path, monkeypatch):
+    group = groups["mlp"]
+    places = [tmp_path / name / "smoke" / "fmnist_zoo" for name in ("here", "there")]
+    together([group], places[0], ASKED)
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "here"))
+    told = packing.pack(tmp_path / "p.zip", ["fmnist_zoo"], "smoke", unfinished=True)
+    assert "0 finished and 3 unfinished trials" in told[-1]
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "there"))
+    assert merging.merge([tmp_path / "p.zip"])[-1].endswith("3 to be gone on with")
+    assert together([group], places[1]) == [[["", "", ""]] * 3]
+    check_gone_on(group, places[1], trained, [2, 2, 2])
+
+
+def test_times_of_a_group_are_shares_and_no_measure(groups, trained, tmp_path):
+    group = groups["mlp"]
+    log = runlog.read(group, trained)
+    shares = [runner.result_of(trial, trained)["fused"]["seconds"] for trial in group]
+    assert log.seconds == pytest.approx(sum(shares))
+    log.save(tmp_path)
+    assert runlog.read_csv(tmp_path).seconds == pytest.approx(sum(shares))
+    assert log.measure(group[0].name, "total_seconds").empty
+    assert np.isnan(timing.Times(trained).seconds(group[0], 160))
+    with Progress(3, dict.fromkeys(group, 1.0), tmp_path) as progress:
+        shutil.copytree(trained / group[0].directory, tmp_path / group[0].directory)
+        progress.finished(group[0], "")
+    said = f"after {shares[0]:.1f} s, its share of a group's time (1 of 3 trials done)"
+    assert said in (tmp_path / "progress.log").read_text()
 
 
 @pytest.mark.parametrize(("patch", "epoch"), [(STARVED, 1), (SMALL, 0)], ids=["tried", "known"])
@@ -378,7 +538,7 @@ def test_convolutions_mapped_as_they_are_give_the_same(groups, trained, tmp_path
             np.testing.assert_allclose(without_times(trial, tmp_path)[name], values, 1e-4, 1e-4)
 
 
-def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path):
+def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path, monkeypatch):
     plain = make_tiny(name="a")
     batches = make_tiny(name="b", record_batches=True)
     search = make_tiny(name="c", model={"name": "autokeras", "options": {"candidates": 1}})
@@ -395,9 +555,15 @@ def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path):
     ]  # fmt: skip
     assert fused.why_alone(batches) == "it records every batch"
     assert fused.why_alone(search) == "a search trains many networks"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert not fused.why_alone(plain, tmp_path)
-    storage.write_bytes(tmp_path / plain.directory / storage.CHECKPOINT, b"")
-    assert fused.why_alone(plain, tmp_path) == "it was begun alone"
+    for backend, one_by_one, reason in (
+        ("jax", True, "it was begun alone"), ("jax", False, ""), ("tensorflow", True, ""),
+    ):  # fmt: skip
+        made = circumstances.under(backend, not one_by_one)
+        state = {"history": [{}], "circumstances": made}
+        storage.write_checkpoint(tmp_path / plain.directory / CHECKPOINT, state, [])
+        assert fused.why_alone(plain, tmp_path) == reason
     assert fused.groups([plain, twin], alone=[twin]) == [[plain], [twin]]
 
 
@@ -422,7 +588,7 @@ def test_a_failure_is_told_for_every_member(groups, tmp_path):
 def test_groups_are_trained_before_what_goes_one_by_one(groups, trained, make_tiny, tmp_path):
     single = make_tiny(name="single", record_batches=True)
     trials = [*groups["mlp"], single, *groups["diverging"]]
-    found = on_jax(RUN, [trial.model_dump(mode="json") for trial in trials], str(tmp_path))
+    found = on_jax(RUN, [trial.model_dump(mode="json") for trial in trials], str(tmp_path), {})
     assert found == [["single"], {}]
     for trial in groups["mlp"]:
         assert without_times(trial, tmp_path) == without_times(trial, trained)

@@ -4,8 +4,6 @@ Keras's BackupAndRestore keeps the weights but not what ReduceLROnPlateau has co
 so far, so an interrupted training would go on as another one. `Recorder` keeps all of it.
 """
 
-import io
-import json
 import math
 import re
 import time
@@ -16,11 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from refit import storage
-from refit.backends import TENSORFLOW
+from refit import circumstances, storage
 from refit.events import EventWriter, read_scalars
 from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
-from refit.storage import BATCHES, CHECKPOINT, PROGRESS
+from refit.storage import BATCHES, CHECKPOINT, EVENT_FOLDERS, PROGRESS
 
 # Keras writes this format only into files of this ending.
 BEST_WEIGHTS = "best.weights.h5"
@@ -172,6 +169,19 @@ def batch_metrics() -> list[keras.metrics.Metric]:
     ]
 
 
+def can_go_on(state: dict[str, Any], wanted: dict[str, Any], run_dir: Path) -> bool:
+    """Whether a training under the `wanted` circumstances can go on from the state of a checkpoint.
+
+    Where that was made under others, all begins anew, and curves in the events are set aside.
+    """
+    if not state or circumstances.of(state) == wanted:
+        return bool(state)
+    for folder in EVENT_FOLDERS:
+        if any(read_scalars(run_dir / folder).values()):
+            storage.set_aside(run_dir / folder)
+    return False
+
+
 class Recorder(keras.callbacks.Callback):
     """Records every epoch in `run_dir` and lets an interrupted training go on.
 
@@ -204,6 +214,11 @@ class Recorder(keras.callbacks.Callback):
         """How many epochs the checkpoint holds, without loading it; 0 where there is none."""
         return storage.saved_epochs(self.run_dir / CHECKPOINT)
 
+    def circumstances(self) -> dict[str, Any]:
+        """How this training is computed, which a checkpoint must agree with."""
+        precision = keras.config.dtype_policy().name
+        return circumstances.under(keras.backend.backend(), precision=precision)
+
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
         """Record a training that was done elsewhere, a row per epoch as `history` has them."""
         self.set_model(model)
@@ -212,16 +227,17 @@ class Recorder(keras.callbacks.Callback):
         self.on_train_end()
 
     def restore(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
-        """Load the checkpoint, if there is a whole one, into the model and the other callbacks.
+        """Load the checkpoint, if there is a whole one that was made under the same circumstances,
+        into the model and the other callbacks.
 
         Returns the number of epochs done.
         """
         self.set_model(model)
         self.others = others
+        state, arrays = storage.read_checkpoint(self.run_dir / CHECKPOINT)
+        if not can_go_on(state, self.circumstances(), self.run_dir):
+            return 0
         try:
-            with np.load(self.run_dir / CHECKPOINT, allow_pickle=False) as file:
-                state = json.loads(str(file["state"]))
-                arrays = [file[f"v{number}"] for number in range(state["arrays"])]
             losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
             # Batches after the last whole epoch are trained, and recorded, once more.
             batch_losses = [losses[step] for step in range(state.get("batches", 0))]
@@ -230,8 +246,6 @@ class Recorder(keras.callbacks.Callback):
         variables = self._variables()
         if [a.shape for a in arrays] != [tuple(v.shape) for v in variables]:
             return 0
-        if state.get("backend", TENSORFLOW) != keras.backend.backend():
-            return 0  # half a curve of one backend and half of another would be neither's
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self.history = state["history"]
@@ -341,7 +355,7 @@ class Recorder(keras.callbacks.Callback):
             "batches": len(self.batch_losses),
             "untrained": self.untrained,
             "workers": self.workers,
-            "backend": keras.backend.backend(),
+            "circumstances": self.circumstances(),
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}
                 for c in self.others
@@ -349,12 +363,8 @@ class Recorder(keras.callbacks.Callback):
         }
 
     def _save(self) -> None:
-        variables = self._variables()
-        state = self._state() | {"arrays": len(variables)}
-        arrays = {f"v{number}": np.asarray(value) for number, value in enumerate(variables)}
-        buffer = io.BytesIO()
-        np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
-        storage.write_bytes(self.run_dir / CHECKPOINT, buffer.getbuffer())
+        variables = [np.asarray(variable) for variable in self._variables()]
+        storage.write_checkpoint(self.run_dir / CHECKPOINT, self._state(), variables)
 
     def _sign_of_life(self, row: dict[str, float] | None) -> None:
         """Once a second and after every epoch: tell how far the training is, and check that

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from refit import backends, failures, paths, runner, storage
+from refit import backends, circumstances, failures, paths, runner, storage
 from refit.errors import DeclarationError
 from refit.processes import Outcome, Processes
 from refit.settings import ALWAYS, AUTOKERAS, FUSED, LOCAL, NEVER
@@ -76,9 +76,17 @@ def why_alone(trial: Trial, folder: Path | None = None) -> str:
         "it starts from weights that others left": bool(trial.pretrained or trial.carried_over),
         "it keeps the weights of a base": trial.keep_base,
         "it records every batch": trial.record_batches,
-        "it was begun alone": bool(folder) and (folder / trial.directory / CHECKPOINT).exists(),
+        "it was begun alone": bool(folder) and _begun(trial, folder, together=False),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _begun(trial: Trial, folder: Path, together: bool) -> bool:
+    """Whether a trial has been begun on this backend, alone or `together` with others."""
+    state = storage.saved_state(folder / trial.directory / CHECKPOINT)
+    made = circumstances.of(state)
+    how = made.get("backend"), made.get("together")
+    return bool(state) and how == (backends.name(), together)
 
 
 def groups(
@@ -125,13 +133,18 @@ def run_first(
 ) -> tuple[list[Trial], dict[str, str]]:
     """Train what can be trained together, every group in a process of its own, `workers` at once.
 
-    So one is compiled while another is trained. They share the memory. `facts` as for
-    `refit.training.train`, without the workers; `time_limit` in seconds per group; `options` as for
-    `train_together`; `finished` is told once of each trial that has its result, and `show` twice a
-    second what is at work. Returns the trials that are then left to be trained one by one, and by
-    their directories' names why a group has not finished some of them.
+    So one is compiled while another is trained. They share the memory. One whose others are done
+    goes on in a group of its own. `facts` as for `refit.training.train`, without the workers;
+    `time_limit` in seconds per group; `options` as for `train_together`; `finished` is told once of
+    each trial that has its result, and `show` twice a second what is at work. Returns the trials
+    that are then left to be trained one by one, and by their directories' names why a group has not
+    finished some of them.
     """
-    together = [group for group in groups(trials, folder) if len(group) > 1]
+    together = [
+        group
+        for group in groups(trials, folder)
+        if len(group) > 1 or _begun(group[0], folder, together=True)
+    ]
     notes: dict[str, str] = {}
     left = {trial for group in together for trial in group}
     facts = facts | {"workers": min(workers, len(together))}

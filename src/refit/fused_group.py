@@ -4,10 +4,12 @@ A member that stops early leaves its result at once; where no more than half are
 becomes smaller.
 """
 
+import itertools
 import math
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +21,7 @@ import keras
 import numpy as np
 import psutil
 
-from refit import backends, callbacks, fused_state, hardware, training
+from refit import backends, callbacks, circumstances, hardware, storage, training
 from refit.assessment import environment
 from refit.data import Dataset
 from refit.errors import DeclarationError
@@ -30,15 +32,19 @@ from refit.fused_program import (
     PATCHES,
     Images,
     Program,
+    State,
     bytes_of,
     differing,
+    from_order,
+    in_order,
     load,
     numbers,
+    shapes_in_order,
     stack,
     state_of,
     use_convolution,
 )
-from refit.fused_state import Saved
+from refit.storage import CHECKPOINT
 from refit.trial import Trial
 
 # Shares of the memory that a group may fill: of a GPU's, and of what a computer has free.
@@ -91,12 +97,18 @@ class TooLargeError(Exception):
         self.fitting = fitting
 
 
-def circumstances(options: Options) -> str:
-    """What must be the same where a group goes on; half a curve each would be neither's.
+class UnusableError(Exception):
+    """The checkpoints of some `trials` are damaged, or of other networks."""
 
-    The precision need not be told: it is part of the identity of every member.
-    """
-    return f"{keras.backend.backend()} {options.convolution}"
+    def __init__(self, trials: list[Trial]) -> None:
+        super().__init__(f"{len(trials)} checkpoints cannot be gone on from")
+        self.trials = trials
+
+
+def circumstances_of(options: Options) -> dict[str, Any]:
+    """How groups are computed with these options."""
+    backend, precision = keras.backend.backend(), keras.config.dtype_policy().name
+    return circumstances.under(backend, True, precision, str(options.convolution))
 
 
 class Device:
@@ -114,12 +126,16 @@ class Device:
 
 
 class Group:
-    """Members that are trained at once, from their beginning or from what was saved."""
+    """Members that are trained at once, from their beginning or from the `epoch` at which all of
+    their checkpoints are.
+
+    Raises TooLargeError, and UnusableError where some of the checkpoints cannot be read.
+    """
 
     def __init__(
         self,
         trials: Sequence[Trial],
-        saved: Saved | None,
+        epoch: int,
         device: Device,
         places: Places,
         facts: dict[str, Any],
@@ -135,22 +151,20 @@ class Group:
         self.template = next(models)
         if (most := int(device.memory // bytes_of(self.template))) < len(trials) > 1:
             raise TooLargeError(most)
-        if saved:
-            saved = saved.of(trials)
-            self.own = saved.own
-            self.state = jax.tree.unflatten(
-                jax.tree.structure(state_of(self.template)), map(jax.device_put, saved.leaves)
-            )
-        else:
-            begun = [(state_of(model), numbers(model)) for model in (self.template, *models)]
-            self.state = stack([state for state, _ in begun])
-            self.own = differing([found for _, found in begun])
+        self._states, saved = self._saved() if epoch else ([{}] * self.size, [])
+        found = []
+        for model in itertools.chain([self.template], models):
+            found.append(numbers(model))
+            if not epoch:
+                saved.append(state_of(model))
+        self.own = differing(found)
+        self.state = stack(saved)
         use_convolution(self.template, options.convolution)
         self.program = Program(self.template, self.first.batch_size, self.evaluated, device.train)
-        self.epoch = self.begun_at = saved.epoch if saved else 0
+        self.epoch = self.begun_at = epoch
         self.members: list[Member | None] = [None] * len(trials)
-        self._states = saved.members if saved else {}
-        self._saved_at = self._told_at = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._told_at = -math.inf
         self._saving = 0.0
 
     def _new_model(self, trial: Trial) -> keras.Model:
@@ -159,25 +173,45 @@ class Group:
         shape = dataset.train.images.shape[1:]
         return training.build_model(trial, shape, len(dataset.class_names))
 
+    def _saved(self) -> tuple[list[dict[str, Any]], list[State]]:
+        """What the members' recorders had, and their variables, as their checkpoints have them."""
+        shapes = shapes_in_order(self.template)
+        paths = [self.places.folder / trial.directory / CHECKPOINT for trial in self.trials]
+        found = [storage.read_checkpoint(path) for path in paths]
+        damaged = [
+            trial
+            for trial, (_, arrays) in zip(self.trials, found, strict=True)
+            if [array.shape for array in arrays] != shapes
+        ]
+        if damaged:
+            raise UnusableError(damaged)
+        states = [from_order(self.template, arrays) for _, arrays in found]
+        return [state for state, _ in found], states
+
     @property
     def alive(self) -> dict[int, Member]:
         """The members that are still trained, by their places."""
         return {place: member for place, member in enumerate(self.members) if member}
 
     def train(self, wanted: Callable[[], bool]) -> None:
-        """Train to the end. Every member's result is written when its training ends."""
+        """Train to the end. Every member's result is written when its training ends.
+
+        Where SIGTERM asks for it, or nobody waits for the results any more, the epoch at work is
+        finished and saved, and OrphanedError raised.
+        """
         self._check_memory()
         with ExitStack() as opened:
             self._begin(opened)
+            asked = opened.enter_context(_asked_to_end())
             while self.alive:
                 self._shrink()
-                ended = self._train_epoch()
-                for place in ended:
+                for place in self._train_epoch():
                     self._finish(place)
-                if self.alive:
-                    self._save_now_and_then()
-                    self._tell(wanted)
-        self._forget()
+                if asked or not wanted():
+                    self._save()
+                    raise callbacks.OrphanedError("nobody waits for this training any more")
+                self._save_now_and_then()
+                self._tell()
 
     def _check_memory(self) -> None:
         """Raise TooLargeError where the compiled programs would take more than there is."""
@@ -201,10 +235,10 @@ class Group:
             training.prepare(trial, run_dir)
             rate = float(self._rates()[place])
             model = StandIn(rate, self.template.metrics, partial(self._loaded, trial))
-            member = self.members[place] = Member(trial, run_dir, self.facts["workers"], model)
+            facts = self.facts["workers"], model, circumstances_of(self.options)
+            member = self.members[place] = Member(trial, run_dir, *facts)
             opened.callback(member.close)
-            state = self._states.get(str(trial.directory), {})
-            member.begin(state, tuple(_at(found, place) for found in untrained))
+            member.begin(self._states[place], tuple(_at(found, place) for found in untrained))
 
     def _order(self) -> np.ndarray:
         """The order of the images in this epoch, for each member, or for all."""
@@ -255,6 +289,7 @@ class Group:
         result |= {
             "fused": {
                 "members": self.size,
+                "seconds": sum(member.shares),
                 "seconds_per_epoch": member.seconds_per_epoch,
                 "convolution": self.options.convolution,
                 "note": NOTE,
@@ -265,7 +300,7 @@ class Group:
             "resumed_at_epoch": self.begun_at,
             "peak_memory_mb": hardware.peak_memory(),
         }
-        training.store_result(result, member.run_dir)
+        training.store_result(result, member.run_dir, [member.run_dir / CHECKPOINT])
 
     def _shrink(self) -> None:
         """Where at most half of the places have a member left, keep a power of two of them."""
@@ -275,7 +310,6 @@ class Group:
             return
         gone = [place for place in range(len(self.members)) if place not in self.alive]
         kept = sorted(alive + gone[: size - len(alive)])
-        self._forget()
         self.trials = [self.trials[place] for place in kept]
         self.members = [self.members[place] for place in kept]
         places = np.array(kept)
@@ -306,32 +340,41 @@ class Group:
         if time.monotonic() - self._saved_at < due:
             return
         started = time.monotonic()
-        members = {
-            str(trial.directory): member.recorder.state() if member else {}
-            for trial, member in zip(self.trials, self.members, strict=True)
-        }
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
-        saved = Saved(self.epoch, circumstances(self.options), members, leaves, self.own)
-        fused_state.write(self.places.folder, saved)
-        for member in self.alive.values():
-            member.recorder.write()
+        self._save()
         self._saved_at = time.monotonic()
         self._saving = self._saved_at - started
 
-    def _forget(self) -> None:
-        """Remove the saved state of the members as they are now."""
-        names = [str(trial.directory) for trial in self.trials]
-        fused_state.path_of(self.places.folder, names).unlink(missing_ok=True)
+    def _save(self) -> None:
+        """Write the checkpoints of all members that are left, then the events that lack epochs.
 
-    def _tell(self, wanted: Callable[[], bool]) -> None:
-        """Now and then: tell how far the members are, and check that somebody still wants them."""
+        Each array is fetched from the device once, for all members.
+        """
+        if not self.alive:
+            return
+        arrays = [np.asarray(leaf) for leaf in in_order(self.template, self.state)]
+        for place, member in self.alive.items():
+            member.recorder.save([array[place] for array in arrays])
+        for member in self.alive.values():
+            member.recorder.write()
+
+    def _tell(self) -> None:
+        """Tell now and then how far the members are."""
         if time.monotonic() - self._told_at < SIGN:
             return
         self._told_at = time.monotonic()
-        if not wanted():
-            raise callbacks.OrphanedError("the process that started this training has ended")
         for member in self.alive.values():
             member.recorder.tell()
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[list[int]]:
+    """A list that is empty until SIGTERM comes, which would otherwise end the process at once."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _at(values: Mapping[str, np.ndarray], place: int) -> dict[str, float]:

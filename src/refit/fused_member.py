@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refit import callbacks, events
+from refit import callbacks, events, storage
+from refit.storage import CHECKPOINT
 from refit.trial import Trial
 
 # The times of an epoch, which a member has no part of its own in.
@@ -56,7 +57,7 @@ class StandIn:
 
 
 class MemberRecorder(callbacks.Recorder):
-    """Records a member. Its group saves the state, and tells then to `write` the events.
+    """Records a member. Its group tells when to `save` the state, and then to `write` the events.
 
     So events never hold an epoch that would be trained again. The times are those of the group and
     say nothing of this training, so they are not numbers, and the `share` of them stands beside.
@@ -64,16 +65,26 @@ class MemberRecorder(callbacks.Recorder):
 
     share = float("nan")
 
+    def __init__(
+        self, run_dir: Path, epochs: int, workers: int, circumstances: dict[str, Any]
+    ) -> None:
+        super().__init__(run_dir, epochs, workers, lambda: True)
+        self._circumstances = circumstances
+
+    def circumstances(self) -> dict[str, Any]:
+        return self._circumstances
+
     def resume(self, state: dict[str, Any], others: list[Any]) -> None:
-        """Go on from a state that the group has saved; an empty one is a beginning."""
+        """Go on from the state of a checkpoint; an empty one is a beginning."""
         self.others = others
         self.history = state.get("history", [])
         self.untrained = state.get("untrained", {})
         self._counters = state.get("counters", [])
         self.workers = max(self.workers, state.get("workers", 0))
 
-    def state(self) -> dict[str, Any]:
-        return self._state()
+    def save(self, variables: list[np.ndarray]) -> None:
+        """Write the checkpoint, with the member's variables in the order of `_variables`."""
+        storage.write_checkpoint(self.run_dir / CHECKPOINT, self._state(), variables)
 
     def write(self) -> None:
         """Write the epochs that the events lack."""
@@ -99,12 +110,19 @@ class MemberRecorder(callbacks.Recorder):
 class Member:
     """A trial in a group: its run directory, and its callbacks with the model they are to see."""
 
-    def __init__(self, trial: Trial, run_dir: Path, workers: int, model: StandIn) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        run_dir: Path,
+        workers: int,
+        model: StandIn,
+        circumstances: dict[str, Any],
+    ) -> None:
         self.trial = trial
         self.run_dir = run_dir
         self.model = model
         self._open = True
-        self.recorder = MemberRecorder(run_dir, trial.epochs, workers, lambda: True)
+        self.recorder = MemberRecorder(run_dir, trial.epochs, workers, circumstances)
         self.log = events.EventWriter(run_dir)
 
     def begin(self, state: dict[str, Any], untrained: tuple[dict[str, float], ...]) -> None:
@@ -140,7 +158,11 @@ class Member:
             self.log.close()
 
     @property
+    def shares(self) -> list[float]:
+        """The seconds that each epoch took the group, divided by its members."""
+        return [row[SHARE] for row in self.recorder.history]
+
+    @property
     def seconds_per_epoch(self) -> float:
-        """The group's, divided by its members: the median without the first, which compiles."""
-        values = [row[SHARE] for row in self.recorder.history]
-        return statistics.median(values[1:] or values)
+        """The median of the shares without the first, in which the group was compiled."""
+        return statistics.median(self.shares[1:] or self.shares)

@@ -2,11 +2,12 @@
 
 import gc
 import traceback
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
-from refit import backends, callbacks, data, failures, fused, fused_state, runner, training
+from refit import backends, callbacks, data, failures, fused, runner, storage, training
 from refit.errors import DeclarationError
 from refit.fused_group import (
     Device,
@@ -14,16 +15,17 @@ from refit.fused_group import (
     Options,
     Places,
     TooLargeError,
-    circumstances,
+    UnusableError,
+    circumstances_of,
 )
-from refit.fused_state import Saved
 from refit.processes import Outcome
+from refit.storage import CHECKPOINT
 from refit.trial import Trial
 
 # Members at once, where nothing else is said: each holds files open.
 MOST = 128
-# Trials, and the state that they go on from.
-Piece = tuple[list[Trial], Saved | None]
+# Trials, and the epoch at which their checkpoints are; 0 where they begin.
+Piece = tuple[list[Trial], int]
 
 
 def train(
@@ -35,8 +37,8 @@ def train(
 ) -> dict[Trial, Outcome]:
     """Train trials of one kind, all at once or in as large pieces as fit into memory.
 
-    `facts` and `wanted` as for `refit.training.train`. Pieces go on from what they have saved.
-    Returns how each trial ended.
+    `facts` and `wanted` as for `refit.training.train`. They go on from their
+    checkpoints. Returns how each trial ended.
     """
     if not trials:
         return {}
@@ -51,15 +53,18 @@ def train(
     found: dict[Trial, Outcome] = {}
     waiting = deque(_begun(trials, places, options))
     while waiting:
-        piece, saved = waiting.popleft()
+        piece, epoch = waiting.popleft()
         if len(piece) > most:
-            waiting.extendleft(reversed(_cut(piece, saved, most, places)))
-            continue
+            waiting.appendleft((piece[most:], epoch))
+            piece = piece[:most]
         gc.collect()  # networks refer to themselves, and hold memory of the device
         try:
-            Group(piece, saved, device, places, facts, options).train(wanted)
+            Group(piece, epoch, device, places, facts, options).train(wanted)
         except callbacks.OrphanedError:
             raise
+        except UnusableError as error:
+            whole = [trial for trial in piece if trial not in error.trials]
+            waiting.extendleft(filter(itemgetter(0), [(error.trials, 0), (whole, epoch)]))
         except Exception as error:
             left = [trial for trial in piece if runner.result_of(trial, places.folder) is None]
             fitting = _fitting(error, len(piece))
@@ -69,7 +74,6 @@ def train(
                 continue
             told = failures.kind_of(error), failures.describe(error), traceback.format_exc()
             found |= dict.fromkeys(left, told)
-    _forget(trials, found, places, options)
     return found
 
 
@@ -81,35 +85,11 @@ def _fitting(error: Exception, members: int) -> int:
 
 
 def _begun(trials: Sequence[Trial], places: Places, options: Options) -> list[Piece]:
-    """The trials in pieces: those that a saved state holds, the furthest one, and the others."""
-    pieces: list[Piece] = []
-    left = {str(trial.directory): trial for trial in trials}
-    for _, saved in fused_state.found(places.folder, circumstances(options)):
-        piece = [left.pop(name) for name, state in saved.members.items() if state and name in left]
-        if piece:
-            pieces.append((piece, saved))
-    return [*pieces, (list(left.values()), None)] if left else pieces
-
-
-def _forget(
-    trials: Sequence[Trial], failed: Mapping[Trial, Outcome], places: Places, options: Options
-) -> None:
-    """Remove the saved states of trials that are done."""
-    done = {str(trial.directory) for trial in trials if trial not in failed}
-    left = {str(trial.directory) for trial in failed}
-    for path, saved in fused_state.found(places.folder, circumstances(options)):
-        if done & saved.members.keys() and not left & saved.members.keys():
-            path.unlink(missing_ok=True)
-
-
-def _cut(piece: list[Trial], saved: Saved | None, most: int, places: Places) -> list[Piece]:
-    """A piece in smaller ones, whose states are saved before the larger one goes."""
-    smaller = [piece[start : start + most] for start in range(0, len(piece), most)]
-    if saved is None:
-        return [(part, None) for part in smaller]
-    states = [saved.of(part) for part in smaller]
-    kept = {fused_state.write(places.folder, state) for state in states}
-    whole = fused_state.path_of(places.folder, list(saved.members))
-    if whole not in kept:
-        whole.unlink(missing_ok=True)
-    return list(zip(smaller, states, strict=True))
+    """The trials in pieces of those whose checkpoints are at the same epoch, the furthest first."""
+    pieces: dict[int, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        run_dir = places.folder / trial.directory
+        state = storage.saved_state(run_dir / CHECKPOINT)
+        usable = callbacks.can_go_on(state, circumstances_of(options), run_dir)
+        pieces[len(state["history"]) if usable else 0].append(trial)
+    return [(pieces[epoch], epoch) for epoch in sorted(pieces, reverse=True)]

@@ -265,16 +265,41 @@ def stack(states: Sequence[State]) -> State:
 
 def state_of(model: keras.Model) -> State:
     """A network's variables and its optimizer's, as arrays."""
-    kinds = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
-    return tuple([np.asarray(variable.value) for variable in found] for found in kinds)
+    return tuple([np.asarray(variable.value) for variable in found] for found in _kinds(model))
 
 
 def load(model: keras.Model, state: State, place: int) -> None:
     """Give a network the variables of the member at a place."""
-    kinds = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
-    for variables, leaves in zip(kinds, state, strict=True):
+    for variables, leaves in zip(_kinds(model), state, strict=True):
         for variable, leaf in zip(variables, leaves, strict=True):
             variable.assign(leaf[place])
+
+
+def in_order(model: keras.Model, state: State) -> list[Any]:
+    """The arrays of a state in the order of a checkpoint: the model's, then the optimizer's."""
+    found = {}
+    for variables, leaves in zip(_kinds(model), state, strict=True):
+        found |= zip(map(id, variables), leaves, strict=True)
+    return [found[id(variable)] for variable in _in_order(model)]
+
+
+def from_order(model: keras.Model, arrays: Sequence[Any]) -> State:
+    """The state whose arrays come in the order of a checkpoint."""
+    found = dict(zip(map(id, _in_order(model)), arrays, strict=True))
+    return tuple([found[id(variable)] for variable in variables] for variables in _kinds(model))
+
+
+def shapes_in_order(model: keras.Model) -> list[tuple[int, ...]]:
+    """The shapes of the arrays that a checkpoint of one member has."""
+    return [tuple(variable.shape) for variable in _in_order(model)]
+
+
+def _in_order(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _kinds(model: keras.Model) -> tuple[list[Any], list[Any], list[Any]]:
+    return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
 
 
 def bytes_of(model: keras.Model) -> int:

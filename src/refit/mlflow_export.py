@@ -186,8 +186,9 @@ def _write(
 
     started = round(datetime.fromisoformat(result["started"]).timestamp() * 1000)
     metrics = result["metrics"]
-    # Older results know no searches.
-    ended = started + round(1000 * metrics.get("total_seconds", metrics["seconds"]))
+    # Older results know no searches, and what was trained together has no time but its share.
+    took = result.get("fused", {}).get("seconds", metrics.get("total_seconds", metrics["seconds"]))
+    ended = started + round(1000 * took)
     tags = _tags(study, trial, result) | {RESULT_DIGEST: content}
     created = client.create_run(
         experiment, start_time=started, tags=tags, run_name=trial.directory.name

@@ -26,6 +26,8 @@ MOST_BREAKS = 5
 # In seconds: a call waits for a process at most for as long as one needs to be started, so that
 # after this time without any the calls were lost with the process that had just taken them.
 LOST = 120.0
+# In seconds: how long a process that minds SIGTERM may take to save what it did.
+GRACE = 10.0
 
 # How a call has ended: kind, reason and traceback of its failure; empty strings where it is done.
 Outcome = tuple[str, str, str]
@@ -44,8 +46,9 @@ class Processes:
     """Runs calls in processes of their own, so many `workers` at once, each for `time_limit` s.
 
     Use it as a context manager; leaving it by an exception, Ctrl-C included, ends all of them at
-    once. Where the pool breaks, because a process was killed between two calls or the server was,
-    it is replaced, and what was running is called again. So a call must stand being repeated.
+    once, but for those that mind SIGTERM: they have GRACE seconds to save what they did. Where
+    the pool breaks, because a process was killed between two calls or the server was, it is
+    replaced, and what was running is called again. So a call must stand being repeated.
     """
 
     # Started beyond the places, so that none of them waits for its next call.
@@ -75,6 +78,8 @@ class Processes:
                 self._pool.close()
                 self._pool.join()
             else:
+                self._pool.stop()
+                _ask()
                 self._end()
 
     def __len__(self) -> int:
@@ -153,18 +158,36 @@ class Processes:
         self._busy = time.monotonic()
 
     def _end(self) -> None:
-        """End all processes now. What they do may be broken off anywhere, so none is asked."""
+        """End all processes now. What they do may be broken off anywhere."""
         self._pool.stop()
-        for process in multiprocessing.active_children():
-            if process.name == WORKERS_NAME:
-                process.kill()
+        for process in _workers():
+            process.kill()
         self._pool.join()
+
+
+def _workers() -> list[multiprocessing.process.BaseProcess]:
+    return [each for each in multiprocessing.active_children() if each.name == WORKERS_NAME]
+
+
+def _ask() -> None:
+    """Ask all processes to end, and wait for a while until they have."""
+    asked = _workers()
+    for process in asked:
+        process.terminate()
+    latest = time.monotonic() + GRACE
+    for process in asked:
+        process.join(max(latest - time.monotonic(), 0))
+
+
+def _end_when_asked() -> None:
+    """In a process: let SIGTERM end it at once, where pebble would first return to Python."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _new_pool(workers: int) -> pebble.ProcessPool:
     _start_server()
     context = multiprocessing.get_context("forkserver")
-    return pebble.ProcessPool(max_workers=workers, max_tasks=1, context=context)
+    return pebble.ProcessPool(workers, max_tasks=1, initializer=_end_when_asked, context=context)
 
 
 def _start_server() -> None:

@@ -81,10 +81,11 @@ class Progress:
         result = storage.read_object(self.folder / trial.directory / storage.RESULT)
         metrics = result.get("metrics", {})
         accuracy = metrics.get("val_accuracy", float("nan"))
-        seconds = metrics.get("seconds", float("nan"))
+        took = f"{metrics.get('seconds', float('nan')):.1f} s"
+        if (share := result.get("fused", {}).get("seconds")) is not None:
+            took = f"{share:.1f} s, its share of a group's time"
         self._write(
-            f"{trial.directory.name}: val accuracy {accuracy:.4f} after {seconds:.1f} s "
-            f"({self._counts()})"
+            f"{trial.directory.name}: val accuracy {accuracy:.4f} after {took} ({self._counts()})"
         )
         if self._bar is not None:
             self._bar.update()

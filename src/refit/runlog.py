@@ -29,6 +29,10 @@ CURVES_FILE = "curves.csv"
 CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
+# Of a trial that was trained together with others: the group's time, divided by its members. It is
+# no metric, so that no claim about times is judged by it.
+SHARE = "share_seconds"
+
 # Event tag -> column, per event folder of a run directory.
 _COLUMNS = {
     "train": {
@@ -232,11 +236,17 @@ class RunLog:
 
 
 def total_seconds(done: pd.DataFrame) -> float:
-    """What some finished trainings took together; older results know no searches."""
+    """What some finished trainings took together; older results know no searches.
+
+    Of those that were trained together with others it counts their shares.
+    """
     if done.empty:
         return 0.0
-    whole = done["total_seconds"] if "total_seconds" in done else done["seconds"]
-    return float(whole.fillna(done["seconds"]).sum())
+    whole = done["seconds"]
+    for better in ("total_seconds", SHARE):
+        if better in done:
+            whole = done[better].fillna(whole)
+    return float(whole.sum())
 
 
 def read(trials: Sequence[Trial], folder: Path) -> RunLog:
@@ -383,6 +393,8 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
     metrics["altered"] = trial.altered or result.get("smaller_batches", False)
+    if (share := result.get("fused", {}).get("seconds")) is not None:
+        metrics[SHARE] = share
     return row | {"reason": result.get("batch_note", "")} | settings | metrics
 
 

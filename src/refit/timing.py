@@ -61,6 +61,8 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
             epochs = result["metrics"]["epochs"]
         except (TypeError, KeyError, ValueError):
             continue
+        if math.isnan(seconds):
+            continue  # it was trained together with others, and has no time of its own
         measured = {"images": images, "epochs": epochs, "seconds_per_image": seconds / images}
         yield _traits(trial) | measured
 
