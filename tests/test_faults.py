@@ -3,6 +3,7 @@
 The expensive ones, for real and at random moments, are in `stress/`: `make stress`.
 """
 
+import contextlib
 import errno
 import math
 import multiprocessing
@@ -104,6 +105,23 @@ def encrypted(path: Path) -> None:
     path.write_bytes(content)
 
 
+def made_together(path: Path) -> None:
+    """Let a checkpoint be one of a group, which had another curve."""
+    state, variables = storage.read_checkpoint(path)
+    state["circumstances"]["together"] = True
+    storage.write_checkpoint(path, state, variables)
+    writer = events.EventWriter(path.parent / "train")
+    writer.scalars({"epoch_loss": 99.0}, 0)
+    writer.close()
+
+
+def older(path: Path) -> None:
+    """Let a checkpoint tell of the backend only, as those of earlier versions do."""
+    state, variables = storage.read_checkpoint(path)
+    state["backend"] = state.pop("circumstances")["backend"]
+    storage.write_checkpoint(path, state, variables)
+
+
 def from_the_future(folder: Path) -> None:
     """Events of batches after the last whole epoch, dated as if the clock had gone back since."""
     writer = events.EventWriter(folder)
@@ -120,6 +138,8 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
     run_dir = fault_tools.interrupted(TRIAL, tmp_path / "interrupted", after=1)
     damage = [
         (CHECKPOINT, encrypted, 0),
+        (CHECKPOINT, made_together, 0),
+        (CHECKPOINT, older, 1),
         ("train", fault_tools.unreadable, 1),
         (BATCHES, from_the_future, 1),
     ]
@@ -281,6 +301,37 @@ def test_process_killed_between_two_trainings_is_replaced():
         ended: list = []
         wait_for(lambda: ended.extend(found.ended(0.1)) or ended)
     assert ended == [("second", 3)]
+
+
+# It saves before it ends, which takes a while.
+MINDFUL = """
+import signal, time
+from pathlib import Path
+asked = []
+signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+Path({begun!r}).touch()
+while not asked:
+    time.sleep(0.01)
+time.sleep({seconds})
+Path({saved!r}).touch()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60])
+def test_processes_that_mind_being_asked_have_a_while_to_save(seconds, tmp_path, monkeypatch):
+    grace = 2 if seconds == 60 else 30
+    monkeypatch.setattr(processes, "GRACE", grace)
+    begun, saved = tmp_path / "begun", tmp_path / "saved"
+    code = MINDFUL.format(begun=str(begun), saved=str(saved), seconds=seconds)
+    with contextlib.suppress(KeyboardInterrupt), processes.Processes(2, 60) as found:
+        found.start("mindful", exec, code, {})
+        found.start("ordinary", time.sleep, 60)
+        wait_for(lambda: len(found.running) == 2 and begun.exists())
+        asked = time.monotonic()
+        raise KeyboardInterrupt
+    assert workers() == []
+    assert saved.exists() == (seconds < grace)
+    assert time.monotonic() - asked < min(seconds, grace) + 5
 
 
 def test_processes_that_cannot_be_started_are_told_of(monkeypatch):

@@ -442,15 +442,16 @@ def test_a_damaged_checkpoint_costs_its_member_what_was_done(groups, trained, tm
 
 
 def test_what_was_begun_otherwise_begins_anew(groups, trained, tmp_path):
-    """In another precision, or alone on a backend that none is trained together on."""
+    """With other convolutions, or alone on another backend; its curves do not stay either."""
     group = groups["mlp"]
-    together([group], tmp_path, ASKED, precision="bfloat16")
+    together([group], tmp_path, ASKED, convolution="native")
     alone = tmp_path / group[0].directory / CHECKPOINT
     state, variables = storage.read_checkpoint(alone)
     del state["circumstances"]
     storage.write_checkpoint(alone, state, variables)
     assert together([group], tmp_path) == [[["", "", ""]] * 3]
     check_gone_on(group, tmp_path, trained, [0, 0, 0])
+    assert (tmp_path / group[0].directory / "train.damaged1").is_dir()
 
 
 def test_a_group_that_is_interrupted_saves_what_it_has_done(groups, tmp_path):
