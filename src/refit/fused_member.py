@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from refit import callbacks, events, storage
+from refit.runlog import SHARE
 from refit.storage import CHECKPOINT
 from refit.trial import Trial
 
 # The times of an epoch, which a member has no part of its own in.
 _TIMES = ("seconds", "train_seconds", "processor_seconds")
-# The name of what stands beside them: the group's time, divided by its members, in seconds.
-SHARE = "share_seconds"
 
 
 class Rate:

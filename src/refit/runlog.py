@@ -29,8 +29,8 @@ CURVES_FILE = "curves.csv"
 CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
-# Of a trial that was trained together with others: the group's time, divided by its members. It is
-# no metric, so that no claim about times is judged by it.
+# Of a trial, or an epoch, that was trained together with others: the group's time, divided by its
+# members. It is no metric, so that no claim about times is judged by it.
 SHARE = "share_seconds"
 
 # Event tag -> column, per event folder of a run directory.
