@@ -103,12 +103,12 @@ def plain_alone(name: str, data_dir: str) -> dict[str, float]:
 
 
 def refit_alone(name: str, data_dir: str) -> dict[str, float]:
-    from refit import paths, runner
+    from refit import finished, paths, runner
 
     trial = training(name, 0, epochs=EPOCHS_ALONE)
     folder = paths.runs() / "alone"
     runner.check(runner.run([trial], folder, 1, data_dir=Path(data_dir)))
-    result = runner.result_of(trial, folder)
+    result = finished.result_of(trial, folder)
     return {"seconds": result["metrics"]["seconds_per_epoch"]}
 
 

@@ -151,7 +151,7 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
         copies.append(copy)
     runner.check(runner.run(copies, tmp_path))
     for copy, (_, _, kept) in zip(copies, damage, strict=True):
-        assert runner.result_of(copy, tmp_path)["resumed_at_epoch"] == kept
+        assert finished.result_of(copy, tmp_path)["resumed_at_epoch"] == kept
         assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
         hidden = [path.name for path in (tmp_path / copy.directory).glob(".*")]
         assert hidden == [], "what was half written is gone"
@@ -185,7 +185,7 @@ def test_resume_check_of_500_finished_trials_takes_at_most_a_second(finished, tm
         for epoch in range(100):
             writer.scalars(values, epoch)
         writer.close()
-    result = runner.result_of(TRIAL, finished)
+    result = finished.result_of(TRIAL, finished)
     trials = [tiny(seed=seed) for seed in range(500)]
     for trial in trials:
         run_dir = tmp_path / trial.directory
@@ -384,7 +384,7 @@ def test_failures_of_storage_say_what_to_do(error, kind, said):
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(finished):
-    assert runner.result_of(TRIAL, finished) is not None
+    assert finished.result_of(TRIAL, finished) is not None
     assert (finished / "progress.log").is_symlink()
 
 

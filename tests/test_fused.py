@@ -18,13 +18,13 @@ from fault_tools import Driver
 from refit import (
     circumstances,
     data,
+    finished,
     fused,
     merging,
     packing,
     paths,
     records,
     runlog,
-    runner,
     storage,
     timing,
 )
@@ -343,7 +343,7 @@ def test_in_bfloat16_every_member_has_nearly_the_curve_that_it_has_alone(make_ti
         mine, other = without_times(trial, grouped), without_times(trial, single)
         for measure in ("loss", "val_loss"):
             np.testing.assert_allclose(mine[measure], other[measure], 2**-8)
-        result = runner.result_of(trial, grouped)
+        result = finished.result_of(trial, grouped)
         assert result["trial"]["precision"] == "bfloat16"
         assert "precision" not in result["fused"]
     assert curves(plain[0], single)["loss"] != curves(trials[-1], single)["loss"]
@@ -357,27 +357,27 @@ def test_rates_fall_as_the_callback_says(groups, trained, alone):
 
 
 def test_one_that_reaches_its_target_stops_and_the_others_go_on(groups, trained):
-    epochs = [runner.result_of(t, trained)["metrics"]["epochs"] for t in groups["stopping"]]
+    epochs = [finished.result_of(t, trained)["metrics"]["epochs"] for t in groups["stopping"]]
     assert epochs[1] < epochs[2] < epochs[0] == 6
 
 
 def test_those_that_stagnate_stop_after_what_they_had_untrained(groups, trained, alone):
     group = groups["stagnating"]
-    epochs = [runner.result_of(trial, trained)["metrics"]["epochs"] for trial in group]
+    epochs = [finished.result_of(trial, trained)["metrics"]["epochs"] for trial in group]
     assert epochs == [len(alone[trial.name]["loss"]) for trial in group]
     assert len(set(epochs)) == 3
     assert min(epochs) == 3, "as early as it may"
 
 
 def test_one_that_diverges_stops_and_says_so(groups, trained):
-    metrics = [runner.result_of(t, trained)["metrics"] for t in groups["diverging"]]
+    metrics = [finished.result_of(t, trained)["metrics"] for t in groups["diverging"]]
     assert [found["diverged"] for found in metrics] == [False, True, False]
     assert metrics[1]["epochs"] < 3
 
 
 def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
     for trial in groups["normalized"]:
-        result = runner.result_of(trial, trained)
+        result = finished.result_of(trial, trained)
         metrics = result["metrics"]
         assert {"untrained_accuracy", "evaluated_train_accuracy", "test_accuracy"} <= set(metrics)
         times = [value for name, value in metrics.items() if "seconds" in name]
@@ -408,7 +408,7 @@ def check_gone_on(group: list[Trial], folder: Path, trained: Path, at: list[int]
     """That members have gone on at some epochs, and have each epoch of an undisturbed one once."""
     tolerance = 0 if len(set(at)) == 1 else 1e-5  # in pieces, sums are of another order
     for trial, epoch in zip(group, at, strict=True):
-        assert runner.result_of(trial, folder)["resumed_at_epoch"] == epoch
+        assert finished.result_of(trial, folder)["resumed_at_epoch"] == epoch
         expected = without_times(trial, trained)
         for name, values in without_times(trial, folder).items():
             np.testing.assert_allclose(values, expected[name], tolerance, tolerance)
@@ -487,7 +487,7 @@ def test_one_whose_others_are_done_goes_on_as_it_was(groups, trained, tmp_path):
     shutil.rmtree(tmp_path / group[1].directory)
     left = [group[2].model_dump(mode="json")]
     assert on_jax(RUN, left, str(tmp_path), {}) == [[], {}]
-    assert runner.result_of(group[2], tmp_path)["resumed_at_epoch"] == 2
+    assert finished.result_of(group[2], tmp_path)["resumed_at_epoch"] == 2
 
 
 def test_a_group_goes_on_where_it_was_carried_to(groups, trained, tmp_path, monkeypatch):
@@ -506,7 +506,7 @@ def test_a_group_goes_on_where_it_was_carried_to(groups, trained, tmp_path, monk
 def test_times_of_a_group_are_shares_and_no_measure(groups, trained, tmp_path):
     group = groups["mlp"]
     log = runlog.read(group, trained)
-    shares = [runner.result_of(trial, trained)["fused"]["seconds"] for trial in group]
+    shares = [finished.result_of(trial, trained)["fused"]["seconds"] for trial in group]
     assert log.seconds == pytest.approx(sum(shares))
     log.save(tmp_path)
     assert runlog.read_csv(tmp_path).seconds == pytest.approx(sum(shares))
@@ -524,7 +524,7 @@ def test_a_group_without_memory_is_cut(patch, epoch, groups, trained, tmp_path):
     group = groups["mlp"]
     assert together([group], tmp_path, patch, save_seconds=0) == [[["", "", ""]] * 3]
     for trial in group:
-        result = runner.result_of(trial, tmp_path)
+        result = finished.result_of(trial, tmp_path)
         assert result["fused"]["members"] == 1
         assert result["resumed_at_epoch"] == epoch
         for name, values in without_times(trial, trained).items():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from refit import fused, runner
+from refit import finished, fused
 from refit.cli import main
 from refit.errors import DeclarationError
 from refit.progress import LOG
@@ -26,7 +26,7 @@ MLP = {"name": "mlp", "options": {"width": 24, "hidden_layers": 2}}
 RUN = """
 import json, sys
 from pathlib import Path
-from refit import fused, runner
+from refit import fused, runner, finished
 from refit.trial import Trial
 if __name__ == "__main__":
     plain, folder, patch = map(json.loads, sys.argv[1:])
@@ -67,7 +67,7 @@ def run(trials: list[Trial], folder: Path, patch: str = "") -> str:
 
 def together(trials: list[Trial], folder: Path) -> list[int]:
     """With how many each was trained, itself included; 0 for those that were trained alone."""
-    results = [runner.result_of(trial, folder / "runs") for trial in trials]
+    results = [finished.result_of(trial, folder / "runs") for trial in trials]
     return [result.get("fused", {}).get("members", 0) for result in results]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refit import pipeline, runner, storage
+from refit import finished, pipeline, runner, storage
 from refit.data import Part
 from refit.errors import DeclarationError, UnavailableError
 from refit.events import event_files, read_scalars
@@ -44,7 +44,7 @@ SEARCH = {"model": {"name": "autokeras", "options": {"candidates": 1}}}
 TRAIN = """
 import json, sys
 from pathlib import Path
-from refit import runner
+from refit import runner, finished
 from refit.trial import Trial
 if __name__ == "__main__":
     trials = [Trial.model_validate(plain) for plain in json.loads(sys.argv[1])]
@@ -109,7 +109,7 @@ def test_a_training_leaves_what_it_leaves_on_tensorflow(make_tiny, blocked, tmp_
         results = {}
         for backend in ("tensorflow", "jax"):
             folder = tmp_path / backend
-            results[backend] = runner.result_of(trial, folder)
+            results[backend] = finished.result_of(trial, folder)
             assert results[backend]["environment"]["backend"] == backend
         here, there = results["jax"], results["tensorflow"]
         assert here["environment"]["intra_op_threads"] == 1
@@ -147,7 +147,7 @@ COLLECT = """
 import sys
 import keras
 import numpy as np
-from refit import pipeline
+from refit import pipeline, finished
 from refit.data import Part
 if __name__ == "__main__":
     with np.load(sys.argv[1]) as given:

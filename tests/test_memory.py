@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from refit import ledger, paths, pipeline, runlog, runner, storage, training
+from refit import finished, ledger, paths, pipeline, runlog, runner, storage, training
 from refit.data import Part
 from refit.declaration import Profile
 from refit.errors import DeclarationError
@@ -109,7 +109,7 @@ SCRIPT = """
 import json, resource, sys
 from multiprocessing import forkserver
 from pathlib import Path
-from refit import runner
+from refit import runner, finished
 from refit.trial import Trial
 
 if __name__ == "__main__":
@@ -143,5 +143,5 @@ def test_training_that_runs_out_of_memory_fails_or_goes_on_as_it_is_told(make_ti
     assert "out_of_memory=accumulate adds up the gradients" in first
     assert ": 0 done before, 1 trained" in second
     assert "a batch of 1024 did not fit into memory: trained on at most" in second
-    result = runner.result_of(large, tmp_path)
+    result = finished.result_of(large, tmp_path)
     assert result["images_at_once"] < 1024

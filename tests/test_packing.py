@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 from conftest import tiny
 from fault_tools import KEPT, RECORDED, difference, family, tables
-from refit import events, lease, merging, packing, runlog, runner, storage, unpacking
+from refit import events, finished, lease, merging, packing, runlog, runner, storage, unpacking
 from refit.cli import main
 from refit.errors import DeclarationError, PackError
 from refit.packing import CURVES, MANIFEST, RESULTS
@@ -82,7 +82,7 @@ def test_tables_are_those_of_the_origin(trained, there):
             assert one == other
         kept = sorted(path.name for path in (origin / trial.directory).glob("*.h5"))
         assert kept == sorted(p.name for p in (folder(there) / trial.directory).glob("*.h5"))
-    result = runner.result_of(trials[0], folder(there))
+    result = finished.result_of(trials[0], folder(there))
     assert set(result["imported"]) == {"written_by", "packed", "imported"}
     assert runner.run(trials, folder(there)).done_before == len(trials)
 
@@ -101,7 +101,7 @@ def test_pack_without_weights_says_what_cannot_go_on(trained, there):
     told = merging.merge([pack.with_name("plain.zip")])
     assert "4 without the weights that other trials start from" in told[-1]
     assert not list(there.rglob("*.h5"))
-    assert all(runner.result_of(trial, folder(there)) for trial in trials)
+    assert all(finished.result_of(trial, folder(there)) for trial in trials)
 
 
 def test_result_that_is_here_stays_and_what_differs_is_said(trained, there):
@@ -137,7 +137,7 @@ def test_trial_in_training_is_left_out(trained, there, monkeypatch):
         assert free
         told = merging.merge([pack])
     assert "left out, because it is in training here" in told[0]
-    assert runner.result_of(trials[0], folder(there)) is None
+    assert finished.result_of(trials[0], folder(there)) is None
 
 
 def test_two_imports_at_once_and_neither_loads_keras(trained, there):
@@ -387,7 +387,7 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     code, said = lent(trials, 5, tmp_path / "out")
     assert code == lease.ALL_DONE, said
     assert "2 of 2 trials are done" in said
-    resumed = runner.result_of(trials[1], folder(there))["resumed_at_epoch"]
+    resumed = finished.result_of(trials[1], folder(there))["resumed_at_epoch"]
     assert 2 <= resumed < 25
     runner.run(trials, tmp_path / "undisturbed", workers=2)
     assert difference(tables(trials, folder(there)), tables(trials, tmp_path / "undisturbed")) == ""

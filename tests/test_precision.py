@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from refit import experiment, fused, models, runlog, runner, training
+from refit import experiment, finished, fused, models, runlog, runner, training
 from refit.errors import DeclarationError
 from refit.storage import CHECKPOINT
 from refit.study import Study
@@ -156,7 +156,7 @@ def test_a_training_goes_on_exactly_from_its_checkpoint(trained, tmp_path):
         kinds = {saved[name].dtype for name in saved if name != "state"}
     assert {kind for kind in kinds if kind.kind == "f"} == {np.dtype("float32")}
     runner.check(runner.run([half], tmp_path, workers=1, earlier={half: shorter}))
-    assert runner.result_of(half, tmp_path)["resumed_at_epoch"] == 2
+    assert finished.result_of(half, tmp_path)["resumed_at_epoch"] == 2
     assert losses(half, tmp_path) == losses(half, folder)
 
 
@@ -167,7 +167,7 @@ def test_weights_are_carried_over(make_tiny, tmp_path):
         name="second", carried_over=start, evaluate_untrained=True, epochs=1, precision="bfloat16"
     )
     runner.check(runner.run([first, second], tmp_path, workers=1))
-    one, other = (runner.result_of(trial, tmp_path)["metrics"] for trial in (first, second))
+    one, other = (finished.result_of(trial, tmp_path)["metrics"] for trial in (first, second))
     assert other["untrained_accuracy"] == one["val_accuracy"]
 
 

@@ -21,7 +21,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from refit import ray_pool, runlog, runner
+from refit import finished, ray_pool, runlog, runner
 from refit.errors import DeclarationError, UnavailableError
 from refit.storage import PROGRESS, read_json
 
@@ -157,7 +157,7 @@ def epochs_done(run_dir: Path) -> int:
 DRIVER = """
 import json, sys
 from pathlib import Path
-from refit import runner
+from refit import runner, finished
 from refit.trial import Trial
 
 if __name__ == "__main__":
@@ -204,7 +204,7 @@ def two_deaths(cluster, trials, tmp_path_factory):
 def test_driver_and_node_die_and_every_trial_ends_with_one_result(two_deaths, trials):
     folder, summary, before, lost = two_deaths
     assert (summary.trained, summary.failures) == (4, {})
-    results = {trial: runner.result_of(trial, folder) for trial in trials}
+    results = {trial: finished.result_of(trial, folder) for trial in trials}
     for trial, epochs in zip(trials[:2], before, strict=True):
         assert results[trial]["resumed_at_epoch"] >= epochs, "began anew"
     assert max(before) > 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refit import experiment, retrain, runlog, runner
+from refit import experiment, finished, retrain, runlog, runner
 from refit.declaration import Retrain
 from refit.errors import DeclarationError
 from refit.study import Study
@@ -29,7 +29,7 @@ def test_winner_and_default_are_trained_with_new_seeds(grid):
     assert rows["trial"].tolist() == ["slow", "fast", "slow", "slow", "fast", "fast"]
     assert rows["role"].tolist() == ["default", "winner", "default", "default", "winner", "winner"]
     assert rows["seed"].nunique() == 3  # paired: the same new seeds for both
-    by_trial = {trial.name: runner.result_of(trial, folder) for trial in trials}
+    by_trial = {trial.name: finished.result_of(trial, folder) for trial in trials}
     for row in rows[rows["repetition"] == 0].itertuples():
         assert row.value == by_trial[row.trial]["metrics"]["test_accuracy"]
     again = retrain.scores(rows)
@@ -71,7 +71,8 @@ def test_scores_of_a_search_are_those_of_its_first_seed(grid, make_tiny, tmp_pat
     runner.check(runner.run(again, folder))
     log = runlog.read([*again, *trials], folder)
     assert log.first("grid", "test_accuracy") == {
-        trial.name: runner.result_of(trial, folder)["metrics"]["test_accuracy"] for trial in trials
+        trial.name: finished.result_of(trial, folder)["metrics"]["test_accuracy"]
+        for trial in trials
     }
     assert log.first("nothing", "test_accuracy") == {}
     assert runlog.read(trials, tmp_path).first("grid", "test_accuracy") == {}

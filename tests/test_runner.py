@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from refit import events, failures, runlog, runner, storage
+from refit import events, failures, finished, runlog, runner, storage
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
 from refit.storage import RESULT
 
@@ -60,11 +60,11 @@ def test_results_of_other_trials_and_garbage_do_not_count(four, tmp_path):
         path = tmp_path / trials[0].directory / RESULT
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-        assert runner.result_of(trials[0], tmp_path) is None
+        assert finished.result_of(trials[0], tmp_path) is None
     path.write_text(good)
-    assert runner.result_of(trials[0], tmp_path) is None  # the files that it names are not there
+    assert finished.result_of(trials[0], tmp_path) is None  # the files that it names are not there
     shutil.copytree(folder / trials[0].directory, path.parent, dirs_exist_ok=True)
-    assert runner.result_of(trials[0], tmp_path) is not None
+    assert finished.result_of(trials[0], tmp_path) is not None
 
 
 def test_events_hold_the_curves(four):
@@ -72,7 +72,7 @@ def test_events_hold_the_curves(four):
     for trial in trials:
         train = events.read_scalars(folder / trial.directory / "train")
         assert set(train["epoch_loss"]) == {0, 1}
-        result = runner.result_of(trial, folder)
+        result = finished.result_of(trial, folder)
         assert train["epoch_loss"][1] == pytest.approx(result["metrics"]["train_loss"])
 
 
@@ -277,7 +277,7 @@ def test_tensorboard_lists_every_trial_with_settings_and_metrics(four):
         settings = shown[trial.name].hparams
         assert settings["optimizer.learning_rate"].number_value == trial.optimizer.learning_rate
         assert settings["model"].string_value == trial.model.name
-        metrics = runner.result_of(trial, folder)["metrics"]
+        metrics = finished.result_of(trial, folder)["metrics"]
         assert values["epoch_accuracy"] in (
             pytest.approx(metrics["val_accuracy"]),
             pytest.approx(metrics["train_accuracy"]),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import runlog, runner, search
+from refit import finished, runlog, runner, search
 from refit.declaration import Search
 from refit.errors import TrialError
 
@@ -53,7 +53,7 @@ def test_suggestions_are_trials_and_a_repeated_search_trains_nothing(grid, tmp_p
     by_digest = {trial.digest: trial for trial in grid.trials.values()}
     assert set(first["tuner"]) == {"random", "bayesian"}
     for row in first.itertuples():
-        result = runner.result_of(by_digest[row.digest], tmp_path)
+        result = finished.result_of(by_digest[row.digest], tmp_path)
         assert row.score == pytest.approx(result["metrics"]["val_accuracy"], abs=1e-6)
     results = trained(tmp_path)
     assert len(results) == first["digest"].nunique()
@@ -92,7 +92,7 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
     by_name = {trial.name: trial for trial in grid.trials.values()}
     for row in promoted.itertuples():
         trial = by_name[row.trial]
-        result = runner.result_of(trial, tmp_path / "searched")
+        result = finished.result_of(trial, tmp_path / "searched")
         assert result["resumed_at_epoch"] == row.reached - row.epochs
         runner.check(runner.run([trial], tmp_path / "alone"))
         curves = [
@@ -112,7 +112,7 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
 SCRIPT = """
 import pickle, sys
 from pathlib import Path
-from refit import search
+from refit import search, finished
 if __name__ == "__main__":
     grid, spec = pickle.loads(bytes.fromhex(sys.stdin.read()))
     search.run(grid, spec, Path(sys.argv[1]))

@@ -9,6 +9,7 @@ import pytest
 from refit import (
     data,
     experiment,
+    finished,
     models,
     paths,
     pipeline,
@@ -202,7 +203,7 @@ def test_the_best_model_is_kept_under_the_name_of_its_epoch(make_tiny, tmp_path)
     kept = [{"name": "keep_best", "file": pattern}]
     trial = make_tiny(epochs=4, callbacks=kept, optimizer={"name": "adam", "learning_rate": 0.003})
     runner.check(runner.run([trial], tmp_path, workers=1))
-    metrics = runner.result_of(trial, tmp_path)["metrics"]
+    metrics = finished.result_of(trial, tmp_path)["metrics"]
     (path,) = (tmp_path / trial.directory).glob("*.h5")
     row = runlog.read([trial], tmp_path).curves.iloc[metrics["best_val_accuracy_epoch"] - 1]
     curves = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import callbacks, data, optimizers, paths, pipeline, runlog, runner, training
+from refit import callbacks, data, finished, optimizers, paths, pipeline, runlog, runner, training
 from refit.data import Part
 from refit.events import read_scalars
 from refit.settings import Optimizer
@@ -38,7 +38,7 @@ def stop(target, **settings):
 def trained(trial, folder: Path) -> dict:
     """The result of a trial, which is trained where it has none."""
     runner.check(runner.run([trial], folder, workers=1))
-    return runner.result_of(trial, folder)
+    return finished.result_of(trial, folder)
 
 
 def losses(trial, folder: Path) -> list[float]:
@@ -82,7 +82,7 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tm
 DRIVER = """
 import sys
 from pathlib import Path
-from refit import runner
+from refit import runner, finished
 from refit.trial import Trial
 if __name__ == "__main__":
     runner.run([Trial.model_validate_json(sys.argv[1])], Path(sys.argv[2]), workers=1)
@@ -115,7 +115,7 @@ def wait_for(condition, seconds: float = 120) -> None:
 def test_result_describes_the_training(make_tiny, tmp_path):
     trial = make_tiny()
     runner.check(runner.run([trial], tmp_path, workers=1))
-    result = runner.result_of(trial, tmp_path)
+    result = finished.result_of(trial, tmp_path)
     assert result["metrics"]["total_params"] == 245_601
     assert result["environment"]["intra_op_threads"] == 1
     assert result["environment"]["workers"] == 1
@@ -313,7 +313,7 @@ def test_training_that_does_not_move_stops_after_patience_and_one(make_tiny, tmp
     trained(whole, tmp_path / "whole")
     runner.check(runner.run([shorter], tmp_path / "resumed", keep_checkpoints=True))
     runner.check(runner.run([whole], tmp_path / "resumed", earlier={whole: shorter}))
-    results = [runner.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
+    results = [finished.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
     assert [result["resumed_at_epoch"] for result in results] == [0, 2]
     first, second = (result["metrics"] for result in results)
     assert first["epochs"] == second["epochs"] == 4
@@ -358,7 +358,7 @@ def measured(tmp_path_factory, make_tiny):
 
 def metrics_of(measured, name) -> dict:
     trials, folder = measured
-    return runner.result_of(trials[name], folder)["metrics"]
+    return finished.result_of(trials[name], folder)["metrics"]
 
 
 def test_measuring_more_changes_nothing(measured):
@@ -589,7 +589,7 @@ def test_training_interrupted_after_its_last_epoch_still_gets_its_result(make_ti
     trial = make_tiny(**RECORDED, test_batch_size=32)
     runner.check(runner.run([trial], tmp_path, workers=1, keep_checkpoints=True))
     run_dir = tmp_path / trial.directory
-    whole, curves = runner.result_of(trial, tmp_path), losses(trial, tmp_path)
+    whole, curves = finished.result_of(trial, tmp_path), losses(trial, tmp_path)
     batches = runlog.batch_curves([trial], tmp_path)
     (run_dir / RESULT).unlink()
     again = trained(trial, tmp_path)

@@ -216,8 +216,7 @@ class Recorder(keras.callbacks.Callback):
 
     def circumstances(self) -> dict[str, Any]:
         """How this training is computed, which a checkpoint must agree with."""
-        precision = keras.config.dtype_policy().name
-        return circumstances.under(keras.backend.backend(), precision=precision)
+        return circumstances.under(keras.backend.backend())
 
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
         """Record a training that was done elsewhere, a row per epoch as `history` has them."""

@@ -1,7 +1,8 @@
 """How a training is computed, which stays the same from its first epoch to its last.
 
-Half a curve of one backend, or of one precision, and half of another would be neither's. Nothing
-here imports Keras: a command asks before it starts anything.
+Half a curve of one backend and half of another would be neither's. The precision is not told here:
+it is part of a trial's identity. Nothing here imports Keras: a command asks before it starts
+anything.
 """
 
 from collections.abc import Mapping
@@ -10,19 +11,12 @@ from typing import Any
 from refit.backends import TENSORFLOW
 
 
-def under(
-    backend: str, together: bool = False, precision: str = "float32", convolution: str = "native"
-) -> dict[str, Any]:
+def under(backend: str, together: bool = False, convolution: str = "native") -> dict[str, Any]:
     """The circumstances of a training, alone or `together` with others, as plain data.
 
-    `precision` is Keras's policy for numbers, `convolution` one of `fused_program.CONVOLUTIONS`.
+    `convolution` is one of `fused_program.CONVOLUTIONS`.
     """
-    return {
-        "backend": backend,
-        "together": together,
-        "precision": precision,
-        "convolution": convolution,
-    }
+    return {"backend": backend, "together": together, "convolution": convolution}
 
 
 def of(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from refit import backends, circumstances, failures, paths, runner, storage
+from refit import backends, circumstances, failures, finished, paths, storage
 from refit.errors import DeclarationError
 from refit.processes import Outcome, Processes
 from refit.settings import ALWAYS, AUTOKERAS, FUSED, LOCAL, NEVER
@@ -127,7 +127,7 @@ def run_first(
     facts: dict[str, Any],
     workers: int,
     time_limit: float,
-    finished: Callable[[Trial], None] = lambda trial: None,
+    count: Callable[[Trial], None] = lambda trial: None,
     show: Callable[[list[Trial]], None] = lambda running: None,
     **options: Any,
 ) -> tuple[list[Trial], dict[str, str]]:
@@ -135,7 +135,7 @@ def run_first(
 
     So one is compiled while another is trained. They share the memory. One whose others are done
     goes on in a group of its own. `facts` as for `refit.training.train`, without the workers;
-    `time_limit` in seconds per group; `options` as for `train_together`; `finished` is told once of
+    `time_limit` in seconds per group; `options` as for `train_together`; `count` is told once of
     each trial that has its result, and `show` twice a second what is at work. Returns the trials
     that are then left to be trained one by one, and by their directories' names why a group has not
     finished some of them.
@@ -157,17 +157,17 @@ def run_first(
             ended = pool.ended(0.5)
             numbers = {*pool.running, *(number for number, _ in ended)}
             at_work = [trial for number in numbers for trial in together[number] if trial in left]
-            done = [trial for trial in at_work if runner.result_of(trial, folder)]
+            done = [trial for trial in at_work if finished.result_of(trial, folder)]
             left.difference_update(done)
             for trial in done:
-                finished(trial)
+                count(trial)
             for number, told in ended:
                 group = together[number]
                 for trial, (kind, reason, _) in zip(group, outcomes(told, group), strict=True):
                     if kind and trial in left:
                         notes[trial.directory.name] = f"left its group: {kind}: {reason}"
             show([trial for trial in at_work if trial in left])
-    return [trial for trial in trials if runner.result_of(trial, folder) is None], notes
+    return [trial for trial in trials if finished.result_of(trial, folder) is None], notes
 
 
 def train_together(
@@ -191,7 +191,7 @@ def train_together(
             # In one order everywhere, so that no two groups wait for each other.
             for trial in sorted(trials, key=lambda trial: str(trial.directory)):
                 _lock(folder / trial.directory, held)
-            missing = [trial for trial in trials if runner.result_of(trial, folder) is None]
+            missing = [trial for trial in trials if finished.result_of(trial, folder) is None]
             pieces = importlib.import_module("refit.fused_pieces")
             places = pieces.Places(folder, data_dir, cache)
             found = pieces.train(missing, places, facts, _wanted(), pieces.Options(**options))
@@ -208,8 +208,8 @@ def outcomes(told: Outcome | list[Outcome], group: Sequence[Trial]) -> list[Outc
 
 def _lock(run_dir: Path, held: contextlib.ExitStack) -> None:
     storage.make_folder(run_dir)
-    storage.make_way(run_dir / runner.LOCK)
-    lock = held.enter_context((run_dir / runner.LOCK).open("w"))
+    storage.make_way(run_dir / storage.LOCK)
+    lock = held.enter_context((run_dir / storage.LOCK).open("w"))
     fcntl.flock(lock, fcntl.LOCK_EX)
 
 

@@ -107,8 +107,7 @@ class UnusableError(Exception):
 
 def circumstances_of(options: Options) -> dict[str, Any]:
     """How groups are computed with these options."""
-    backend, precision = keras.backend.backend(), keras.config.dtype_policy().name
-    return circumstances.under(backend, True, precision, str(options.convolution))
+    return circumstances.under(keras.backend.backend(), True, str(options.convolution))
 
 
 class Device:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from refit import backends, callbacks, data, failures, fused, runner, storage, training
+from refit import backends, callbacks, data, failures, finished, fused, storage, training
 from refit.errors import DeclarationError
 from refit.fused_group import (
     Device,
@@ -66,7 +66,7 @@ def train(
             whole = [trial for trial in piece if trial not in error.trials]
             waiting.extendleft(filter(itemgetter(0), [(error.trials, 0), (whole, epoch)]))
         except Exception as error:
-            left = [trial for trial in piece if runner.result_of(trial, places.folder) is None]
+            left = [trial for trial in piece if finished.result_of(trial, places.folder) is None]
             fitting = _fitting(error, len(piece))
             if len(piece) > 1 and fitting:
                 most = min(fitting, len(piece) - 1)

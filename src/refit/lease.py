@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from refit import merging, packing, runner
+from refit import finished, merging, packing
 from refit.errors import DeclarationError, PackError, TrialError
 from refit.progress import follow
 from refit.study import Study
@@ -29,7 +29,7 @@ ALL_DONE = 0
 WORK_LEFT = 3
 # In seconds: what is set aside for packing, at least and at most, as a share of the time. Where a
 # pack was imported, as long as that took is added, because the next one will be larger.
-LEAST_RESERVE = 5.0
+LEAST_RESERVE = 15.0
 MOST_RESERVE = 60.0
 RESERVE = 0.1
 MOST_MINUTES = 7 * 24 * 60.0
@@ -86,7 +86,7 @@ def run(
         for line in _packed(path, experiments, profile, weights):
             say(line)
     trials = {(study.runs, trial) for study in studies for trial in study.trials}
-    done = [trial for folder, trial in trials if runner.result_of(trial, folder)]
+    done = [trial for folder, trial in trials if finished.result_of(trial, folder)]
     say(f"{len(done)} of {len(trials)} trials are done")
     if not in_time:
         return WORK_LEFT

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refit import events, packing, paths, runner, storage, unpacking
+from refit import events, finished, packing, paths, storage, unpacking
 from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT, TRIAL
 from refit.unpacking import Curve, Pack
 
@@ -50,7 +50,7 @@ def _merge(pack: Pack) -> Iterator[str]:
         counts[outcome] += 1
         if outcome == BUSY:
             yield f"{row.directory}: {BUSY}"
-        here = runner.result_of(row.trial, folder) if outcome == KEPT and row.result else None
+        here = finished.result_of(row.trial, folder) if outcome == KEPT and row.result else None
         if here and (told := _difference(here["metrics"], row.result["metrics"])):
             yield f"{row.directory}: kept as it is here; {told}"
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
@@ -65,14 +65,14 @@ def _merge(pack: Pack) -> Iterator[str]:
 def _store(pack: Pack, number: int, folder: Path, curve: Curve) -> str:
     """Store one trial, unless it is here, and say which of the outcomes it was."""
     row = pack.rows[number]
-    if runner.result_of(row.trial, folder) is not None:
+    if finished.result_of(row.trial, folder) is not None:
         return KEPT
     run_dir = folder / row.trial.directory
     storage.make_folder(run_dir)
     with packing.held(run_dir) as free:
         if not free:
             return BUSY
-        if runner.result_of(row.trial, folder) is not None:
+        if finished.result_of(row.trial, folder) is not None:
             return KEPT
         if row.result is not None:
             _store_result(pack, number, run_dir, curve)

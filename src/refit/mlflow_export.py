@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from refit import paths, runlog, storage
 from refit.errors import DeclarationError, TrialError, UnavailableError
-from refit.runner import result_of
+from refit.finished import result_of
 from refit.storage import PREDICTIONS, RESULT
 from refit.study import Study
 from refit.trial import Trial

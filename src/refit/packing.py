@@ -25,7 +25,7 @@ from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from refit import events, experiment, paths, runner, storage
+from refit import events, experiment, finished, paths, runner, storage
 from refit.errors import DeclarationError, PackError
 from refit.settings import KeepBest
 from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, RESULT, TRIAL
@@ -134,8 +134,8 @@ def pack(
 @contextlib.contextmanager
 def held(run_dir: Path) -> Iterator[bool]:
     """Hold the lock of a trial, as its training does; says whether it was to be had in time."""
-    storage.make_way(run_dir / runner.LOCK)
-    with (run_dir / runner.LOCK).open("w") as lock:
+    storage.make_way(run_dir / storage.LOCK)
+    with (run_dir / storage.LOCK).open("w") as lock:
         yield _locked(lock, time.monotonic() + PATIENCE)
 
 
@@ -178,7 +178,7 @@ def _trials(name: str, profile: str) -> Iterator[Found]:
         except ValueError:
             continue  # of a version whose settings were others
         if run_dir == folder / trial.directory:
-            yield Found(name, folder, trial, runner.result_of(trial, folder))
+            yield Found(name, folder, trial, finished.result_of(trial, folder))
 
 
 def _write(

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from refit import data, paths
-from refit.runner import check_workers, result_of
+from refit.finished import result_of
+from refit.runner import check_workers
 from refit.study import Study
 from refit.timing import Times
 

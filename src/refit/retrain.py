@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from refit import runlog, runner
+from refit import finished, runlog, runner
 from refit.declaration import Retrain
 from refit.settings import AUTO, FAIL, LOCAL
 from refit.trial import SEED_STEP, Trial
@@ -68,7 +68,7 @@ def run(
     everything = {(role, 0): trial for role, trial in roles.items()} | again
     rows = []
     for (role, number), trial in everything.items():
-        result = runner.result_of(trial, folder) or {"metrics": {}}
+        result = finished.result_of(trial, folder) or {"metrics": {}}
         value = result["metrics"].get(spec.metric)
         rows.append((role, trial.name, number, trial.seed, trial.digest, value))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -17,8 +17,8 @@ import pandas as pd
 from refit import failures, storage
 from refit.errors import ReportError
 from refit.events import read_scalars
+from refit.finished import damage_of, result_of
 from refit.predicates import Selection
-from refit.runner import damage_of, result_of
 from refit.settings import FLOAT32
 from refit.storage import BATCHES
 from refit.trial import SEED_STEP, Trial, is_setting

@@ -25,6 +25,7 @@ from refit import backends, data, events, failures, paths, storage, weights
 from refit import fused as groups
 from refit.data import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
+from refit.finished import damage_of, result_of
 from refit.processes import Outcome, Processes
 from refit.progress import Progress
 from refit.ray_pool import RayPool
@@ -39,12 +40,9 @@ from refit.settings import (
     OUT_OF_MEMORY,
     RAY,
 )
-from refit.storage import RESULT
 from refit.timing import Times
 from refit.trial import Trial
 
-# Held by the process that trains the trial.
-LOCK = "lock"
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
 
@@ -68,33 +66,6 @@ class Summary:
             text += f", {len(self.failures)} failed:"
         told = [*self.failures.items(), *self.notes.items()]
         return "\n".join([text, *(f"  {trial}: {sentence}" for trial, sentence in told)])
-
-
-def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
-    """The stored result of a trial, or None while there is no whole one.
-
-    A result counts only if it belongs to this very trial, and while the files that it names are
-    as they were written.
-    """
-    result = storage.read_object(folder / trial.directory / RESULT)
-    return None if _lost(result, trial, folder) else result
-
-
-def damage_of(trial: Trial, folder: Path) -> str:
-    """What is lost of a trial that was done, as a sentence; empty if it is whole or never was."""
-    path = folder / trial.directory / RESULT
-    if not os.path.lexists(path):
-        return ""
-    lost = _lost(storage.read_object(path), trial, folder)
-    return f"{lost} is missing, or not as it was written" if lost else ""
-
-
-def _lost(result: Mapping[str, Any], trial: Trial, folder: Path) -> str:
-    """The first of a trial's files that is not whole, the result itself included."""
-    if result.get("digest") != trial.digest or "metrics" not in result:
-        return RESULT
-    # Results of earlier versions name no files.
-    return storage.damaged(folder / trial.directory, result.get("files", {}))
 
 
 @failures.told()
@@ -322,8 +293,8 @@ def _train(
     try:
         wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
         storage.make_folder(run_dir)
-        storage.make_way(run_dir / LOCK)
-        with (run_dir / LOCK).open("w") as lock:
+        storage.make_way(run_dir / storage.LOCK)
+        with (run_dir / storage.LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if result_of(trial, folder) is None:
                 training.use_one_thread(facts["workers"])

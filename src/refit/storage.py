@@ -21,6 +21,8 @@ from refit.errors import TrialError
 
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
+# Held by the process that trains the trial.
+LOCK = "lock"
 # The settings of a trial, there from the beginning of its training.
 TRIAL = "trial.json"
 # How far a run or a training is, for whoever watches from another process.

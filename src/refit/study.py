@@ -13,6 +13,7 @@ from refit import (
     claims,
     data,
     experiment,
+    finished,
     ledger,
     paths,
     retrain,
@@ -144,7 +145,7 @@ class Study:
 
     def has_results(self) -> bool:
         """Whether any trial is done."""
-        return any(runner.result_of(trial, self.runs) for trial in self.trials)
+        return any(finished.result_of(trial, self.runs) for trial in self.trials)
 
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
@@ -280,7 +281,7 @@ class Study:
         trials = [t for t in self.trials if t.sweep == sweep and self._is_first(t)]
         halves = {}
         for trial in trials:
-            if runner.result_of(trial, self.runs):
+            if finished.result_of(trial, self.runs):
                 right = self._predictions(trial) == self._test(trial).labels
                 halves[trial.name] = {"even": right[::2].mean(), "odd": right[1::2].mean()}
         rows = []
@@ -328,7 +329,7 @@ class Study:
         found = {}
         for trial in self.trials:
             if trial.name in names and self._is_first(trial):
-                result = runner.result_of(trial, self.runs)
+                result = finished.result_of(trial, self.runs)
                 found[trial.title] = result["layers"] if result else []
         return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fault_tools
 from fault_tools import drive, family, tables
-from refit import runner
+from refit import finished
 from refit.storage import RESULT
 
 TRIALS = family()
@@ -56,7 +56,7 @@ class Watch:
     def look(self) -> None:
         for path, content in self.seen.items():
             self.lost += not path.is_file() or path.read_bytes() != content
-        found = [trial for trial in TRIALS if runner.result_of(trial, self.folder)]
+        found = [trial for trial in TRIALS if finished.result_of(trial, self.folder)]
         paths_ = [self.folder / trial.directory / RESULT for trial in found]
         self.seen = {path: path.read_bytes() for path in paths_}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import fault_tools
 from conftest import tiny
 from fault_tools import drive, tables
-from refit import runlog, runner
+from refit import finished, runlog, runner
 from refit.storage import RESULT
 from refit.trial import Trial
 from stress.common import TRIALS, Skipped, Stress, Watch, finish
@@ -79,7 +79,7 @@ def _damaged(stress: Stress, trial: Trial, run_dir: Path, whole: dict) -> tuple[
         place = folder / damage.__name__
         summary = runner.run(copies, place)
         for copy in copies:
-            if runner.result_of(copy, place) is None:
+            if finished.result_of(copy, place) is None:
                 reason = runlog.read([copy], place).results["reason"].iloc[0]
                 assert "; the next run goes on" in reason, f"{copy.title}: {reason}"
                 shutil.rmtree(place / copy.directory)

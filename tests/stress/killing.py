@@ -14,7 +14,7 @@ import psutil
 import fault_tools
 from conftest import tiny
 from fault_tools import Driver, drive, tables
-from refit import runner
+from refit import runner, storage
 from refit.storage import PROGRESS
 from stress.common import TRIALS, Stress, Watch, finish
 
@@ -163,7 +163,7 @@ def hang(stress: Stress) -> tuple[int, int]:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 files = [file.path for file in process.open_files()]
-                if str(progress.with_name(runner.LOCK)) in files:
+                if str(progress.with_name(storage.LOCK)) in files:
                     process.suspend()
 
     threading.Thread(target=stop, daemon=True).start()
