@@ -24,6 +24,7 @@ import fault_tools
 from conftest import tiny
 from refit import cli, events, failures, processes, runlog, runner, storage
 from refit.errors import TrialError
+from refit.finished import result_of
 from refit.storage import BATCHES, CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
 
 TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
@@ -151,7 +152,7 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
         copies.append(copy)
     runner.check(runner.run(copies, tmp_path))
     for copy, (_, _, kept) in zip(copies, damage, strict=True):
-        assert finished.result_of(copy, tmp_path)["resumed_at_epoch"] == kept
+        assert result_of(copy, tmp_path)["resumed_at_epoch"] == kept
         assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
         hidden = [path.name for path in (tmp_path / copy.directory).glob(".*")]
         assert hidden == [], "what was half written is gone"
@@ -185,7 +186,7 @@ def test_resume_check_of_500_finished_trials_takes_at_most_a_second(finished, tm
         for epoch in range(100):
             writer.scalars(values, epoch)
         writer.close()
-    result = finished.result_of(TRIAL, finished)
+    result = result_of(TRIAL, finished)
     trials = [tiny(seed=seed) for seed in range(500)]
     for trial in trials:
         run_dir = tmp_path / trial.directory
@@ -384,7 +385,7 @@ def test_failures_of_storage_say_what_to_do(error, kind, said):
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(finished):
-    assert finished.result_of(TRIAL, finished) is not None
+    assert result_of(TRIAL, finished) is not None
     assert (finished / "progress.log").is_symlink()
 
 

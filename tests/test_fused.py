@@ -570,7 +570,10 @@ def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path, monkeypat
 
 def test_groups_are_made_on_jax_only(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    assert not fused.used("always")
+    assert not fused.used("auto")
+    assert not fused.used("never")
+    with pytest.raises(DeclarationError, match="fused is 'always', but KERAS_BACKEND is 'tens"):
+        fused.used("always")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert fused.used("always")
     assert not fused.used("never")

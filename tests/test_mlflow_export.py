@@ -212,7 +212,7 @@ def test_what_is_not_finite_is_named_instead(study, store, monkeypatch):
     facts = {"diverged": True, "val_loss": nan, "seconds_to_target": float("inf")}
     # The log would draw its curve on to the tenth epoch.
     trial = study.trials[0].model_copy(update={"epochs": 10})
-    monkeypatch.setattr(Study, "open", lambda *_: replace(study, trials=[trial]))
+    monkeypatch.setattr(Study, "open", lambda *_, **__: replace(study, trials=[trial]))
     leave(study, trial, losses=[2.0, nan], **facts)
     exported()
     (run,) = runs_in(store).values()
@@ -227,7 +227,7 @@ def test_what_is_not_finite_is_named_instead(study, store, monkeypatch):
 
 def test_a_run_that_was_trained_together_lasts_for_its_share(study, store, monkeypatch):
     trial = study.trials[0]
-    monkeypatch.setattr(Study, "open", lambda *_: replace(study, trials=[trial]))
+    monkeypatch.setattr(Study, "open", lambda *_, **__: replace(study, trials=[trial]))
     leave(study, trial, seconds=float("nan"), total_seconds=float("nan"))
     path = study.runs / trial.directory / storage.RESULT
     storage.write_json(path, storage.read_object(path) | {"fused": {"seconds": 2.5}})
@@ -275,7 +275,7 @@ def test_twins_that_differ_in_name_only_are_a_run_each(study, store, monkeypatch
     trial = study.trials[0]
     twins = [trial, trial.model_copy(update={"name": "twin"})]
     assert twins[0].digest == twins[1].digest
-    monkeypatch.setattr(Study, "open", lambda *_: replace(study, trials=twins))
+    monkeypatch.setattr(Study, "open", lambda *_, **__: replace(study, trials=twins))
     for twin in twins:
         leave(study, twin, val_accuracy=len(twin.name) / 100)
     assert exported().endswith("2 written, 0 there already")

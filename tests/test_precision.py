@@ -45,6 +45,7 @@ def test_all_trials_of_a_study_have_its_precision_and_so_have_those_they_start_f
     assert plain.trials == Study.open(name, precision="float32").trials
     directories = [{str(trial.directory) for trial in study.trials} for study in (plain, half)]
     assert not directories[0] & directories[1]
+    assert half.pages == plain.pages.parents[1] / "bfloat16" / "smoke" / name
     sources = [trial.source for trial in half.trials if trial.source]
     assert sources
     assert set(sources) <= directories[1]

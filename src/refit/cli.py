@@ -336,7 +336,7 @@ def _make_pages(
         if failure:
             failed.append(study.name)
             click.secho(f"  {failure}", fg="red", err=True)
-    index = pages.write_index(paths.reports() / studies[0].profile_name)
+    index = pages.write_index(studies[0].pages.parent)
     click.echo(f"All pages: {index}")
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")

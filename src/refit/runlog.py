@@ -331,7 +331,8 @@ def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]]
 def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
     """Where the numbers came from: data, versions, hardware; all values that occur.
 
-    The precision is among them where it is not float32.
+    Among them are, where there is any such thing, another precision than float32, with how many
+    others trials were trained, and where they were imported from.
     """
     facts: dict[str, dict[str, None]] = {}
     for trial in trials:
@@ -345,6 +346,10 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
         )
         if trial.precision != FLOAT32:
             flat["precision"] = f"{trial.precision}, with variables in {FLOAT32}"
+        if fused := result.get("fused"):
+            flat["trained together"] = f"groups of {fused['members']}"
+        if origin := result.get("imported"):
+            flat["imported"] = f"packed {origin['packed']} by refit {origin['written_by']}"
         flat |= {name: str(value or "none") for name, value in result["environment"].items()}
         for name, value in flat.items():
             facts.setdefault(name, {})[value] = None

@@ -57,7 +57,8 @@ class Study:
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `precision` is that of all trials, as for `refit.experiment.expand`. `train` is only
+        `precision` is that of all trials, as for `refit.experiment.expand`; another than float32
+        has pages in a folder of its own. `train` is only
         checked, because every text is true, `no` as well as `yes`. Raises DeclarationError or
         DataError before anything is trained.
         """
@@ -75,6 +76,8 @@ class Study:
             os.environ["REFIT_RUNS"] = str(runs_dir)
         runs = paths.runs()
         reports = reports_dir or paths.reports()
+        if precision != FLOAT32:
+            reports = reports / precision  # what it is compared with has pages of its own
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
         )
