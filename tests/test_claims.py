@@ -476,6 +476,18 @@ def test_times_of_a_shared_machine_decide_nothing(metric):
     assert verdict(log_of(metric, trials, workers=1), predicate).verdict == "reproduced"
 
 
+@pytest.mark.parametrize("metric", [*WALL_TIMES, "processor_seconds_to_target"])
+def test_times_of_different_machines_decide_nothing(metric):
+    trials = {"a": around(30, 0.1), "b": around(20, 0.1)[::-1]}
+    predicate = A_OVER_B | {"metric": metric}
+    machines = {"a": "laptop, tensorflow", "b": "server, tensorflow"}
+    apart = verdict(log_of(metric, trials, workers={"a": 1, "b": 1}, machine=machines), predicate)
+    assert apart.verdict == "inconclusive"
+    assert apart.note == "times were measured on 2 different machines"
+    alone = log_of(metric, trials, workers={"a": 1, "b": 1}, machine=dict.fromkeys("ab", "laptop"))
+    assert verdict(alone, predicate).verdict == "reproduced"
+
+
 @pytest.mark.parametrize("metric", ["processor_seconds_to_target", "processor_seconds"])
 def test_processor_times_of_a_shared_machine_decide(metric):
     trials = {"a": around(30, 0.1), "b": around(20, 0.1)[::-1]}

@@ -565,7 +565,6 @@ def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path, monkeypat
         state = {"history": [{}], "circumstances": made}
         storage.write_checkpoint(tmp_path / plain.directory / CHECKPOINT, state, [])
         assert fused.why_alone(plain, tmp_path) == reason
-    assert fused.groups([plain, twin], alone=[twin]) == [[plain], [twin]]
 
 
 def test_groups_are_made_on_jax_only(monkeypatch):
@@ -579,6 +578,24 @@ def test_groups_are_made_on_jax_only(monkeypatch):
     assert not fused.used("never")
     with pytest.raises(DeclarationError, match="fused is 'perhaps'; known: auto, always, never"):
         fused.used("perhaps")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("CUDA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "-1"), ("JAX_PLATFORMS", "cpu")],
+)
+def test_a_gpu_that_is_hidden_is_none(variable, value, monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter([folder / "nvidia0"]))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert fused.used("auto")
+    assert fused.at_once(None) == fused.GPU_GROUPS
+    assert fused.at_once(7) == 7
+    monkeypatch.setenv(variable, value)
+    assert not fused.used("auto")
+    assert fused.at_once(None) == os.cpu_count()
 
 
 def test_a_failure_is_told_for_every_member(groups, tmp_path):
@@ -596,9 +613,3 @@ def test_groups_are_trained_before_what_goes_one_by_one(groups, trained, make_ti
     assert found == [["single"], {}]
     for trial in groups["mlp"]:
         assert without_times(trial, tmp_path) == without_times(trial, trained)
-
-
-def test_one_outcome_stands_for_a_group_whose_process_died():
-    died = ("killed", "by the system", "")
-    assert fused.outcomes(died, ["a", "b"]) == [died, died]
-    assert fused.outcomes([died, ("", "", "")], ["a", "b"]) == [died, ("", "", "")]

@@ -25,12 +25,12 @@ from conftest import tiny
 from fault_tools import KEPT, RECORDED, difference, family, tables
 from refit import events, finished, lease, merging, packing, runlog, runner, storage, unpacking
 from refit.cli import main
-from refit.errors import DeclarationError, PackError
+from refit.errors import DataError, DeclarationError, PackError
 from refit.packing import CURVES, MANIFEST, RESULTS
 from refit.storage import CHECKPOINT, EVENT_FOLDERS, RESULT
 from refit.study import Study
 
-NAME, PROFILE = "fmnist_zoo", "smoke"
+NAME, PROFILE, PACK = "fmnist_zoo", "smoke", "refit-smoke.zip"
 PREDICTED = "predictions/0.npy"
 
 
@@ -73,8 +73,10 @@ def test_tables_are_those_of_the_origin(trained, there):
             getattr(before, name), getattr(after, name), check_exact=True
         )  # times included
     assert difference(tables(trials, folder(there)), tables(trials, origin)) == ""
-    places = runlog.provenance(trials, origin), runlog.provenance(trials, folder(there))
-    pd.testing.assert_frame_equal(*places)
+    before, after = (runlog.provenance(trials, place) for place in (origin, folder(there)))
+    assert "packed 20" in after.set_index("fact")["value"]["imported"]
+    after = after[after["fact"] != "imported"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, after)
     for trial in trials:
         for name in ("", *EVENT_FOLDERS):
             one, other = (repr(events.read_timed(place / trial.directory / name))
@@ -132,8 +134,7 @@ def test_trial_in_training_is_left_out(trained, there, monkeypatch):
     trials, _, pack = trained
     monkeypatch.setattr(packing, "PATIENCE", 0.1)
     run_dir = folder(there) / trials[0].directory
-    run_dir.mkdir(parents=True)
-    with packing.held(run_dir) as free:
+    with storage.held(run_dir) as free:
         assert free
         told = merging.merge([pack])
     assert "left out, because it is in training here" in told[0]
@@ -170,7 +171,9 @@ def test_study_that_was_imported_trains_nothing_and_judges_the_same(tmp_path, th
     assert read.exit_code == 0, read.output
     elsewhere = few(Study.open("fmnist_grid"))
     assert elsewhere.train().trained == 0
-    assert elsewhere.provenance() == study.provenance()
+    facts = elsewhere.provenance()
+    assert "packed 20" in facts.pop("imported")
+    assert facts == study.provenance()
     for one, pages in ((study, "a"), (elsewhere, "b")):
         log = one.log()
         replace(one, pages=tmp_path / pages).save(log, *one.judge(log))
@@ -353,7 +356,7 @@ def opened(*trials) -> list[Study]:
 def lent(trials, minutes: float, out: Path, *origins: Path) -> tuple[int, str]:
     said: list[str] = []
     code = lease.run(
-        [NAME], PROFILE, lambda: opened(*trials), minutes, out, origins, say=said.append, workers=2
+        PROFILE, lambda: opened(*trials), minutes, out, origins, say=said.append, workers=2
     )
     return code, "\n".join(said)
 
@@ -376,7 +379,7 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     code, said = lent(trials, 5, tmp_path / "out")
     assert code == lease.WORK_LEFT, said
     assert "the time for training is over" in said
-    pack = tmp_path / "out" / "refit-smoke.zip"
+    pack = tmp_path / "out" / PACK
     with unpacking.read(pack) as read:
         assert read.manifest.unfinished == 1
     monkeypatch.setenv("REFIT_RUNS", str(there))
@@ -391,6 +394,55 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     assert 2 <= resumed < 25
     runner.run(trials, tmp_path / "undisturbed", workers=2)
     assert difference(tables(trials, folder(there)), tables(trials, tmp_path / "undisturbed")) == ""
+
+
+def test_lease_keeps_what_it_imported_and_goes_on_where_a_study_fails(
+    trained, there, tmp_path, monkeypatch
+):
+    """A pack for another experiment is not replaced by a smaller one."""
+    monkeypatch.setenv("REFIT_RUNS", str(there))
+    broken = replace(opened()[0], trials=[tiny(sweep="lenet", data={"name": "fashion_mnist"})])
+    good = replace(opened()[0], trials=[tiny(name="short", sweep="lenet", epochs=1)])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("refit.runner._sizes", _no_data_for("fashion_mnist", runner._sizes))
+    said: list[str] = []
+    how = {"origins": [trained[2]], "say": said.append, "workers": 1}
+    code = lease.run(PROFILE, lambda: [broken, good], 5, tmp_path / "out", **how)
+    assert code == 1
+    assert "  no such data" in said
+    with unpacking.read(trained[2]) as before, unpacking.read(tmp_path / "out" / PACK) as after:
+        there_before = {row.directory for row in before.rows}
+        assert {row.directory for row in after.rows} == {
+            *there_before, good.trials[0].directory.as_posix()
+        }  # fmt: skip
+
+
+def _no_data_for(name: str, found):
+    def sizes(trials, data_dir):
+        if any(trial.data.name == name for trial in trials):
+            raise DataError("no such data")
+        return found(trials, data_dir)
+
+    return sizes
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_lease_that_is_stopped_packs_what_there_is(number, tmp_path, monkeypatch):
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    trial = tiny(name="endless", sweep="lenet", epochs=100_000)
+
+    def stop() -> None:
+        while not storage.saved_epochs(folder(tmp_path / "runs") / trial.directory / CHECKPOINT):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop, daemon=True).start()
+    code, said = lent([trial], 5, tmp_path / "out")
+    signal.signal(signal.SIGINT, before)
+    assert code == lease.WORK_LEFT, said
+    with unpacking.read(tmp_path / "out" / PACK) as read:
+        assert read.manifest.unfinished == 1
 
 
 def _with_pickle(content: bytes) -> bytes:
@@ -421,7 +473,7 @@ def test_lease_ends_in_time_where_nothing_stops_when_asked():
         "def opened():\n"
         "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "    time.sleep(60)\n"
-        "lease.run([], 'smoke', opened, 0.02, Path('.'))"
+        "lease.run('smoke', opened, 0.02, Path('.'))"
     )
     began = time.monotonic()
     ended = subprocess.run(

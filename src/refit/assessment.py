@@ -106,7 +106,10 @@ def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float
         "seconds_to_target": sum(row["train_seconds"] for row in history),
         "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
     }
-    return spent if reached else dict.fromkeys(spent, float("inf"))
+    if reached:
+        return spent
+    # Times that were not measured stay so, or of many seeds only those would count that failed.
+    return {name: value if value != value else float("inf") for name, value in spent.items()}
 
 
 def _fine_tuned(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:

@@ -220,6 +220,9 @@ def _timing(predicate: p.Predicate, rows: pd.DataFrame) -> str:
     """Why the times at hand cannot decide a predicate about times; empty if they can."""
     if predicate.metric in TIMES and len(rows) and (most := rows["workers"].max()) > 1:
         return f"times were measured while {most:.0f} trainings shared the machine"
+    timed = predicate.metric in TIMES or predicate.metric.startswith("processor_seconds")
+    if timed and "machine" in rows and (machines := rows["machine"].nunique()) > 1:
+        return f"times were measured on {machines} different machines"
     return ""
 
 

@@ -264,11 +264,10 @@ def lease(
 
     runner.check_workers(workers)
     groups.used(fused)
-    names = list(dict.fromkeys(path.partition("/")[0] for path in experiments))
     opened = partial(_open, experiments, sweeps=True, **which)
     told = origins, weights, click.echo
     how = {"workers": workers, "out_of_memory": out_of_memory, "fused": fused}
-    sys.exit(leases.run(names, which["profile"], opened, minutes, out, *told, **how))
+    sys.exit(leases.run(which["profile"], opened, minutes, out, *told, **how))
 
 
 @main.command()

@@ -6,14 +6,14 @@ neither Keras nor JAX: a command asks it before it starts anything.
 """
 
 import contextlib
-import fcntl
 import importlib
 import importlib.util
 import json
 import multiprocessing
+import os
 import signal
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from refit.trial import Trial
 # In what members of a group may differ; what a trial is called is no setting at all.
 _LABELS = {"sweep", "name", "title", "published_epochs", "altered"}
 _OWN = {"seed": True, "optimizer": {"learning_rate", "momentum", "weight_decay", "decay"}}
+# Groups at once on a GPU: some are compiled, on the CPU, while another computes. Each takes some of
+# the GPU's memory for itself.
+GPU_GROUPS = 4
 _OWN_OPTIONS = ("dropout", "last_dropout")
 # Networks whose trials go one by one, and why.
 _ALONE = {
@@ -62,7 +65,14 @@ def used(mode: str, executor: str = LOCAL) -> bool:
 def _has_gpu() -> bool:
     """Whether JAX would find a GPU; asking JAX itself would take hold of its memory."""
     found = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
-    return found and importlib.util.find_spec("jax_plugins") is not None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    hidden |= os.environ.get("JAX_PLATFORMS", "").strip() == "cpu"
+    return found and not hidden and importlib.util.find_spec("jax_plugins") is not None
+
+
+def at_once(workers: int | None) -> int:
+    """How many groups are trained at once: as asked, else one per core, but few on a GPU."""
+    return workers or (GPU_GROUPS if _has_gpu() else os.cpu_count() or 1)
 
 
 def why_alone(trial: Trial, folder: Path | None = None) -> str:
@@ -89,17 +99,14 @@ def _begun(trial: Trial, folder: Path, together: bool) -> bool:
     return bool(state) and how == (backends.name(), together)
 
 
-def groups(
-    trials: Sequence[Trial], folder: Path | None = None, alone: Collection[Trial] = ()
-) -> list[list[Trial]]:
+def groups(trials: Sequence[Trial], folder: Path | None = None) -> list[list[Trial]]:
     """The trials in lists of those that can be trained together, in the order of their first.
 
-    Those for which `why_alone` has a reason, and those in `alone`, are in lists of their own.
+    Those for which `why_alone` has a reason are in lists of their own.
     """
     found: dict[str, list[Trial]] = {}
     for trial in trials:
-        single = trial in alone or why_alone(trial, folder)
-        key = trial.digest if single else kind(trial)
+        key = trial.digest if why_alone(trial, folder) else kind(trial)
         found.setdefault(key, []).append(trial)
     return list(found.values())
 
@@ -147,12 +154,11 @@ def run_first(
     ]
     notes: dict[str, str] = {}
     left = {trial for group in together for trial in group}
-    facts = facts | {"workers": min(workers, len(together))}
+    whole = len(together)
+    common = folder, data_dir, paths.cache(), facts | {"workers": min(workers, whole)}
     with Processes(workers, time_limit) as pool:
         for number, group in enumerate(together):
-            plain = [trial.model_dump(mode="json") for trial in group]
-            places = folder, data_dir, paths.cache()
-            pool.start(number, train_together, plain, *places, facts, **options)
+            pool.start(number, train_together, _plain(group), *common, **options)
         while len(pool):
             ended = pool.ended(0.5)
             numbers = {*pool.running, *(number for number, _ in ended)}
@@ -162,12 +168,24 @@ def run_first(
             for trial in done:
                 count(trial)
             for number, told in ended:
-                group = together[number]
-                for trial, (kind, reason, _) in zip(group, outcomes(told, group), strict=True):
+                group = [trial for trial in together[number] if trial in left]
+                if isinstance(told, tuple) and told[0] == "killed" and number < whole:
+                    # Perhaps for want of memory; once more, in halves, from what was saved.
+                    for half in filter(None, (group[::2], group[1::2])):
+                        together.append(half)
+                        pool.start(
+                            len(together) - 1, train_together, _plain(half), *common, **options
+                        )
+                    continue
+                for trial, (kind, reason, _) in _outcomes(told, together[number]).items():
                     if kind and trial in left:
                         notes[trial.directory.name] = f"left its group: {kind}: {reason}"
             show([trial for trial in at_work if trial in left])
     return [trial for trial in trials if finished.result_of(trial, folder) is None], notes
+
+
+def _plain(group: Sequence[Trial]) -> list[dict[str, Any]]:
+    return [trial.model_dump(mode="json") for trial in group]
 
 
 def train_together(
@@ -185,12 +203,13 @@ def train_together(
     have a result are left as they are; the locks keep a second training of any of them waiting.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    storage.allow_open_files()
     trials = [Trial.model_validate(one) for one in plain]
     try:
         with contextlib.ExitStack() as held:
             # In one order everywhere, so that no two groups wait for each other.
             for trial in sorted(trials, key=lambda trial: str(trial.directory)):
-                _lock(folder / trial.directory, held)
+                held.enter_context(storage.held(folder / trial.directory))
             missing = [trial for trial in trials if finished.result_of(trial, folder) is None]
             pieces = importlib.import_module("refit.fused_pieces")
             places = pieces.Places(folder, data_dir, cache)
@@ -201,16 +220,10 @@ def train_together(
     return [found.get(trial, ("", "", "")) for trial in trials]
 
 
-def outcomes(told: Outcome | list[Outcome], group: Sequence[Trial]) -> list[Outcome]:
+def _outcomes(told: Outcome | list[Outcome], group: Sequence[Trial]) -> dict[Trial, Outcome]:
     """How the members of a group ended; where its process died, all in the same way."""
-    return told if isinstance(told, list) else [told] * len(group)
-
-
-def _lock(run_dir: Path, held: contextlib.ExitStack) -> None:
-    storage.make_folder(run_dir)
-    storage.make_way(run_dir / storage.LOCK)
-    lock = held.enter_context((run_dir / storage.LOCK).open("w"))
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    each = told if isinstance(told, list) else [told] * len(group)
+    return dict(zip(group, each, strict=True))
 
 
 def _wanted() -> Callable[[], bool]:

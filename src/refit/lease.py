@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from refit import finished, merging, packing
-from refit.errors import DeclarationError, PackError, TrialError
+from refit import failures, finished, merging, packing
+from refit.errors import DeclarationError, PackError, RefitError
 from refit.progress import follow
 from refit.study import Study
 
@@ -29,7 +29,7 @@ ALL_DONE = 0
 WORK_LEFT = 3
 # In seconds: what is set aside for packing, at least and at most, as a share of the time. Where a
 # pack was imported, as long as that took is added, because the next one will be larger.
-LEAST_RESERVE = 15.0
+LEAST_RESERVE = 25.0
 MOST_RESERVE = 60.0
 RESERVE = 0.1
 MOST_MINUTES = 7 * 24 * 60.0
@@ -42,7 +42,6 @@ class TimeUpError(KeyboardInterrupt):
 
 
 def run(
-    experiments: Sequence[str],
     profile: str,
     opened: Callable[[], Sequence[Study]],
     minutes: float,
@@ -55,11 +54,13 @@ def run(
     """Train what is missing of some studies for some minutes, and pack what there is then.
 
     `opened` opens the studies, which may take time too, and which are trained in their order, as
-    the options `how` for `Study.train` say. The pack in the folder `out` holds all finished trials,
-    and the unfinished with their checkpoints; one that is there already, and the `origins`, are
-    imported first. `say` is given sentences. Returns ALL_DONE, WORK_LEFT, or 1 where
-    trials failed. Raises DeclarationError for too few minutes, PackError for a damaged pack. Must
-    be called in the main thread.
+    the options `how` for `Study.train` say. One that fails, in whatever way, leaves the others
+    their turn. The pack in the folder `out` holds all finished trials of the profile, and the
+    unfinished with their checkpoints; one that is there already, and the `origins`, are imported
+    first. Ctrl-C and SIGTERM end the training early, and the pack is written all the same. `say` is
+    given sentences. Returns ALL_DONE, WORK_LEFT, or 1 where trials failed or no pack could be
+    written. Raises DeclarationError for too few minutes, PackError for a damaged pack. Must be
+    called in the main thread.
     """
     began = time.monotonic()
     limit = 60 * minutes
@@ -68,29 +69,31 @@ def run(
         raise DeclarationError(f"minutes is {minutes:g}; give {least:.2f} to {MOST_MINUTES:g}")
     path = out / f"refit-{profile}.zip"
     studies: Sequence[Study] = ()
-    failures: list[str] = []
+    failed: list[str] = []
     in_time = False
     with _watched(limit, say):
         for line in merging.merge([*origins, *[path] * path.exists()]):
             say(line)
-        reserve = min(max(RESERVE * limit, LEAST_RESERVE), MOST_RESERVE)
-        left = limit - reserve - 2 * (time.monotonic() - began)
+        imported = time.monotonic() - began
+        left = limit - min(max(RESERVE * limit, LEAST_RESERVE), MOST_RESERVE) - 2 * imported
+        if left <= 0:
+            say(f"no time is left to train, because importing took {imported:.0f} s: lend more")
         try:
             with _alarm(left):
                 studies = opened()
                 for study in studies:
-                    failures += _train(study, how, say)
+                    failed += _train(study, how, say)
                 in_time = True
-        except TimeUpError:
-            say("the time for training is over; finished epochs are kept")
-        for line in _packed(path, experiments, profile, weights):
-            say(line)
+        except KeyboardInterrupt as error:
+            why = "the time for training is over" if isinstance(error, TimeUpError) else "stopped"
+            say(f"{why}; what was saved until then is kept")
+        packed = _pack(path, profile, weights, say)
     trials = {(study.runs, trial) for study in studies for trial in study.trials}
     done = [trial for folder, trial in trials if finished.result_of(trial, folder)]
     say(f"{len(done)} of {len(trials)} trials are done")
-    if not in_time:
+    if packed and not in_time:
         return WORK_LEFT
-    return 1 if failures else ALL_DONE
+    return ALL_DONE if packed and not failed else 1
 
 
 def _train(study: Study, how: dict[str, Any], say: Callable[[str], None]) -> list[str]:
@@ -105,22 +108,31 @@ def _train(study: Study, how: dict[str, Any], say: Callable[[str], None]) -> lis
                 if study.declaration.sweeps[name].retrain:
                     # The table is made anew beside the page, when there is one.
                     replace(study, pages=Path(pages)).retrain(name, **how)
-    except TrialError as error:
+    except RefitError as error:
         say(f"  {error}")
         return [study.name]
     return []
 
 
-def _packed(path: Path, experiments: Sequence[str], profile: str, weights: bool) -> list[str]:
+def _pack(path: Path, profile: str, weights: bool, say: Callable[[str], None]) -> bool:
+    """Pack everything of the profile, so that no earlier pack is replaced by a smaller one.
+
+    Returns False where the pack could not be written.
+    """
     try:
-        return packing.pack(path, experiments, profile, weights, unfinished=True)
+        for line in packing.pack(path, (), profile, weights, unfinished=True):
+            say(line)
     except PackError as error:
-        return [str(error)]
+        say(str(error))
+    except OSError as error:
+        say(f"no pack was written: {failures.describe(error)}")
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TimeUpError in this thread after some seconds, unless the block has ended.
+    """Raise TimeUpError in this thread after some seconds, or at SIGTERM, while in the block.
 
     Where Ctrl-C is ignored, because processes are just being ended, it waits for the end of that.
     """
@@ -130,8 +142,13 @@ def _alarm(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise TimeUpError
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGINT)}
+    def ring_now(_number: int, _frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, AGAIN)
+
+    kinds = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in kinds}
     signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGTERM, ring_now)
     if handlers[signal.SIGINT] is signal.SIG_IGN:
         # A shell ignores Ctrl-C for what it runs in the background, from the beginning.
         signal.signal(signal.SIGINT, lambda *_: None)

@@ -6,6 +6,7 @@ result comes last, by rename, and says that it was imported and on which machine
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refit import events, finished, packing, paths, storage, unpacking
-from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT, TRIAL
+from refit.storage import BATCHES, CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, PROGRESS, RESULT, TRIAL
 from refit.unpacking import Curve, Pack
 
 # What becomes of a trial.
@@ -41,12 +42,13 @@ def _merge(pack: Pack) -> Iterator[str]:
     counts = dict.fromkeys((DONE, BEGUN, KEPT, BUSY), 0)
     curves = unpacking.curves(pack)
     following = next(curves, None)
+    until = time.monotonic() + packing.PATIENCE
     for number, row in enumerate(pack.rows):
         curve: Curve = []
         if following and following[0] == number:
             curve, following = following[1], next(curves, None)
         folder = paths.runs() / row.profile / row.experiment
-        outcome = _store(pack, number, folder, curve)
+        outcome = _store(pack, number, folder, curve, until)
         counts[outcome] += 1
         if outcome == BUSY:
             yield f"{row.directory}: {BUSY}"
@@ -62,14 +64,16 @@ def _merge(pack: Pack) -> Iterator[str]:
         )
 
 
-def _store(pack: Pack, number: int, folder: Path, curve: Curve) -> str:
-    """Store one trial, unless it is here, and say which of the outcomes it was."""
+def _store(pack: Pack, number: int, folder: Path, curve: Curve, until: float) -> str:
+    """Store one trial, unless it is here, and say which of the outcomes it was.
+
+    The lock of one that is in training is waited for `until` then, in monotonic seconds.
+    """
     row = pack.rows[number]
     if finished.result_of(row.trial, folder) is not None:
         return KEPT
     run_dir = folder / row.trial.directory
-    storage.make_folder(run_dir)
-    with packing.held(run_dir) as free:
+    with storage.held(run_dir, until) as free:
         if not free:
             return BUSY
         if finished.result_of(row.trial, folder) is not None:
@@ -107,9 +111,14 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _store_unfinished(pack: Pack, number: int, run_dir: Path, curve: Curve) -> None:
+    """Store a checkpoint, from which the curves of its epochs are written when it is gone on with.
+
+    Only the batches stand in event files alone; without them all it begins anew.
+    """
     storage.write_json(run_dir / TRIAL, pack.rows[number].trial.model_dump(mode="json"))
-    _write_events(run_dir, [point for point in curve if point[0]])
+    _set_events_aside(run_dir)
     _store_files(pack, number, run_dir)
+    _write_events(run_dir, [point for point in curve if point[0] == BATCHES])
 
 
 def _store_result(pack: Pack, number: int, run_dir: Path, curve: Curve) -> None:
@@ -117,6 +126,7 @@ def _store_result(pack: Pack, number: int, run_dir: Path, curve: Curve) -> None:
     row = pack.rows[number]
     plain = row.trial.model_dump(mode="json")
     storage.write_json(run_dir / TRIAL, plain)
+    _set_events_aside(run_dir)
     lasting = _write_events(run_dir, [point for point in curve if point[0]])
     log = events.EventWriter(run_dir)
     log.summary(events.hparams_session(row.trial.hyper_parameters(), row.directory))
@@ -137,12 +147,16 @@ def _store_result(pack: Pack, number: int, run_dir: Path, curve: Curve) -> None:
             (run_dir / passing).unlink()
 
 
-def _write_events(run_dir: Path, curve: Curve) -> list[Path]:
-    """Write the event files of a run directory anew; those that were there are set aside."""
-    written = []
+def _set_events_aside(run_dir: Path) -> None:
     for folder in EVENT_FOLDERS:
         if (run_dir / folder).exists():
             storage.set_aside(run_dir / folder)
+
+
+def _write_events(run_dir: Path, curve: Curve) -> list[Path]:
+    """Write the event files of a run directory."""
+    written = []
+    for folder in EVENT_FOLDERS:
         if points := [point for point in curve if point[0] == folder]:
             writer = events.EventWriter(run_dir / folder)
             _write_points(writer, points)

@@ -4,9 +4,7 @@ A pack is a zip archive of a manifest, a line of JSON per trial, one table of al
 arrays and weights. `refit.unpacking` reads it, and trusts nothing in it.
 """
 
-import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -17,11 +15,11 @@ import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -46,7 +44,7 @@ FOLDERS = ("", *EVENT_FOLDERS)
 STARTING_WEIGHTS = ("base.weights.h5", "final.weights.h5")
 BEST_WEIGHTS = "best.weights.h5"
 PROFILES = ("smoke", "small", "full")
-# In seconds: an import holds a trial's lock for a moment, a training for as long as it takes.
+# In seconds, for all locks: an import holds one for a moment, a training for as long as it takes.
 PATIENCE = 10.0
 CHUNK = 2**20
 # A date that says nothing, so that equal results make equal packs but for the manifest.
@@ -113,14 +111,20 @@ def pack(
     """
     found = [each for name in _known(experiments, profile) for each in _trials(name, profile)]
     left_out = []
+    storage.allow_open_files()
     with ExitStack() as locks:
         chosen = [each for each in found if each.result is not None]
+        until = time.monotonic() + PATIENCE
         for each in found if unfinished else ():
-            if each.result is None and storage.saved_epochs(each.run_dir / CHECKPOINT):
-                if locks.enter_context(held(each.run_dir)):
-                    chosen.append(each)
-                else:
-                    left_out.append(f"{each.trial.directory}: left out, because it is in training")
+            if each.result is not None or not storage.saved_epochs(each.run_dir / CHECKPOINT):
+                continue
+            if not locks.enter_context(storage.held(each.run_dir, until)):
+                left_out.append(f"{each.trial.directory}: left out, because it is in training")
+                continue
+            # It may have ended while its lock was waited for.
+            now = replace(each, result=finished.result_of(each.trial, each.folder))
+            if now.result is not None or storage.saved_epochs(now.run_dir / CHECKPOINT):
+                chosen.append(now)
         if not chosen:
             raise PackError(
                 f"nothing to pack: no trial of profile {profile} is done in {paths.runs()}"
@@ -131,30 +135,11 @@ def pack(
     return [*left_out, f"{path}: {manifest.finished} finished{also} trials, {size:.2f} MB"]
 
 
-@contextlib.contextmanager
-def held(run_dir: Path) -> Iterator[bool]:
-    """Hold the lock of a trial, as its training does; says whether it was to be had in time."""
-    storage.make_way(run_dir / storage.LOCK)
-    with (run_dir / storage.LOCK).open("w") as lock:
-        yield _locked(lock, time.monotonic() + PATIENCE)
-
-
 def keeps(trial: Trial, name: str) -> bool:
     """Whether a trial leaves weights in a file of that name."""
     specs = [spec.file for spec in trial.callbacks if isinstance(spec, KeepBest) and spec.file]
     patterns = [re.sub(r"\{[^}]*\}", "*", file) for file in specs]
     return any(fnmatchcase(name, each) for each in (BEST_WEIGHTS, *STARTING_WEIGHTS, *patterns))
-
-
-def _locked(lock: IO[str], until: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
 
 
 def _known(experiments: Sequence[str], profile: str) -> list[str]:

@@ -27,7 +27,7 @@ MOST_BREAKS = 5
 # after this time without any the calls were lost with the process that had just taken them.
 LOST = 120.0
 # In seconds: how long a process that minds SIGTERM may take to save what it did.
-GRACE = 10.0
+GRACE = 15.0
 
 # How a call has ended: kind, reason and traceback of its failure; empty strings where it is done.
 Outcome = tuple[str, str, str]

@@ -53,7 +53,7 @@ _COLUMNS = {
     },
 }
 # Columns that stay texts where they look like numbers.
-_TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "true", "predicted"), str)
+_TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "machine", "true", "predicted"), str)
 _CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
 _TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
 _CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
@@ -395,12 +395,20 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["minutes"] = metrics["seconds"] / 60
     metrics["demonstration"] = bool(result["data"]["embedded"])
     metrics["workers"] = result["environment"].get("workers")
+    metrics["machine"] = _machine(result["environment"])
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
     metrics["altered"] = trial.altered or result.get("smaller_batches", False)
     if (share := result.get("fused", {}).get("seconds")) is not None:
         metrics[SHARE] = share
     return row | {"reason": result.get("batch_note", "")} | settings | metrics
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    """What the times of a training depend on, beside the training itself."""
+    gpus = environment.get("gpus") or []
+    told = [environment.get("processor"), *gpus, environment.get("backend")]
+    return ", ".join(str(each) for each in told if each)
 
 
 def _reason(trial: Trial, folder: Path) -> str:

@@ -4,7 +4,6 @@ Every trial gets a process of its own, forked from a server that has imported Ke
 or a full memory costs one trial and importing TensorFlow or JAX is paid once per run and machine.
 """
 
-import fcntl
 import importlib
 import importlib.util
 import multiprocessing
@@ -84,7 +83,8 @@ def run(
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
-    `workers` defaults to one per core; `time_limit` is in seconds per trial. With the `executor`
+    `workers` defaults to one per core, for groups on a GPU to `fused.GPU_GROUPS`; `time_limit` is
+    in seconds per trial, and per group. With the `executor`
     ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
     are one and the same, and `workers` defaults to what has room there. A failed trial leaves its
     kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
@@ -101,7 +101,7 @@ def run(
     """
     _check_choice("executor", executor, EXECUTORS)
     _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
-    workers = check_workers(workers, executor)
+    wanted, workers = workers, check_workers(workers, executor)
     together = groups.used(fused, executor) and not (earlier or keep_checkpoints)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
@@ -122,7 +122,7 @@ def run(
     with Progress(len(trials), expected, folder) as progress:
         if together:
             longest = sorted(missing, key=expected.__getitem__, reverse=True)
-            how = {"git_revision": revision}, workers, time_limit
+            how = {"git_revision": revision}, groups.at_once(wanted), time_limit
             told = partial(progress.finished, failure=""), progress.show
             missing, left = groups.run_first(longest, folder, data_dir, *how, *told)
             notes |= left
@@ -292,10 +292,7 @@ def _train(
     run_dir = folder / trial.directory
     try:
         wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
-        storage.make_folder(run_dir)
-        storage.make_way(run_dir / storage.LOCK)
-        with (run_dir / storage.LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with storage.held(run_dir):
             if result_of(trial, folder) is None:
                 training.use_one_thread(facts["workers"])
                 training.train(trial, run_dir, data_dir, cache, facts, wanted, **options)

@@ -4,14 +4,18 @@ What is lost or damaged after that is noticed by the sizes and digests that a re
 """
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import io
 import json
+import math
 import os
+import resource
 import tempfile
+import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -104,6 +108,38 @@ def set_aside(path: Path) -> None:
         number += 1
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
+
+
+@contextlib.contextmanager
+def held(run_dir: Path, until: float = math.inf) -> Iterator[bool]:
+    """Hold the lock of a trial; says whether it was to be had before `until`, in monotonic seconds.
+
+    Makes the run directory where there is none.
+    """
+    make_folder(run_dir)
+    make_way(run_dir / LOCK)
+    with (run_dir / LOCK).open("w") as lock:
+        yield _locked(lock, until)
+
+
+def _locked(lock: IO[str], until: float) -> bool:
+    if until == math.inf:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return True
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+
+
+def allow_open_files() -> None:
+    """Let this process have as many files open as it may: many trials at once need a lock each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def write_json(path: Path, value: Any) -> None:

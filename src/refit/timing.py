@@ -54,6 +54,8 @@ class Times:
 def _records(runs: Path) -> Iterator[dict[str, object]]:
     for path in sorted(runs.glob(f"*/*/*/*/{storage.RESULT}")):
         result = storage.read_json(path)
+        if isinstance(result, dict) and "imported" in result:
+            continue  # from another machine
         try:
             trial = Trial.model_validate(result["trial"])
             images = result["data"]["train_images"]

@@ -54,7 +54,8 @@ def use_one_thread(workers: int) -> None:
     """Fix what would make curves depend on the machine: the threads that share an operation.
 
     The order of summation changes with their number, and with it the loss curve. On a GPU, let
-    several trainings share its memory.
+    several trainings share its memory, and let float32 be what it says, without the faster products
+    of rounded numbers that would be taken otherwise.
     """
     backends.chosen().use_one_thread(workers)
 

@@ -69,13 +69,42 @@ class _Layer(BaseModel):
     parameters: NonNegativeInt
 
 
+class _Environment(BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    workers: NonNegativeInt | None = None
+    gpus: list[str] = []
+
+
+class _Fused(BaseModel):
+    members: PositiveInt
+    seconds: float
+    seconds_per_epoch: float
+
+
 class _Result(BaseModel):
+    """What pages read of a result, beside its trial."""
+
     digest: str
     metrics: dict[str, bool | int | float | None]
     data: _Data
-    environment: dict[str, Any]
+    environment: _Environment
     layers: list[_Layer]
     confusion_matrix: list[list[NonNegativeInt]] | None
+    fused: _Fused | None = None
+    batch_note: str = ""
+    smaller_batches: bool = False
+    candidates: list[dict[str, Any]] = []
+
+
+class _State(BaseModel):
+    """The state in a checkpoint: what the recorder of a training goes on from."""
+
+    history: list[dict[str, float]]
+    counters: list[dict[str, float]] = []
+    untrained: dict[str, float] = {}
+    workers: NonNegativeInt = 0
+    batches: NonNegativeInt = 0
 
 
 @dataclass
@@ -252,7 +281,10 @@ def _check_member(pack: Pack, name: str) -> None:
     elif kind == "checkpoints":
         _require(row.result is None, "belongs to a trial that is done")
         _check_arrays(content)
-        _require(storage.saved_epochs(content) == row.epochs, f"does not hold {row.epochs} epochs")
+        state = storage.saved_state(content)
+        _require(bool(state), "holds no state of a training")
+        epochs = len(_State.model_validate(state).history)
+        _require(epochs == row.epochs, f"does not hold {row.epochs} epochs")
     else:
         with pack.archive.open(name) as file:
             _require(file.read(len(_HDF5)) == _HDF5, "is no HDF5 file")

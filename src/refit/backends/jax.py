@@ -32,6 +32,7 @@ def use_one_thread(workers: int) -> None:
     """See `refit.training.use_one_thread`. Takes effect before the first computation only."""
     os.environ[_THREADS] = "1"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    jax.config.update("jax_default_matmul_precision", "float32")
 
 
 def keep_compiled(folder: Path) -> None:

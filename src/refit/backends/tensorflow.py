@@ -22,6 +22,7 @@ def use_one_thread(workers: int) -> None:
     training gets two, but beside others a second one costs all of them a fifth of their speed."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
 
