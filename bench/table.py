@@ -12,7 +12,16 @@ import pandas as pd
 from bench.measure import Series
 from refit import hardware, storage
 
-PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "tensorboard", "papermill", "keras-tuner")
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pandas",
+    "tensorboard",
+    "papermill",
+    "keras-tuner",
+    "jax",
+)
 HEADINGS = ("what", "way", "median", "spread", "processor", "runs", "ratio", "goal", "met")
 EXPLANATION = """\
 Wall times of processes of their own, with embedded data unless Fashion-MNIST is named. The ways of
