@@ -181,7 +181,9 @@ def run_first(
                     if kind and trial in left:
                         notes[trial.directory.name] = f"left its group: {kind}: {reason}"
             show([trial for trial in at_work if trial in left])
-    return [trial for trial in trials if finished.result_of(trial, folder) is None], notes
+    remaining = [trial for trial in trials if finished.result_of(trial, folder) is None]
+    names = [trial.directory.name for trial in trials]
+    return remaining, {name: notes[name] for name in names if name in notes}
 
 
 def _plain(group: Sequence[Trial]) -> list[dict[str, Any]]:
