@@ -587,11 +587,12 @@ def test_a_gpu_that_is_hidden_is_none(variable, value, monkeypatch):
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter([folder / "nvidia0"]))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert fused.used("auto")
-    assert fused.at_once(None) == fused.GPU_GROUPS
-    assert fused.at_once(7) == 7
+    assert fused.at_once(None, 16) == fused.GPU_GROUPS
+    assert fused.at_once(None, 2) == 2
+    assert fused.at_once(7, 7) == 7
     monkeypatch.setenv(variable, value)
     assert not fused.used("auto")
-    assert fused.at_once(None) == os.cpu_count()
+    assert fused.at_once(None, 16) == 16
 
 
 def test_a_failure_is_told_for_every_member(groups, tmp_path):

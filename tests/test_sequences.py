@@ -15,8 +15,8 @@ from refit import (
     pipeline,
     runlog,
     runner,
+    storage,
     training,
-    transfer,
 )
 from refit.errors import DeclarationError
 from refit.schedule import Schedule
@@ -44,7 +44,7 @@ def make_sequence(make_tiny):
     return make
 
 
-def weights(trial, folder, name=transfer.FINAL_WEIGHTS) -> list[np.ndarray]:
+def weights(trial, folder, name=storage.FINAL_WEIGHTS) -> list[np.ndarray]:
     model = models.build("lenet", SHAPE, CLASSES)
     model.load_weights(folder / trial.directory / name)
     return model.get_weights()

@@ -13,7 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import callbacks, data, finished, optimizers, paths, pipeline, runlog, runner, training
+from refit import (
+    callbacks,
+    data,
+    finished,
+    optimizers,
+    paths,
+    pipeline,
+    runlog,
+    runner,
+    storage,
+    training,
+)
 from refit.data import Part
 from refit.events import read_scalars
 from refit.settings import Optimizer
@@ -392,7 +403,7 @@ def test_best_weights_are_those_of_the_best_epoch(measured):
     dataset = data.load(trial.data, None, paths.cache())
     model = training.build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     model.optimizer.build(model.trainable_variables)  # whose state is in the file as well
-    model.load_weights(folder / trial.directory / callbacks.BEST_WEIGHTS)
+    model.load_weights(folder / trial.directory / storage.BEST_WEIGHTS)
     val, train = (
         model.evaluate(pipeline.batches(part, 50), verbose=0, return_dict=True)
         for part in (dataset.validation, dataset.train)
@@ -417,7 +428,7 @@ def test_training_images_are_recognised_better_without_dropout(measured):
 def test_weights_of_a_training_below_the_threshold_are_not_kept(measured):
     trials, folder = measured
     assert metrics_of(measured, "unreached")["best_val_accuracy"] < 1
-    for name, kept in (("unreached", []), ("plain", []), ("measured", [callbacks.BEST_WEIGHTS])):
+    for name, kept in (("unreached", []), ("plain", []), ("measured", [storage.BEST_WEIGHTS])):
         files = (folder / trials[name].directory).iterdir()
         assert [path.name for path in files if "weights" in path.name] == kept
 
@@ -456,9 +467,7 @@ def test_training_continued_from_a_shorter_one_has_the_best_weights_of_both(make
     longer, shorter = make_tiny(**changes, epochs=2), make_tiny(**changes, epochs=1, name="shorter")
     for trial, earlier in ((shorter, {}), (longer, {longer: shorter})):
         runner.check(runner.run([trial], tmp_path, earlier=earlier, keep_checkpoints=True))
-    kept = [
-        (tmp_path / one.directory / callbacks.BEST_WEIGHTS).exists() for one in (shorter, longer)
-    ]
+    kept = [(tmp_path / one.directory / storage.BEST_WEIGHTS).exists() for one in (shorter, longer)]
     assert kept == [True, True]
 
 

@@ -10,7 +10,18 @@ import yaml
 from keras.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D
 from keras.src.legacy.saving import legacy_h5_format
 
-from refit import callbacks, experiment, models, paths, runlog, runner, training, transfer, weights
+from refit import (
+    callbacks,
+    experiment,
+    models,
+    paths,
+    runlog,
+    runner,
+    storage,
+    training,
+    transfer,
+    weights,
+)
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.models.transfer import BASE
 from refit.storage import CHECKPOINT, RESULT
@@ -75,7 +86,7 @@ def train(trial, folder: Path, wanted=lambda: True) -> dict:
 
 def base_weights(trial, folder: Path) -> dict[str, list[np.ndarray]]:
     base = models.build("tiny_transfer", (28, 28, 1), 5).get_layer(BASE)
-    base.load_weights(folder / trial.directory / transfer.BASE_WEIGHTS)
+    base.load_weights(folder / trial.directory / storage.BASE_WEIGHTS)
     return {layer.name: layer.get_weights() for layer in base.layers if layer.get_weights()}
 
 
@@ -176,7 +187,7 @@ def test_missing_or_foreign_weights_are_named(source, make_transferred, tmp_path
     trial = make_transferred()
     with pytest.raises(TrialError, match="source has to be trained first"):
         train(trial, tmp_path)
-    path = tmp_path / source.directory / transfer.BASE_WEIGHTS
+    path = tmp_path / source.directory / storage.BASE_WEIGHTS
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no weights at all")
     with pytest.raises(TrialError, match="does not hold the weights"):

@@ -17,10 +17,7 @@ import numpy as np
 from refit import circumstances, storage
 from refit.events import EventWriter, read_scalars
 from refit.settings import Callback, KeepBest, ReduceOnPlateau, StopAtTarget, StopWhenStagnant
-from refit.storage import BATCHES, CHECKPOINT, EVENT_FOLDERS, PROGRESS
-
-# Keras writes this format only into files of this ending.
-BEST_WEIGHTS = "best.weights.h5"
+from refit.storage import BATCHES, BEST_WEIGHTS, CHECKPOINT, EVENT_FOLDERS, PROGRESS
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")

@@ -14,6 +14,8 @@ from refit.vocabulary import CURVE_METRICS, Metric, Name, Printed, Strict
 
 # --- what is run -----------------------------------------------------------------------------
 
+ProfileName = Literal["smoke", "small", "full"]
+
 
 class Retrain(Strict):
     """Train the winner of a grid and its `default` again, each `repetitions` times.
@@ -261,7 +263,7 @@ class Declaration(Strict):
     classes: PositiveInt
     data: dict[str, Any]
     sweeps: dict[Name, Sweep]
-    profiles: dict[Literal["smoke", "small", "full"], Profile]
+    profiles: dict[ProfileName, Profile]
     published: Published
     claims: list[Claim]
     assumptions: list[Note]

@@ -70,9 +70,9 @@ def _has_gpu() -> bool:
     return found and not hidden and importlib.util.find_spec("jax_plugins") is not None
 
 
-def at_once(workers: int | None) -> int:
-    """How many groups are trained at once: as asked, else one per core, but few on a GPU."""
-    return workers or (GPU_GROUPS if _has_gpu() else os.cpu_count() or 1)
+def at_once(asked: int | None, workers: int) -> int:
+    """How many groups are trained at once: `workers`, but where none are asked for few on a GPU."""
+    return min(workers, GPU_GROUPS) if asked is None and _has_gpu() else workers
 
 
 def why_alone(trial: Trial, folder: Path | None = None) -> str:

@@ -16,8 +16,8 @@ from refit.trial import Trial
 _TIMES = ("seconds", "train_seconds", "processor_seconds")
 
 
-class Rate:
-    """The part of an optimizer that callbacks know: a learning rate, rounded as a variable is."""
+class Optimizer:
+    """What callbacks know of an optimizer: a learning rate, rounded as a variable is."""
 
     def __init__(self, value: float) -> None:
         self.learning_rate = value
@@ -39,7 +39,7 @@ class StandIn:
     """
 
     def __init__(self, rate: float, metrics: list[Any], loaded: Callable[[], Any]) -> None:
-        self.optimizer = Rate(rate)
+        self.optimizer = Optimizer(rate)
         self.metrics = metrics
         self.stop_training = False
         self._loaded = loaded

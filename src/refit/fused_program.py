@@ -35,7 +35,7 @@ class Momentum:
         return self.value
 
 
-class Rate:
+class DropoutRate:
     """A dropout rate in traced code, of which Keras asks whether it is above 0 and 1 minus it.
 
     It holds what is kept, rounded only once, so that the mask is the one of a plain rate.
@@ -51,7 +51,7 @@ class Rate:
         return self.kept
 
 
-_KINDS: dict[str, Callable[[Any], Any]] = {"momentum": Momentum, "rate": Rate}
+_KINDS: dict[str, Callable[[Any], Any]] = {"momentum": Momentum, "rate": DropoutRate}
 
 
 def numbers(model: keras.Model) -> dict[str, float]:

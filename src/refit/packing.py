@@ -19,14 +19,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt
 
 from refit import events, experiment, finished, paths, runner, storage
+from refit.declaration import ProfileName
 from refit.errors import DeclarationError, PackError
 from refit.settings import KeepBest
-from refit.storage import CHECKPOINT, EVENT_FOLDERS, PREDICTIONS, RESULT, TRIAL
+from refit.storage import (
+    BASE_WEIGHTS,
+    BEST_WEIGHTS,
+    CHECKPOINT,
+    EVENT_FOLDERS,
+    FINAL_WEIGHTS,
+    PREDICTIONS,
+    RESULT,
+    TRIAL,
+)
 from refit.trial import Trial
 from refit.vocabulary import Strict
 
@@ -41,9 +51,7 @@ COLUMNS = ["number", "digest", "folder", "tag", "step", "wall_time", "value"]
 # Event folders of a run directory; the first is the directory itself.
 FOLDERS = ("", *EVENT_FOLDERS)
 # Weights that other trials start from; without them these could not be trained elsewhere.
-STARTING_WEIGHTS = ("base.weights.h5", "final.weights.h5")
-BEST_WEIGHTS = "best.weights.h5"
-PROFILES = ("smoke", "small", "full")
+STARTING_WEIGHTS = (BASE_WEIGHTS, FINAL_WEIGHTS)
 # In seconds, for all locks: an import holds one for a moment, a training for as long as it takes.
 PATIENCE = 10.0
 CHUNK = 2**20
@@ -73,7 +81,7 @@ class Manifest(Strict):
 class Row(Strict):
     """One trial: where it belongs, its settings, and its result, or its epochs so far."""
 
-    profile: Literal["smoke", "small", "full"]
+    profile: ProfileName
     experiment: str
     directory: str
     trial: Trial
@@ -148,8 +156,8 @@ def _known(experiments: Sequence[str], profile: str) -> list[str]:
     for name in experiments:
         if name not in known:
             raise DeclarationError(f"no experiment {name!r}; known: {', '.join(known)}")
-    if profile not in PROFILES:
-        raise DeclarationError(f"no profile {profile!r}; known: {', '.join(PROFILES)}")
+    if profile not in get_args(ProfileName):
+        raise DeclarationError(f"no profile {profile!r}; known: {', '.join(get_args(ProfileName))}")
     return list(dict.fromkeys(experiments)) or known
 
 

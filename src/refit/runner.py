@@ -84,11 +84,11 @@ def run(
     """Train the trials that have no result in `folder`, `workers` at a time.
 
     `workers` defaults to one per core, for groups on a GPU to `fused.GPU_GROUPS`; `time_limit` is
-    in seconds per trial, and per group. With the `executor`
-    ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
-    are one and the same, and `workers` defaults to what has room there. A failed trial leaves its
-    kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all
-    finished epochs; the next run goes on from them. With `keep_checkpoints` the last state of a
+    in seconds per trial, and per group. With the `executor` ray they are trained on the nodes of a
+    Ray cluster, to which `folder`, the cache and the data are one and the same, and `workers`
+    defaults to what has room there. A failed trial leaves its kind and reason in `failure.json` and
+    is tried again by the next run. Ctrl-C leaves all finished epochs; the next run goes on from
+    them. With `keep_checkpoints` the last state of a
     training that was not stopped early stays too, and `earlier` names for a trial one of the same
     settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
     experiment's, and TensorBoard's table gets their columns. `out_of_memory` says what to do where
@@ -101,7 +101,7 @@ def run(
     """
     _check_choice("executor", executor, EXECUTORS)
     _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
-    wanted, workers = workers, check_workers(workers, executor)
+    asked, workers = workers, check_workers(workers, executor)
     together = groups.used(fused, executor) and not (earlier or keep_checkpoints)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
@@ -122,7 +122,7 @@ def run(
     with Progress(len(trials), expected, folder) as progress:
         if together:
             longest = sorted(missing, key=expected.__getitem__, reverse=True)
-            how = {"git_revision": revision}, groups.at_once(wanted), time_limit
+            how = {"git_revision": revision}, groups.at_once(asked, workers), time_limit
             told = partial(progress.finished, failure=""), progress.show
             missing, left = groups.run_first(longest, folder, data_dir, *how, *told)
             notes |= left

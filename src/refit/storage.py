@@ -39,6 +39,11 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, Runti
 # The event folder of the curves of single batches.
 BATCHES = "batches"
 EVENT_FOLDERS = ("train", "validation", BATCHES)
+# Weights that a trial keeps: those of its best epoch, and those that other trials start from. Keras
+# writes this format only into files of this ending.
+BEST_WEIGHTS = "best.weights.h5"
+BASE_WEIGHTS = "base.weights.h5"
+FINAL_WEIGHTS = "final.weights.h5"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
 # Beside a page: what the index says of it, and what it was made from.

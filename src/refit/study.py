@@ -58,9 +58,8 @@ class Study:
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
         `precision` is that of all trials, as for `refit.experiment.expand`; another than float32
-        has pages in a folder of its own. `train` is only
-        checked, because every text is true, `no` as well as `yes`. Raises DeclarationError or
-        DataError before anything is trained.
+        has pages in a folder of its own. `train` is only checked, because every text is true, `no`
+        as well as `yes`. Raises DeclarationError or DataError before anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")

@@ -149,7 +149,7 @@ def train(
     prepare(trial, run_dir)
     checkpoint = run_dir / CHECKPOINT
     if earlier and not checkpoint.exists():
-        for name in (callbacks.BEST_WEIGHTS, checkpoint.name):
+        for name in (storage.BEST_WEIGHTS, checkpoint.name):
             if (earlier / name).exists():
                 storage.write_bytes(run_dir / name, (earlier / name).read_bytes())
     dataset = data.load(trial.data, data_dir, cache_dir)

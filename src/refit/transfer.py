@@ -13,10 +13,8 @@ from refit import storage, weights
 from refit.errors import TrialError
 from refit.models.transfer import BASE
 from refit.settings import CarriedOver, Pretrained
+from refit.storage import BASE_WEIGHTS, FINAL_WEIGHTS
 from refit.trial import Trial
-
-BASE_WEIGHTS = "base.weights.h5"
-FINAL_WEIGHTS = "final.weights.h5"
 
 
 def carry_over(model: keras.Model, trial: Trial, run_dir: Path) -> None:
