@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from refit import events, paths, storage
+from refit import files, paths
 from refit.data import cache, digits
+from refit.experiments.trial import Trial
+from refit.run_directory import directory, events
 from refit.study import Study
-from refit.trial import Trial
 
 EPOCHS = 100
 
@@ -37,12 +38,12 @@ def _fabricate_trial(trial: Trial, study: Study) -> None:
         writer.close()
     labels = study.data(trial.name).test.labels
     predicted = np.where(random.random(len(labels)) < 0.6, labels, random.integers(0, 10))
-    np.save(folder / storage.PREDICTIONS, predicted.astype(np.uint8))
-    storage.write_json(folder / storage.RESULT, _result(trial, history, labels, predicted))
+    np.save(folder / directory.PREDICTIONS, predicted.astype(np.uint8))
+    files.write_json(folder / directory.RESULT, _result(trial, history, labels, predicted))
 
 
 def _curves(random: np.random.Generator) -> list[dict[str, float]]:
-    """Per epoch what `refit.callbacks.Recorder` keeps: saturating accuracies, falling losses."""
+    """Per epoch what `Recorder` keeps: saturating accuracies, falling losses."""
     pace, level = random.uniform(5, 30), random.uniform(0.4, 0.9)
     learned = 1 - np.exp(-np.arange(1, EPOCHS + 1) / pace)
     noise = random.normal(0, 0.01, (4, EPOCHS))
@@ -70,7 +71,9 @@ def _tags(row: dict[str, float], group: str) -> dict[str, float]:
 def _result(
     trial: Trial, history: list[dict[str, float]], labels: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
-    from refit.assessment import summarise  # imports TensorFlow, which whoever measures need not
+    from refit.training.assessment import (
+        summarise,  # imports TensorFlow, which whoever measures need not
+    )
 
     confusions = np.zeros((10, 10), int)
     np.add.at(confusions, (labels, predicted), 1)

@@ -35,7 +35,8 @@ def measure(options: Options) -> list[Series]:
 
 
 def by_refit(count: int) -> dict[str, float]:
-    from refit import paths, runner
+    from refit import paths
+    from refit.running import runner
 
     warm_up()
     some = [trials.one_step(index) for index in range(count)]
@@ -46,7 +47,8 @@ def by_refit(count: int) -> dict[str, float]:
 
 def warm_up() -> None:
     """Start the fork server, which lives as long as this process, and let it import Keras."""
-    from refit import paths, runner
+    from refit import paths
+    from refit.running import runner
 
     runner.check(runner.run([trials.one_step()], paths.runs() / "warm", 1))
 

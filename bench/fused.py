@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import trials
 from bench.measure import Options, Sample, Series, command, in_turns
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 MEMBERS, EPOCHS, IMAGES = 8, 3, 1_000
 
@@ -68,7 +68,8 @@ def some(members: int, images: int, epochs: int, data_dir: str) -> list[Trial]:
 
 def together(convolution: str, data_dir: str, **size: int) -> dict[str, float]:
     """The seconds that an epoch of all members takes, without the first, which compiles."""
-    from refit import finished, fused, paths
+    from refit import fused, paths
+    from refit.run_directory import directory
 
     group, folder = some(data_dir=data_dir, **size), paths.runs() / "together"
     plain = [trial.model_dump(mode="json") for trial in group]
@@ -77,17 +78,19 @@ def together(convolution: str, data_dir: str, **size: int) -> dict[str, float]:
     told = fused.train_together(plain, folder, place, paths.cache(), facts, convolution=convolution)
     if any(kind for kind, _, _ in told):
         raise RuntimeError(f"{told}")
-    results = [finished.result_of(trial, folder) for trial in group]
+    results = [directory.result_of(trial, folder) for trial in group]
     return {"seconds": sum(result["fused"]["seconds_per_epoch"] for result in results)}
 
 
 def one_by_one(data_dir: str, **size: int) -> dict[str, float]:
     """The seconds that an epoch of each takes, added up, without the first."""
-    from refit import finished, paths, runner
+    from refit import paths
+    from refit.run_directory import directory
+    from refit.running import runner
 
     os.environ["TQDM_DISABLE"] = "1"
     group, folder = some(data_dir=data_dir, **size), paths.runs() / "alone"
     place = Path(data_dir) if data_dir else None
     runner.check(runner.run(group, folder, 1, data_dir=place))
-    results = [finished.result_of(trial, folder) for trial in group]
+    results = [directory.result_of(trial, folder) for trial in group]
     return {"seconds": sum(result["metrics"]["seconds_per_epoch"] for result in results)}

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refit import hardware, paths
+from refit import paths
+from refit.training import hardware
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from refit import data, paths
-from refit.trial import Trial
+from refit import paths
+from refit.data import sets
+from refit.experiments.trial import Trial
 
 
 def arrays(trial: Trial, data_dir: Path | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The images, as float32 from 0 to 1, and labels of a trial's parts."""
-    dataset = data.load(trial.data, data_dir, paths.cache())
+    dataset = sets.load(trial.data, data_dir, paths.cache())
     return {
         name: (np.asarray(part.images, np.float32) / 255, np.asarray(part.labels))
         for name, part in (
@@ -44,9 +45,9 @@ def fit(trial: Trial, parts: dict[str, Any], callbacks: Any = ()) -> None:
 def compiled(trial: Trial, shape: tuple[int, ...]) -> Any:
     import keras
 
-    from refit import models
+    from refit.models import networks
 
-    model = models.build(trial.model.name, shape, 10, **trial.model.options)
+    model = networks.build(trial.model.name, shape, 10, **trial.model.options)
     model.compile(
         optimizer=keras.optimizers.Adam(trial.optimizer.learning_rate),
         loss="sparse_categorical_crossentropy",

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench import fixed_cost, plain_keras, trials
 from bench.measure import Options, Sample, Series, call, in_turns
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 TRAININGS = 4
 # Name, model, epochs, images, and how many times faster four of them must be.
@@ -83,7 +83,8 @@ def sequential(name: str, data_dir: str) -> dict[str, float]:
 
 
 def parallel(name: str, data_dir: str) -> dict[str, float]:
-    from refit import paths, runner
+    from refit import paths
+    from refit.running import runner
 
     _decode(name, data_dir)
     fixed_cost.warm_up()
@@ -103,12 +104,14 @@ def plain_alone(name: str, data_dir: str) -> dict[str, float]:
 
 
 def refit_alone(name: str, data_dir: str) -> dict[str, float]:
-    from refit import finished, paths, runner
+    from refit import paths
+    from refit.run_directory import directory
+    from refit.running import runner
 
     trial = training(name, 0, epochs=EPOCHS_ALONE)
     folder = paths.runs() / "alone"
     runner.check(runner.run([trial], folder, 1, data_dir=Path(data_dir)))
-    result = finished.result_of(trial, folder)
+    result = directory.result_of(trial, folder)
     return {"seconds": result["metrics"]["seconds_per_epoch"]}
 
 

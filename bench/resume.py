@@ -14,7 +14,9 @@ def measure(options: Options) -> list[Series]:
 
 
 def check(count: int) -> dict[str, float]:
-    from refit import paths, runner, storage
+    from refit import files, paths
+    from refit.run_directory import directory
+    from refit.running import runner
 
     folder = paths.runs() / "done"
     some = [trials.small(index) for index in range(count)]
@@ -22,7 +24,7 @@ def check(count: int) -> dict[str, float]:
         # As long as a usual result, most of which are the layers.
         layers = [{"name": "dense", "type": "Dense", "output_shape": [10], "parameters": 850}] * 20
         result = {"digest": trial.digest, "metrics": {}, "layers": layers}
-        storage.write_json(folder / trial.directory / storage.RESULT, result)
+        files.write_json(folder / trial.directory / directory.RESULT, result)
     started = time.perf_counter()
     summary = runner.run(some, folder, 2)
     seconds = time.perf_counter() - started

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import Options, Series, in_turns, refit
-from refit import experiment
+from refit.experiments import expand
 
 
 def measure(options: Options) -> list[Series]:
@@ -25,7 +25,7 @@ def measure(options: Options) -> list[Series]:
     processor = {
         way: [sample.processor_seconds for sample in found] for way, found in samples.items()
     }
-    what = f"make reproduce again, smoke, {len(experiment.names())} experiments"
+    what = f"make reproduce again, smoke, {len(expand.names())} experiments"
     again = Series(
         what,
         "nothing changed, so pages are kept",

@@ -39,7 +39,8 @@ def measure(options: Options) -> list[Series]:
 
 
 def by_refit(count: int) -> None:
-    from refit import paths, runner
+    from refit import paths
+    from refit.running import runner
 
     runner.check(runner.run([trials.small(i) for i in range(count)], paths.runs() / "sweep", 2))
 
@@ -48,7 +49,8 @@ def by_papermill(count: int) -> None:
     """Run a notebook that trains one trial, once per trial."""
     import nbformat
 
-    from refit import paths, report
+    from refit import paths
+    from refit.pages import report
 
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.measure import Series
-from refit import hardware, storage
+from refit import files
+from refit.training import hardware
 
 PACKAGES = (
     "tensorflow",
@@ -48,7 +49,7 @@ def write(path: Path, series: list[Series], started: float) -> None:
         _line(["---"] * len(HEADINGS)),
         *map(_line, rows),
     ]
-    storage.write_bytes(path, ("\n".join(lines) + "\n").encode())
+    files.write_bytes(path, ("\n".join(lines) + "\n").encode())
     raw = [
         {"what": one.what, "way": one.way, "round": number, "value": value, "unit": one.unit}
         | {"processor_seconds": one.processor[number - 1] if one.processor else None}
@@ -56,7 +57,7 @@ def write(path: Path, series: list[Series], started: float) -> None:
         for number, value in enumerate(one.values, start=1)
     ]
     content = pd.DataFrame(raw).to_csv(index=False).encode()
-    storage.write_bytes(path.with_suffix(".csv"), content)
+    files.write_bytes(path.with_suffix(".csv"), content)
 
 
 def circumstances() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 DIGITS = {"name": "digits", "fingerprint": "sklearn-digits"}
 

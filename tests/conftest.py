@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 # The whole main job takes longer than any other file, so it begins first.
 FIRST = "test_reproduce.py"

@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 
 from conftest import tiny
-from refit import runlog, runner, storage
+from refit import files
 from refit.errors import RefitError
-from refit.settings import CarriedOver
-from refit.storage import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
-from refit.trial import Trial
+from refit.experiments.trial import CarriedOver, Trial
+from refit.run_directory import run_log
+from refit.run_directory.directory import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
+from refit.running import runner
 
 KEPT = {"callbacks": [{"name": "keep_best"}], "keep_weights": True}
 RECORDED = {"shuffle": True, "record_batches": True}
@@ -52,13 +53,13 @@ def family(epochs: int = 6) -> list[Trial]:
 
 def tables(trials: Sequence[Trial], folder: Path) -> dict[str, pd.DataFrame]:
     """All that trials have left, without times: what a page is made of."""
-    log = runlog.read(trials, folder)
+    log = run_log.read(trials, folder)
     predicted = [np.load(folder / trial.directory / PREDICTIONS) for trial in trials]
     frames = {
         "results": log.results,
         "curves": log.curves,
         "confusions": log.confusions,
-        "batches": runlog.batch_curves(trials, folder),
+        "batches": run_log.batch_curves(trials, folder),
         "predictions": pd.DataFrame(predicted),
     }
     return {name: frame.loc[:, [*map(_lasting, frame)]] for name, frame in frames.items()}
@@ -158,7 +159,7 @@ def interrupted(trial: Trial, folder: Path, after: int) -> Path:
     (run_dir / RESULT).unlink()
     (run_dir / PREDICTIONS).unlink()
     (run_dir / f".{CHECKPOINT}.a1b2c3").write_bytes(b"half of one")
-    storage.write_json(run_dir / PROGRESS, {"epoch": after, "epochs": trial.epochs})
+    files.write_json(run_dir / PROGRESS, {"epoch": after, "epochs": trial.epochs})
     return run_dir
 
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from refit import autokeras_search, callbacks
-from refit.data import Dataset, Part
+from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError, UnavailableError
-from refit.events import read_scalars
+from refit.experiments.trial import AUTOKERAS
 from refit.models import layers
-from refit.settings import AUTOKERAS
+from refit.run_directory.events import read_scalars
+from refit.searches import autokeras_search
+from refit.training import callbacks
 
 EPOCHS = 2
 # With this seed one of three candidates is trained with AdamW, and the best one, which is not the

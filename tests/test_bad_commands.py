@@ -14,9 +14,10 @@ import nbformat
 import pytest
 from click.testing import CliRunner, Result
 
-from refit import paths, report
+from refit import paths
 from refit.cli import main
 from refit.errors import DeclarationError, ReportError
+from refit.pages import report
 from refit.study import Study
 
 NAME = "fmnist_grid"

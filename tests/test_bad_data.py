@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from refit import data
-from refit.data import DataSpec, cifar10, fashion_mnist
+from refit.data import cifar10, fashion_mnist, sets
+from refit.data.spec import DataSpec
 from refit.errors import RefitError
 
 SIDE = 16
@@ -90,7 +90,7 @@ def check(folder: Path, name: str, channels: int, labelled: bool = True, **decla
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            dataset = data.load(DataSpec(**spec), folder, folder.parent / "cache")
+            dataset = sets.load(DataSpec(**spec), folder, folder.parent / "cache")
     except RefitError as error:
         dataset = None
         message = str(error)

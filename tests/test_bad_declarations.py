@@ -15,8 +15,9 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from refit import experiment, paths
+from refit import paths
 from refit.errors import DataError, DeclarationError
+from refit.experiments import expand
 
 # The shortest files, which between them have grids, lists, selections, anchors and merged keys.
 NAMES = ("transfer",) * 6 + ("gesture", "fmnist_tuning")
@@ -114,7 +115,7 @@ def check(name: str, content: bytes) -> None:
         path = Path(folder) / f"{name}.yaml"
         path.write_bytes(content)
         try:
-            declaration = experiment.load(path)
+            declaration = expand.load(path)
         except DeclarationError as error:
             for line in str(error).splitlines():
                 assert line.startswith(f"{path}: "), line
@@ -122,7 +123,7 @@ def check(name: str, content: bytes) -> None:
         else:
             with suppress(DataError):  # the user's own files are not there
                 for profile in declaration.profiles:
-                    for trial in experiment.expand(declaration, profile):
+                    for trial in expand.expand(declaration, profile):
                         assert trial.directory.parts[0] == trial.sweep
                         assert trial.hyper_parameters()
         assert [file.name for file in Path(folder).iterdir()] == [path.name]
@@ -199,4 +200,4 @@ def test_pattern_that_does_not_fit_is_refused_unfilled(tmp_path, pattern, where)
     path = tmp_path / "gesture.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(DeclarationError, match=r"gesture\.yaml: sweeps.conv3d.* does not fit"):
-        experiment.load(path)
+        expand.load(path)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refit import data
-from refit.data import DataSpec, cifar10
+from refit.data import cifar10, sets
+from refit.data.arrays import Dataset
+from refit.data.spec import DataSpec
 from refit.errors import DataError
 
 COUNTS = {"train": 4, "test": 2}  # images of each class
@@ -85,14 +86,14 @@ PACKINGS = {
 }
 
 
-def load(folder: Path | None, **declared) -> data.Dataset:
+def load(folder: Path | None, **declared) -> Dataset:
     cache = Path(os.environ["KERAS_HOME"]).parent / "cache"
     settings = {"name": "cifar10", "image_size": 32, "validation": "test"} | declared
-    return data.load(DataSpec(**settings), folder, cache)
+    return sets.load(DataSpec(**settings), folder, cache)
 
 
 def fingerprint(folder: Path | None) -> str:
-    return data.resolve(DataSpec(name="cifar10"), folder).fingerprint
+    return sets.resolve(DataSpec(name="cifar10"), folder).fingerprint
 
 
 # --- image files -----------------------------------------------------------------------------
@@ -292,10 +293,10 @@ def test_without_files_and_network_the_error_says_what_to_do(folder):
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory) -> list[data.Dataset]:
+def coloured(tmp_path_factory) -> list[Dataset]:
     """The coloured digits, decoded twice, and the plain ones."""
     specs = [DataSpec(name=name, image_size=32) for name in ("digits_colour",) * 2 + ("digits",)]
-    return [data.load(spec, None, tmp_path_factory.mktemp("cache")) for spec in specs]
+    return [sets.load(spec, None, tmp_path_factory.mktemp("cache")) for spec in specs]
 
 
 def test_coloured_digits_are_the_digits_in_the_shape_of_cifar10(coloured):

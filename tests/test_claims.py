@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from refit import claims, evidence, runlog
-from refit.declaration import Declaration, Profile
-from refit.predicates import Claim, Selection
-from refit.runlog import RunLog
+from refit.experiments.declaration import Declaration, Profile
+from refit.experiments.predicates import Claim, Selection
+from refit.run_directory import run_log
+from refit.run_directory.run_log import RunLog
+from refit.verdicts import claims, evidence
 
 # One step per seed; its mean is zero, so that a case's centre is its observed mean.
 STEPS = np.array([-1.2, -0.5, 0.1, 0.5, 1.1])
@@ -326,7 +327,7 @@ def test_nothing_measured_is_not_run(tmp_path, make_tiny):
         make_tiny(name=name, sweep="s", model={"name": "lenet", "options": {"x": x, "y": y}})
         for name, (x, y) in zip("abcd", itertools.product((1, 2), repeat=2), strict=True)
     ]
-    log = runlog.read(trials, tmp_path)
+    log = run_log.read(trials, tmp_path)
     found = judge(log, *(claim(case[0], number=i) for i, case in enumerate(CASES.values())))
     assert set(found["verdict"]) == {"not run"}
     assert found["p"].isna().all()

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refit import clip_plots
-from refit.data import Dataset, Part
+from refit.data.arrays import Dataset, Part
 from refit.errors import ReportError
+from refit.figures import clip_plots
 
 NAMES = ("left", "right", "up")
 

@@ -17,8 +17,9 @@ from PIL import Image
 from pydantic import ValidationError
 from sklearn.model_selection import train_test_split
 
-from refit import data
-from refit.data import DataSpec, fashion_mnist
+from refit.data import fashion_mnist, sets
+from refit.data.arrays import Dataset
+from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
 
 LEARNING, TEST = 50, 20
@@ -94,10 +95,10 @@ def course(folder) -> Path:
     return folder
 
 
-def load(folder: Path | None, **declared) -> data.Dataset:
+def load(folder: Path | None, **declared) -> Dataset:
     """Load with a cache that lies beside the data folder."""
     cache = (folder or Path(os.environ["KERAS_HOME"])).parent / "cache"
-    return data.load(DataSpec(**declared), folder, cache)
+    return sets.load(DataSpec(**declared), folder, cache)
 
 
 def test_idx_files_arrive_unchanged_in_the_order_of_train_test_split(fashion):
@@ -142,7 +143,7 @@ def test_resize_is_pillows_on_whole_values(fashion, resampling):
 
 
 def test_course_tables_are_read_and_preferred_to_the_stand_in(course):
-    spec = data.resolve(DataSpec(name="fashion_mnist_five"), course)
+    spec = sets.resolve(DataSpec(name="fashion_mnist_five"), course)
     dataset = load(course, name="fashion_mnist_five")
     assert spec.name == "fashion_mnist_course"
     assert [len(getattr(dataset, part)) for part in PARTS] == [20, 5, 8]
@@ -160,28 +161,28 @@ def test_course_tables_are_found_in_their_folder(course, name):
     (course / name).mkdir()
     for table in ("train.csv", "testX.csv"):
         (course / table).rename(course / name / table)
-    assert data.resolve(DataSpec(name="fashion_mnist_five"), course).name == "fashion_mnist_course"
+    assert sets.resolve(DataSpec(name="fashion_mnist_five"), course).name == "fashion_mnist_course"
 
 
 def test_without_course_tables_the_stand_in_is_taken(fashion):
     for place in (fashion, None):
-        spec = data.resolve(DataSpec(name="fashion_mnist_five"), place)
+        spec = sets.resolve(DataSpec(name="fashion_mnist_five"), place)
         assert spec.name == "fashion_mnist_pairs"
         assert spec.fingerprint
 
 
 def test_changed_tables_change_the_fingerprint_and_never_pass_for_the_declared_ones(course):
-    before = data.resolve(DataSpec(name="fashion_mnist_course"), course)
+    before = sets.resolve(DataSpec(name="fashion_mnist_course"), course)
     edit(course / "train.csv", 3, 5, "77")
-    after = data.resolve(before, course)
+    after = sets.resolve(before, course)
     assert after.fingerprint != before.fingerprint
     with pytest.raises(DataError, match="changed after the declaration"):
-        data.load(before, course, course.parent / "cache")
+        sets.load(before, course, course.parent / "cache")
 
 
 def test_digits_are_embedded_and_split_in_a_fixed_way(tmp_path):
-    ten = data.load(DataSpec(name="digits"), None, tmp_path)
-    five = data.load(DataSpec(name="digits_pairs", image_size=48), None, tmp_path)
+    ten = sets.load(DataSpec(name="digits"), None, tmp_path)
+    five = sets.load(DataSpec(name="digits_pairs", image_size=48), None, tmp_path)
     assert [len(getattr(ten, part)) for part in PARTS] == [1200, 300, 297]
     assert ten.train.images.shape == (1200, 28, 28, 1)
     assert (ten.train.images.min(), ten.train.images.max()) == (0, 255)
@@ -195,15 +196,15 @@ def test_digits_are_embedded_and_split_in_a_fixed_way(tmp_path):
 
 
 def test_limits_take_the_first_images_from_the_same_cache(tmp_path):
-    whole = data.load(DataSpec(name="digits"), None, tmp_path)
+    whole = sets.load(DataSpec(name="digits"), None, tmp_path)
     limits = {"train_images": 7, "validation_images": 5, "test_images": 297}
-    cut = data.load(DataSpec(name="digits", **limits), None, tmp_path)
+    cut = sets.load(DataSpec(name="digits", **limits), None, tmp_path)
     assert [len(getattr(cut, part)) for part in PARTS] == [7, 5, 297]
     np.testing.assert_array_equal(cut.train.images, whole.train.images[:7])
     np.testing.assert_array_equal(cut.validation.ids, whole.validation.ids[:5])
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(DataError, match=r"data\.test_images: 298 .* the test part .* has 297"):
-        data.load(DataSpec(name="digits", test_images=298), None, tmp_path)
+        sets.load(DataSpec(name="digits", test_images=298), None, tmp_path)
 
 
 def test_the_test_images_can_be_the_validation_images(fashion):
@@ -265,7 +266,7 @@ def test_writers_that_meet_all_succeed(fashion):
 def test_a_cache_that_cannot_be_written_is_a_data_error(tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"cache.* cannot be written"):
-        data.load(DataSpec(name="digits"), None, tmp_path / "cache")
+        sets.load(DataSpec(name="digits"), None, tmp_path / "cache")
 
 
 def test_missing_files_come_from_the_keras_cache(fashion, tmp_path):
@@ -281,7 +282,7 @@ def test_missing_files_are_downloaded_into_the_keras_cache(fashion, tmp_path, mo
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{server.server_port}/")
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        dataset = data.load(DataSpec(name="fashion_mnist"), None, tmp_path / "cache")
+        dataset = sets.load(DataSpec(name="fashion_mnist"), None, tmp_path / "cache")
         server.shutdown()
     assert len(dataset.train) == 40
     downloaded = tmp_path / "keras" / "datasets" / "fashion-mnist"
@@ -390,7 +391,7 @@ def test_wrong_tables_are_named(course, lines, message):
 def test_a_single_table_of_the_course_is_refused(course, name, kept, lost):
     (course / f"{lost}.csv").unlink()
     with pytest.raises(DataError, match=rf"has {kept}\.csv but not {lost}\.csv"):
-        data.resolve(DataSpec(name=name), course)
+        sets.resolve(DataSpec(name=name), course)
 
 
 def test_the_course_tables_that_are_not_there_are_asked_for(folder):
@@ -398,7 +399,7 @@ def test_the_course_tables_that_are_not_there_are_asked_for(folder):
         with pytest.raises(
             DataError, match=r"train\.csv and testX\.csv were not found .* DATA_DIR"
         ):
-            data.resolve(DataSpec(name="fashion_mnist_course"), place)
+            sets.resolve(DataSpec(name="fashion_mnist_course"), place)
 
 
 def test_a_data_folder_that_does_not_exist_is_an_error(tmp_path):
@@ -409,7 +410,7 @@ def test_a_data_folder_that_does_not_exist_is_an_error(tmp_path):
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(DeclarationError, match=r"'mnist' .* digits, .* fashion_mnist_five"):
-        data.resolve(DataSpec(name="mnist"), None)
+        sets.resolve(DataSpec(name="mnist"), None)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ def test_declarations_are_loaded_without_the_heavy_libraries():
 
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")
 def test_real_fashion_mnist(tmp_path):
-    dataset = data.load(
+    dataset = sets.load(
         DataSpec(name="fashion_mnist_pairs"), Path(os.environ["DATA_DIR"]), tmp_path
     )
     assert [len(getattr(dataset, part)) for part in PARTS] == [48_000, 12_000, 10_000]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from refit import data
-from refit.data import DataSpec, cache, clips, gesture
+from refit.data import arrays, cache, digit_clips, gesture, sets
+from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
 
 SIDE = 16
@@ -67,10 +67,10 @@ def course(tmp_path) -> Path:
     return write(tmp_path / "data" / "gesture")
 
 
-def load(course: Path, **declared) -> data.Dataset:
+def load(course: Path, **declared) -> arrays.Dataset:
     settings = {"name": "gesture", "image_size": SIDE, "frames": 3, "validation": "test"}
     folder = course.parent
-    return data.load(DataSpec(**settings | declared), folder, folder.parent / "cache")
+    return sets.load(DataSpec(**settings | declared), folder, folder.parent / "cache")
 
 
 def greys(images: np.ndarray) -> list[int]:
@@ -133,15 +133,15 @@ def test_every_name_is_looked_for(tmp_path, name):
 def test_data_folder_itself_comes_first_and_one_folder_deeper_last(tmp_path):
     folder = write(tmp_path / "data")
     spec = DataSpec(name="gesture", frames=3, validation="test")
-    first = data.resolve(spec, folder).fingerprint
+    first = sets.resolve(spec, folder).fingerprint
     deeper = write(folder / "Project_data" / "inner")
     (deeper / "train" / "one" / "another.png").write_bytes(picture(1))
-    assert data.resolve(spec, folder).fingerprint == first
+    assert sets.resolve(spec, folder).fingerprint == first
     for name in ("train.csv", "val.csv"):
         (folder / name).unlink()
-    assert data.resolve(spec, folder).fingerprint != first
+    assert sets.resolve(spec, folder).fingerprint != first
     deeper.rename(folder / "deep")
-    assert len(data.load(spec, folder, tmp_path / "cache").train) == 5
+    assert len(sets.load(spec, folder, tmp_path / "cache").train) == 5
 
 
 def test_two_places_one_folder_deeper_are_refused(tmp_path):
@@ -159,7 +159,7 @@ def test_missing_half_is_named(course, lost):
 def test_without_clips_the_error_says_what_to_do(tmp_path):
     for folder in (tmp_path, None):
         with pytest.raises(DataError, match=r"\(not found\): set DATA_DIR .* or use digit_clips"):
-            data.resolve(DataSpec(name="gesture", frames=3), folder)
+            sets.resolve(DataSpec(name="gesture", frames=3), folder)
 
 
 # --- the tables ------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_other_wrong_tables_are_named(course):
 def test_absent_folder_is_named_before_anything_runs(course):
     (course / "train" / "three").rename(course / "train" / "thirteen")
     with pytest.raises(DataError, match=r"train\.csv, line 3: the folder .*three is not there"):
-        data.resolve(DataSpec(name="gesture", frames=3), course.parent)
+        sets.resolve(DataSpec(name="gesture", frames=3), course.parent)
     (course / "train" / "three").write_text("a file")
     refused(course, r"line 3: the folder .*three is not there")
 
@@ -351,7 +351,7 @@ def test_one_clip_at_a_time_is_in_memory(course):
 
 
 def fingerprint(course: Path) -> str:
-    return data.resolve(DataSpec(name="gesture", frames=3), course.parent).fingerprint
+    return sets.resolve(DataSpec(name="gesture", frames=3), course.parent).fingerprint
 
 
 def test_fingerprint_follows_tables_and_frames(course):
@@ -402,7 +402,7 @@ def test_frames_belong_to_clips_and_only_to_them(course):
         for fingerprint in ("", "known"):
             declared = spec.model_copy(update={"fingerprint": fingerprint})
             with pytest.raises(DeclarationError, match=message):
-                data.load(declared, course.parent, course.parent / "cache")
+                sets.load(declared, course.parent, course.parent / "cache")
 
 
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")
@@ -410,12 +410,12 @@ def test_real_gestures(tmp_path):
     folder = Path(os.environ["DATA_DIR"])
     spec = DataSpec(name="gesture", image_size=32, frames=6, validation="test")
     try:
-        data.resolve(spec, folder)
+        sets.resolve(spec, folder)
     except DataError as error:
         if "No gesture clips" not in str(error):
             raise
         pytest.skip("DATA_DIR holds no gestures")
-    dataset = data.load(spec, folder, tmp_path)
+    dataset = sets.load(spec, folder, tmp_path)
     assert [len(dataset.train), len(dataset.test)] == [663, 100]
     assert len(dataset.class_names) == 5
     assert dataset.stand_in == ""
@@ -434,8 +434,8 @@ def some(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         runs = tmp_path_factory.mktemp("runs")
         patch.setenv("REFIT_RUNS", str(runs))
-        patch.setattr(clips, "COUNTS", {"train": 105, "val": 45})
-        return data.load(MOVING, None, runs / "cache"), runs
+        patch.setattr(digit_clips, "COUNTS", {"train": 105, "val": 45})
+        return sets.load(MOVING, None, runs / "cache"), runs
 
 
 def test_embedded_clips_are_balanced_and_say_what_they_are(some):
@@ -501,11 +501,11 @@ def test_single_frame_tells_nothing(some, frame):
 
 def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tmp_path):
     monkeypatch.setenv("REFIT_RUNS", str(tmp_path))
-    monkeypatch.setattr(clips, "COUNTS", {"train": 5, "val": 5})
+    monkeypatch.setattr(digit_clips, "COUNTS", {"train": 5, "val": 5})
 
     def decode(frames: int) -> np.ndarray:
         spec = MOVING.model_copy(update={"image_size": 20, "frames": frames})
-        return np.array(data.load(spec, None, tmp_path / "cache").test.images)
+        return np.array(sets.load(spec, None, tmp_path / "cache").test.images)
 
     first = decode(2)
     (folder,) = (tmp_path / "cache").glob("digit-clips-*")
@@ -523,7 +523,7 @@ def test_embedded_clips_that_cannot_be_written_name_the_folder(monkeypatch, tmp_
     monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(DeclarationError, match=r"REFIT_RUNS: .* is not a folder"):
-        data.load(MOVING, None, tmp_path / "cache")
+        sets.load(MOVING, None, tmp_path / "cache")
 
 
 def test_the_users_clips_come_before_moving_digits(tmp_path):
@@ -533,12 +533,12 @@ def test_the_users_clips_come_before_moving_digits(tmp_path):
     # A table of this name belongs to another data set as well.
     (empty / "train.csv").write_text("label,pixel1\n")
     for nothing in (None, empty):
-        assert data.resolve(spec, nothing).name == "digit_clips"
+        assert sets.resolve(spec, nothing).name == "digit_clips"
     for place in (tmp_path / "Project_data", tmp_path / "outer" / "gesture" / "inner"):
         place.mkdir(parents=True)
         write(place)
-    assert data.resolve(spec, tmp_path).name == "gesture"
-    assert data.resolve(spec, tmp_path / "outer").name == "gesture"
+    assert sets.resolve(spec, tmp_path).name == "gesture"
+    assert sets.resolve(spec, tmp_path / "outer").name == "gesture"
     (tmp_path / "Project_data" / "val.csv").write_text("nonsense")
     with pytest.raises(DataError, match=r"val\.csv"):
-        data.resolve(spec, tmp_path)
+        sets.resolve(spec, tmp_path)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from refit import data
-from refit.data import DataSpec, cache, cifar10, image_folder, photographs
+from refit.data import arrays, cache, cifar10, images, photographs, sets
+from refit.data.spec import DataSpec
 from refit.errors import DataError
 
 SIDE = photographs.SHAPE[0]
@@ -88,14 +88,14 @@ packings = pytest.mark.parametrize("packing", PACKINGS)
 both = pytest.mark.parametrize("packing", ["a folder", "an archive"])
 
 
-def load(folder: Path | None, **declared) -> data.Dataset:
+def load(folder: Path | None, **declared) -> arrays.Dataset:
     settings = {"name": "photographs", "image_size": SIDE, "validation": "test"} | declared
     place = folder.parent if folder else Path(os.environ["REFIT_RUNS"])
-    return data.load(DataSpec(**settings), folder, place / "cache")
+    return sets.load(DataSpec(**settings), folder, place / "cache")
 
 
 def fingerprint(folder: Path | None) -> str:
-    return data.resolve(DataSpec(name="photographs"), folder).fingerprint
+    return sets.resolve(DataSpec(name="photographs"), folder).fingerprint
 
 
 def refused(folder: Path | None, message: str) -> None:
@@ -105,7 +105,7 @@ def refused(folder: Path | None, message: str) -> None:
             ask(folder)
 
 
-def greys(part: data.Part) -> list[int]:
+def greys(part: arrays.Part) -> list[int]:
     """The colours of flat images; JPEG may shift them by one."""
     return [round(float(image.mean())) for image in part.images]
 
@@ -113,7 +113,7 @@ def greys(part: data.Part) -> list[int]:
 # --- where they are --------------------------------------------------------------------------
 
 
-def check_both_parts(dataset: data.Dataset) -> None:
+def check_both_parts(dataset: arrays.Dataset) -> None:
     assert dataset.class_names == ("cats", "dogs")
     for found, part in ((dataset.train, "train"), (dataset.test, "validation")):
         assert sorted(greys(found)) == sorted(COLOURS[f"{part}/cats"] + COLOURS[f"{part}/dogs"])
@@ -358,17 +358,17 @@ def test_file_that_unpacks_to_too_much_is_named(folder, packing, monkeypatch):
     PACKINGS[packing](
         folder / "photographs", FILES | {"train/cats/long.png": flat(1) + bytes(5000)}
     )
-    monkeypatch.setattr(image_folder, "LARGEST_FILE", 4999)
+    monkeypatch.setattr(images, "LARGEST_FILE", 4999)
     with pytest.raises(DataError, match=r"cats/long\.png: unpacks to 0 MiB; image files of more"):
         load(folder)
 
 
 def test_file_that_vanishes_is_named(folder):
     unpack(folder, CLASSES)
-    listing = image_folder.list_images(folder)
+    listing = images.list_images(folder)
     (folder / "dogs" / "2.png").unlink()
     with pytest.raises(DataError, match=r"dogs/2\.png: cannot be read \(No such file"):
-        image_folder.read_part(listing, photographs.SHAPE, "bilinear")
+        images.read_part(listing, photographs.SHAPE, "bilinear")
 
 
 def test_large_photograph_is_read_without_a_warning(folder, monkeypatch):
@@ -401,12 +401,12 @@ def test_same_name_with_another_ending_is_another_image(folder):
 def test_archive_with_two_sets_of_classes_is_refused(tmp_path):
     pack(tmp_path / "images.zip", deeper(CLASSES, "one") | deeper(CLASSES, "two"))
     with pytest.raises(DataError, match=r"images\.zip: has class folders in one and in two"):
-        image_folder.list_images(tmp_path / "images.zip")
+        images.list_images(tmp_path / "images.zip")
 
 
 def test_class_folders_of_an_archive_may_stand_in_one_more_folder(tmp_path):
     pack(tmp_path / "images.zip", deeper(CLASSES | {"birds/": b""}))
-    listing = image_folder.list_images(tmp_path / "images.zip")
+    listing = images.list_images(tmp_path / "images.zip")
     assert listing.class_names == ("cats", "dogs")
     assert listing.empty == ("pictures/birds",)
     assert len(listing.entries) == len(CLASSES)
@@ -434,10 +434,10 @@ def test_fingerprint_follows_the_files(tmp_path, packing, change):
 
 def test_photographs_that_changed_never_pass_for_the_declared_ones(folder):
     unpack(folder, FILES)
-    declared = data.resolve(DataSpec(name="photographs"), folder)
+    declared = sets.resolve(DataSpec(name="photographs"), folder)
     unpack(folder, CHANGES["one more"])
     with pytest.raises(DataError, match="changed after the declaration"):
-        data.load(declared, folder, folder.parent / "cache")
+        sets.load(declared, folder, folder.parent / "cache")
 
 
 # --- how they are decoded --------------------------------------------------------------------
@@ -446,8 +446,8 @@ def test_photographs_that_changed_never_pass_for_the_declared_ones(folder):
 def decoded(folder: Path, content: bytes, name: str = "a.png") -> np.ndarray:
     """One image after it has been read as a photograph."""
     unpack(folder, {f"images/cats/{name}": content})
-    listing = image_folder.list_images(folder / "images")
-    return image_folder.read_part(listing, photographs.SHAPE, photographs.RESAMPLING).images[0]
+    listing = images.list_images(folder / "images")
+    return images.read_part(listing, photographs.SHAPE, photographs.RESAMPLING).images[0]
 
 
 COLOUR = (10, 200, 30)
@@ -548,7 +548,7 @@ def test_real_cats_and_dogs(tmp_path):
     if not any((folder / "cats-and-dogs").glob("*")):
         pytest.skip("DATA_DIR holds no cats-and-dogs")
     spec = DataSpec(name="photographs", image_size=SIDE, validation="test", test_images=100)
-    dataset = data.load(spec, folder, tmp_path)
+    dataset = sets.load(spec, folder, tmp_path)
     assert dataset.class_names == ("cats", "dogs")
     assert np.bincount(dataset.train.labels).tolist() == [1000, 1000]
     assert np.bincount(dataset.validation.labels).tolist() == [500, 500]
@@ -559,8 +559,8 @@ def test_real_cats_and_dogs(tmp_path):
 # --- some of the classes ---------------------------------------------------------------------
 
 
-def digits(tmp_path: Path, **declared) -> data.Dataset:
-    return data.load(DataSpec(name="digits", **declared), None, tmp_path)
+def digits(tmp_path: Path, **declared) -> arrays.Dataset:
+    return sets.load(DataSpec(name="digits", **declared), None, tmp_path)
 
 
 def test_only_some_classes_are_kept_and_numbered_anew(tmp_path):

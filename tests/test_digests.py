@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from refit import data as sets
-from refit import experiment as expand
+from refit.data import sets
+from refit.experiments import expand
 
 TABLE = Path(__file__).with_name("digests.csv")
 COLUMNS = ("experiment", "profile", "sweep", "trial", "seed", "digest")

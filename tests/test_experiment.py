@@ -11,9 +11,10 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from refit import experiment, paths
-from refit.declaration import Declaration
+from refit import paths
 from refit.errors import DeclarationError
+from refit.experiments import expand as experiments
+from refit.experiments.declaration import Declaration
 
 NAME = "fmnist_zoo"
 SOURCE = paths.EXPERIMENTS / f"{NAME}.yaml"
@@ -21,7 +22,7 @@ SOURCE = paths.EXPERIMENTS / f"{NAME}.yaml"
 
 @pytest.fixture(scope="module")
 def zoo() -> Declaration:
-    return experiment.load(NAME)
+    return experiments.load(NAME)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +58,13 @@ def load(tmp_path):
             text = changed if isinstance(changed, str) else yaml.safe_dump(changed, sort_keys=False)
             changed = text.encode()
         path.write_bytes(changed)
-        return experiment.load(path)
+        return experiments.load(path)
 
     return load
 
 
 def expand(declaration, profile="full", seeds=1):
-    return experiment.expand(declaration, profile, seeds)
+    return experiments.expand(declaration, profile, seeds)
 
 
 # --- the declaration of fmnist_zoo -----------------------------------------------------------
@@ -78,7 +79,7 @@ def test_zoo_declares_the_whole_report(zoo):
         ("smoke", 16),
         ("full", 33),
     }
-    assert experiment.names().count(NAME) == 1
+    assert experiments.names().count(NAME) == 1
 
 
 def test_every_kind_of_predicate_but_divergence_is_in_the_example(content):
@@ -90,7 +91,7 @@ def test_every_kind_of_predicate_but_divergence_is_in_the_example(content):
 
 
 def test_grid_declares_every_published_training():
-    grid = experiment.load("fmnist_grid")
+    grid = experiments.load("fmnist_grid")
     published = {name: sweep.trials for name, sweep in grid.sweeps.items() if sweep.published}
     assert published == {"baseline": 1, "grid1": 72, "grid2": 48, "special": 4, "overfit": 1}
     full = {trial.name: trial for trial in expand(grid)}
@@ -502,9 +503,9 @@ def test_what_is_no_plain_mapping_is_refused(text, expected, load, tmp_path):
 
 def test_unknown_experiment_or_file_is_refused(tmp_path):
     with pytest.raises(DeclarationError, match=r"no experiment 'zoo'; known: .*fmnist_zoo"):
-        experiment.load("zoo")
+        experiments.load("zoo")
     with pytest.raises(DeclarationError, match=r"nothing\.yaml: cannot be read"):
-        experiment.load(tmp_path / "nothing.yaml")
+        experiments.load(tmp_path / "nothing.yaml")
 
 
 def test_the_example_itself_is_a_declaration(content, load):
@@ -772,7 +773,7 @@ def test_options_are_the_same_in_any_order(make_tiny):
 def test_identity_survives_the_journey_to_another_process(zoo):
     trials = expand(zoo, "smoke", 2)
     script = (
-        "import json, sys; from refit.trial import Trial\n"
+        "import json, sys; from refit.experiments.trial import Trial\n"
         "print(*(Trial.model_validate(plain).digest for plain in json.load(sys.stdin)))"
     )
     plain = json.dumps([trial.model_dump(mode="json") for trial in trials])

@@ -15,10 +15,10 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from refit import explore
 from refit.errors import ReportError
-from refit.picture import Picture
-from refit.report import render
+from refit.figures import explore
+from refit.figures.picture import Picture
+from refit.pages.report import render
 
 HOSTILE = """</script><img src=x onerror="document.title='run'">'<b>&amp;"""
 AXES = {"batch_size": "batch size", "activation": "<i>activation</i>"}

@@ -22,10 +22,19 @@ from pebble.pool.process import WORKERS_NAME
 
 import fault_tools
 from conftest import tiny
-from refit import cli, events, failures, processes, runlog, runner, storage
+from refit import cli, files
 from refit.errors import TrialError
-from refit.finished import result_of
-from refit.storage import BATCHES, CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
+from refit.run_directory import events, failures, run_log
+from refit.run_directory.directory import (
+    BATCHES,
+    CHECKPOINT,
+    PREDICTIONS,
+    PROGRESS,
+    RESULT,
+    result_of,
+)
+from refit.running import processes, runner
+from refit.training import checkpoint
 
 TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
 
@@ -58,7 +67,7 @@ def test_a_damaged_result_never_counts_and_says_what_will_happen(finished, tmp_p
     run_dir = finished / TRIAL.directory
     copies = fault_tools.copies(TRIAL, run_dir, tmp_path, fault_tools.DAMAGES)
     whole = fault_tools.tables([TRIAL], finished)
-    results = runlog.read(copies, tmp_path).results.set_index("title")
+    results = run_log.read(copies, tmp_path).results.set_index("title")
     for copy in copies:
         row = results.loc[copy.title]
         if row["status"] == "done":
@@ -108,9 +117,9 @@ def encrypted(path: Path) -> None:
 
 def made_together(path: Path) -> None:
     """Let a checkpoint be one of a group, which had another curve."""
-    state, variables = storage.read_checkpoint(path)
+    state, variables = checkpoint.read_checkpoint(path)
     state["circumstances"]["together"] = True
-    storage.write_checkpoint(path, state, variables)
+    checkpoint.write_checkpoint(path, state, variables)
     writer = events.EventWriter(path.parent / "train")
     writer.scalars({"epoch_loss": 99.0}, 0)
     writer.close()
@@ -118,9 +127,9 @@ def made_together(path: Path) -> None:
 
 def older(path: Path) -> None:
     """Let a checkpoint tell of the backend only, as those of earlier versions do."""
-    state, variables = storage.read_checkpoint(path)
+    state, variables = checkpoint.read_checkpoint(path)
     state["backend"] = state.pop("circumstances")["backend"]
-    storage.write_checkpoint(path, state, variables)
+    checkpoint.write_checkpoint(path, state, variables)
 
 
 def from_the_future(folder: Path) -> None:
@@ -164,16 +173,16 @@ def test_files_that_are_not_what_they_should_be_are_as_good_as_missing(tmp_path,
     run_dir.mkdir(parents=True)
     for name in (RESULT, PROGRESS, failures.FAILURE):
         (run_dir / name).write_text(content)
-    row = runlog.read([TRIAL], tmp_path).results.iloc[0]
+    row = run_log.read([TRIAL], tmp_path).results.iloc[0]
     assert (row["status"], row["reason"]) == (
         "failed",
         "damaged: result.json is missing, or not as it was written; the next run trains this "
         "trial again",
     )
     (run_dir / RESULT).unlink()
-    assert runlog.read([TRIAL], tmp_path).results["status"].tolist() == ["missing"]
+    assert run_log.read([TRIAL], tmp_path).results["status"].tolist() == ["missing"]
     failures.store(run_dir, "bug", "a reason", "")
-    failure = storage.read_json(run_dir / failures.FAILURE)
+    failure = files.read_json(run_dir / failures.FAILURE)
     assert (failure["kind"], failure["attempts"]) == ("bug", 1)
 
 
@@ -192,9 +201,9 @@ def test_resume_check_of_500_finished_trials_takes_at_most_a_second(finished, tm
         run_dir = tmp_path / trial.directory
         shutil.copytree(source, run_dir)
         logged = [path for path in run_dir.rglob("*") if path.is_file()]
-        files = {"files": storage.identify(run_dir, logged)}
-        storage.write_json(run_dir / RESULT, result | {"digest": trial.digest} | files)
-    storage._digest.cache_clear()  # as in a new process
+        named = {"files": files.identify(run_dir, logged)}
+        files.write_json(run_dir / RESULT, result | {"digest": trial.digest} | named)
+    files._digest.cache_clear()  # as in a new process
     started, worked = time.perf_counter(), time.process_time()
     summary = runner.run(trials, tmp_path)
     worked = time.process_time() - worked

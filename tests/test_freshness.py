@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
-from refit import freshness, paths, storage
-from refit.report import PageEntry, record_page
+from refit import files, paths
+from refit.pages import freshness
+from refit.pages.report import PageEntry, record_page
+from refit.run_directory import directory
 from refit.study import Study
 
 PARAMETERS = {"seeds": 1, "workers": 0, "train": True, "profile": "smoke"}
@@ -29,12 +31,12 @@ def study(opened, tmp_path, monkeypatch):
         opened, runs=tmp_path / "runs" / "transfer", pages=tmp_path / "smoke" / "transfer"
     )
     for trial in made.trials:
-        storage.write_json(made.runs / trial.directory / storage.RESULT, {"digest": trial.digest})
+        files.write_json(made.runs / trial.directory / directory.RESULT, {"digest": trial.digest})
         (made.runs / trial.directory / "train").mkdir()
         (made.runs / trial.directory / "train" / "events.out.tfevents.1").write_bytes(b"events")
-    storage.write_bytes(made.pages.with_suffix(".html"), b'<script src="plotly.min.js"></script>')
-    storage.write_bytes(made.pages / "figure.png", b"figure")
-    storage.write_bytes(made.pages.with_name("plotly.min.js"), b"script")
+    files.write_bytes(made.pages.with_suffix(".html"), b'<script src="plotly.min.js"></script>')
+    files.write_bytes(made.pages / "figure.png", b"figure")
+    files.write_bytes(made.pages.with_name("plotly.min.js"), b"script")
     record(made)
     return made
 
@@ -83,7 +85,7 @@ def test_page_is_made_anew_after_any_change(study, tmp_path, changed, how):
 
 @pytest.mark.parametrize("added", ["search/grid1-random-1.json", "sweep/trial-seed2-0/result.json"])
 def test_page_is_made_anew_after_a_new_search_or_trial(study, added):
-    storage.write_json(study.runs / added, {})
+    files.write_json(study.runs / added, {})
     assert not freshness.is_unchanged(study, PARAMETERS)
 
 
@@ -103,5 +105,5 @@ def test_page_of_a_failed_or_partial_run_is_made_anew(study, changes):
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
 def test_page_with_a_damaged_record_is_made_anew(study, content):
-    (study.pages / storage.PAGE).write_text(content)
+    (study.pages / directory.PAGE).write_text(content)
     assert not freshness.is_unchanged(study, PARAMETERS)

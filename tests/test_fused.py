@@ -15,25 +15,17 @@ import numpy as np
 import pytest
 
 from fault_tools import Driver
-from refit import (
-    circumstances,
-    data,
-    finished,
-    fused,
-    merging,
-    packing,
-    paths,
-    records,
-    runlog,
-    storage,
-    timing,
-)
+from refit import files, fused, paths
+from refit.data import sets
 from refit.errors import DeclarationError
-from refit.events import event_files, read_scalars
-from refit.processes import GRACE
-from refit.progress import Progress
-from refit.storage import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
-from refit.trial import Trial
+from refit.experiments.trial import Trial
+from refit.run_directory import directory, merging, packing, records, run_log
+from refit.run_directory.directory import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
+from refit.run_directory.events import event_files, read_scalars
+from refit.running import timing
+from refit.running.processes import GRACE
+from refit.running.progress import Progress
+from refit.training import checkpoint, circumstances
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed"
@@ -105,7 +97,7 @@ RUN = """
 import json, signal, sys
 from pathlib import Path
 from refit import fused
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     plain, folder, options = map(json.loads, sys.argv[1:])
@@ -122,7 +114,7 @@ ONE_BY_ONE = """
 import json, sys
 from pathlib import Path
 from refit import runner
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 if __name__ == "__main__":
     plain, folder = map(json.loads, sys.argv[1:])
     trials = [Trial.model_validate(one) for one in plain]
@@ -134,8 +126,8 @@ import json, math, random, sys
 import keras
 import numpy as np
 from refit import data, models, optimizers, paths
-from refit.callbacks import BestWeights, build
-from refit.trial import Trial
+from refit.training.callbacks import BestWeights, build
+from refit.experiments.trial import Trial
 
 class Ordered(keras.utils.PyDataset):
     def __init__(self, part, trial):
@@ -339,7 +331,7 @@ def test_in_bfloat16_every_member_has_nearly_the_curve_that_it_has_alone(make_ti
         mine, other = without_times(trial, grouped), without_times(trial, single)
         for measure in ("loss", "val_loss"):
             np.testing.assert_allclose(mine[measure], other[measure], 2**-8)
-        result = finished.result_of(trial, grouped)
+        result = directory.result_of(trial, grouped)
         assert result["trial"]["precision"] == "bfloat16"
         assert "precision" not in result["fused"]
     assert curves(plain[0], single)["loss"] != curves(trials[-1], single)["loss"]
@@ -353,27 +345,27 @@ def test_rates_fall_as_the_callback_says(groups, trained, alone):
 
 
 def test_one_that_reaches_its_target_stops_and_the_others_go_on(groups, trained):
-    epochs = [finished.result_of(t, trained)["metrics"]["epochs"] for t in groups["stopping"]]
+    epochs = [directory.result_of(t, trained)["metrics"]["epochs"] for t in groups["stopping"]]
     assert epochs[1] < epochs[2] < epochs[0] == 6
 
 
 def test_those_that_stagnate_stop_after_what_they_had_untrained(groups, trained, alone):
     group = groups["stagnating"]
-    epochs = [finished.result_of(trial, trained)["metrics"]["epochs"] for trial in group]
+    epochs = [directory.result_of(trial, trained)["metrics"]["epochs"] for trial in group]
     assert epochs == [len(alone[trial.name]["loss"]) for trial in group]
     assert len(set(epochs)) == 3
     assert min(epochs) == 3, "as early as it may"
 
 
 def test_one_that_diverges_stops_and_says_so(groups, trained):
-    metrics = [finished.result_of(t, trained)["metrics"] for t in groups["diverging"]]
+    metrics = [directory.result_of(t, trained)["metrics"] for t in groups["diverging"]]
     assert [found["diverged"] for found in metrics] == [False, True, False]
     assert metrics[1]["epochs"] < 3
 
 
 def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
     for trial in groups["normalized"]:
-        result = finished.result_of(trial, trained)
+        result = directory.result_of(trial, trained)
         metrics = result["metrics"]
         assert {"untrained_accuracy", "evaluated_train_accuracy", "test_accuracy"} <= set(metrics)
         times = [value for name, value in metrics.items() if "seconds" in name]
@@ -386,7 +378,7 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         assert told["seconds_per_epoch"] == pytest.approx(np.median(shares[1:]), 1e-5)
         assert result["environment"]["backend"] == "jax"
         assert (trained / trial.directory / PREDICTIONS).exists()
-        assert storage.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
+        assert files.read_object(trained / trial.directory / "trial.json")["seed"] == trial.seed
         found = curves(trial, trained)
         assert {"learning_rate", "seconds", "share_seconds", "evaluated_loss"} <= set(found)
         best = int(np.argmax(found["val_accuracy"]))
@@ -394,7 +386,7 @@ def test_a_result_has_all_but_times_of_its_own(groups, trained, make_tiny):
         assert name in result["files"]
         assert len(result["files"]) == 4
         kept = keras.models.load_model(trained / trial.directory / name, compile=False)
-        part = data.load(trial.data, None, paths.cache()).validation
+        part = sets.load(trial.data, None, paths.cache()).validation
         images = np.asarray(part.images).astype(np.float32) / 255
         right = kept.predict(images, verbose=0).argmax(axis=1) == part.labels
         assert right.mean() == pytest.approx(found["val_accuracy"][best], abs=1e-6)
@@ -404,7 +396,7 @@ def check_gone_on(group: list[Trial], folder: Path, trained: Path, at: list[int]
     """That members have gone on at some epochs, and have each epoch of an undisturbed one once."""
     tolerance = 0 if len(set(at)) == 1 else 1e-5  # in pieces, sums are of another order
     for trial, epoch in zip(group, at, strict=True):
-        assert finished.result_of(trial, folder)["resumed_at_epoch"] == epoch
+        assert directory.result_of(trial, folder)["resumed_at_epoch"] == epoch
         expected = without_times(trial, trained)
         for name, values in without_times(trial, folder).items():
             np.testing.assert_allclose(values, expected[name], tolerance, tolerance)
@@ -428,9 +420,9 @@ def test_a_damaged_checkpoint_costs_its_member_what_was_done(groups, trained, tm
     group = groups["mlp"]
     together([group], tmp_path, ASKED)
     path = tmp_path / group[0].directory / CHECKPOINT
-    state, variables = storage.read_checkpoint(path)
+    state, variables = checkpoint.read_checkpoint(path)
     assert len(state["history"]) == 2
-    storage.write_checkpoint(path, state, variables[1:])
+    checkpoint.write_checkpoint(path, state, variables[1:])
     cut = tmp_path / group[1].directory / CHECKPOINT
     cut.write_bytes(cut.read_bytes()[:-100])
     assert together([group], tmp_path) == [[["", "", ""]] * 3]
@@ -442,9 +434,9 @@ def test_what_was_begun_otherwise_begins_anew(groups, trained, tmp_path):
     group = groups["mlp"]
     together([group], tmp_path, ASKED, convolution="native")
     alone = tmp_path / group[0].directory / CHECKPOINT
-    state, variables = storage.read_checkpoint(alone)
+    state, variables = checkpoint.read_checkpoint(alone)
     del state["circumstances"]
-    storage.write_checkpoint(alone, state, variables)
+    checkpoint.write_checkpoint(alone, state, variables)
     assert together([group], tmp_path) == [[["", "", ""]] * 3]
     check_gone_on(group, tmp_path, trained, [0, 0, 0])
     assert (tmp_path / group[0].directory / "train.damaged1").is_dir()
@@ -466,7 +458,7 @@ def test_a_group_that_is_interrupted_saves_what_it_has_done(groups, tmp_path):
     driver.told(60)
     assert driver.returncode == 130
     assert time.monotonic() - began < GRACE
-    epochs = {storage.saved_epochs(here / trial.directory / CHECKPOINT) for trial in group}
+    epochs = {checkpoint.saved_epochs(here / trial.directory / CHECKPOINT) for trial in group}
     assert len(epochs) == 1
     (epoch,) = epochs
     assert 1 < epoch < EPOCHS
@@ -483,7 +475,7 @@ def test_one_whose_others_are_done_goes_on_as_it_was(groups, trained, tmp_path):
     shutil.rmtree(tmp_path / group[1].directory)
     left = [group[2].model_dump(mode="json")]
     assert on_jax(RUN, left, str(tmp_path), {}) == [[], {}]
-    assert finished.result_of(group[2], tmp_path)["resumed_at_epoch"] == 2
+    assert directory.result_of(group[2], tmp_path)["resumed_at_epoch"] == 2
 
 
 def test_a_group_goes_on_where_it_was_carried_to(groups, trained, tmp_path, monkeypatch):
@@ -501,11 +493,11 @@ def test_a_group_goes_on_where_it_was_carried_to(groups, trained, tmp_path, monk
 
 def test_times_of_a_group_are_shares_and_no_measure(groups, trained, tmp_path):
     group = groups["mlp"]
-    log = runlog.read(group, trained)
-    shares = [finished.result_of(trial, trained)["fused"]["seconds"] for trial in group]
+    log = run_log.read(group, trained)
+    shares = [directory.result_of(trial, trained)["fused"]["seconds"] for trial in group]
     assert log.seconds == pytest.approx(sum(shares))
     log.save(tmp_path)
-    assert runlog.read_csv(tmp_path).seconds == pytest.approx(sum(shares))
+    assert run_log.read_csv(tmp_path).seconds == pytest.approx(sum(shares))
     assert log.measure(group[0].name, "total_seconds").empty
     assert np.isnan(timing.Times(trained).seconds(group[0], 160))
     with Progress(3, dict.fromkeys(group, 1.0), tmp_path) as progress:
@@ -520,7 +512,7 @@ def test_a_group_without_memory_is_cut(patch, epoch, groups, trained, tmp_path):
     group = groups["mlp"]
     assert together([group], tmp_path, patch, save_seconds=0) == [[["", "", ""]] * 3]
     for trial in group:
-        result = finished.result_of(trial, tmp_path)
+        result = directory.result_of(trial, tmp_path)
         assert result["fused"]["members"] == 1
         assert result["resumed_at_epoch"] == epoch
         for name, values in without_times(trial, trained).items():
@@ -559,7 +551,7 @@ def test_what_cannot_be_trained_together_says_why(make_tiny, tmp_path, monkeypat
     ):  # fmt: skip
         made = circumstances.under(backend, not one_by_one)
         state = {"history": [{}], "circumstances": made}
-        storage.write_checkpoint(tmp_path / plain.directory / CHECKPOINT, state, [])
+        checkpoint.write_checkpoint(tmp_path / plain.directory / CHECKPOINT, state, [])
         assert fused.why_alone(plain, tmp_path) == reason
 
 

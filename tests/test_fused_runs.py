@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from refit import finished, fused
+from refit import fused
 from refit.cli import main
 from refit.errors import DeclarationError
-from refit.progress import LOG
-from refit.storage import RESULT
+from refit.experiments.trial import Trial
+from refit.run_directory import directory
+from refit.run_directory.directory import RESULT
+from refit.running.progress import LOG
 from refit.study import Study
-from refit.trial import Trial
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed"
@@ -27,7 +28,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from refit import fused, runner, finished
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 if __name__ == "__main__":
     plain, folder, patch = map(json.loads, sys.argv[1:])
     if patch:
@@ -67,7 +68,7 @@ def run(trials: list[Trial], folder: Path, patch: str = "") -> str:
 
 def together(trials: list[Trial], folder: Path) -> list[int]:
     """With how many each was trained, itself included; 0 for those that were trained alone."""
-    results = [finished.result_of(trial, folder / "runs") for trial in trials]
+    results = [directory.result_of(trial, folder / "runs") for trial in trials]
     return [result.get("fused", {}).get("members", 0) for result in results]
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import grid_plots, training_plots
 from refit.errors import ReportError
-from refit.picture import Picture
+from refit.figures import grid_plots, training_plots
+from refit.figures.picture import Picture
 
 CLASSES = ["shirt", "coat", "bag"]
 MATRIX = np.array([[80, 15, 5], [3, 96, 1], [0, 0, 0]])

@@ -12,11 +12,11 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from refit import clip_plots, plots, sweep_plots, training_plots
-from refit.data import Dataset, Part
-from refit.picture import Picture
-from refit.report import PageEntry, record_page, render, write_index
-from refit.tables import table
+from refit.data.arrays import Dataset, Part
+from refit.figures import clip_plots, plots, sweep_plots, training_plots
+from refit.figures.picture import Picture
+from refit.pages.report import PageEntry, record_page, render, write_index
+from refit.pages.tables import table
 
 NAMES = [
     "<script>alert(1)</script>",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refit.data import image_folder
+from refit.data import images
 from refit.errors import DataError
 
 SHAPE = (4, 6, 3)
@@ -52,7 +52,7 @@ def packed(place: Path, how: str, files: dict[str, bytes]) -> Path:
 
 
 def read(root: Path, shape=SHAPE) -> tuple[np.ndarray, np.ndarray]:
-    return image_folder.read_images(image_folder.list_images(root, "train"), shape)
+    return images.read_images(images.list_images(root, "train"), shape)
 
 
 both = pytest.mark.parametrize("how", ["folder", "zip"])
@@ -61,17 +61,17 @@ both = pytest.mark.parametrize("how", ["folder", "zip"])
 @pytest.mark.parametrize("how", ["folder", "zip", "deeper"])
 def test_images_come_by_class_and_name(tmp_path, how):
     root = packed(tmp_path, how, FILES)
-    listing = image_folder.list_images(root, "train")
-    images, labels = image_folder.read_images(listing, SHAPE)
+    listing = images.list_images(root, "train")
+    pixels, labels = images.read_images(listing, SHAPE)
     assert listing.class_names == ("cat", "dog")
-    np.testing.assert_array_equal(images, PIXELS)
-    assert (images.dtype, labels.dtype, labels.tolist()) == (np.uint8, np.int32, [0, 0, 1, 1])
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert (pixels.dtype, labels.dtype, labels.tolist()) == (np.uint8, np.int32, [0, 0, 1, 1])
 
 
 @both
 def test_classes_may_lie_at_the_top(tmp_path, how):
     root = packed(tmp_path, how, {name.removeprefix("train/"): FILES[name] for name in FILES})
-    assert image_folder.list_images(root).class_names == ("cat", "dog")
+    assert images.list_images(root).class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
@@ -93,7 +93,7 @@ STRANGERS = [
 @pytest.mark.parametrize("how", ["folder", "zip", "deeper"])
 def test_other_files_are_left_out(tmp_path, how):
     root = packed(tmp_path, how, FILES | dict.fromkeys(STRANGERS, b"no image"))
-    listing = image_folder.list_images(root, "train")
+    listing = images.list_images(root, "train")
     assert [entry.path.split("/")[-1] for entry in listing.entries] == [
         "a.png", "b.png", "a.png", "c.BMP",
     ]  # fmt: skip
@@ -108,13 +108,13 @@ def test_other_files_are_left_out(tmp_path, how):
 )
 def test_hidden_folder_is_no_class(tmp_path, how):
     root = packed(tmp_path, how, FILES | {"train/.checkpoints/a.png": FILES["train/cat/a.png"]})
-    assert image_folder.list_images(root, "train").class_names == ("cat", "dog")
+    assert images.list_images(root, "train").class_names == ("cat", "dog")
 
 
 @both
 def test_folder_without_images_is_no_class(tmp_path, how):
     root = packed(tmp_path, how, FILES | {"train/bird/notes.txt": b"none found"})
-    assert image_folder.list_images(root, "train").class_names == ("cat", "dog")
+    assert images.list_images(root, "train").class_names == ("cat", "dog")
 
 
 # Another content of one image, and what the error says of it.
@@ -145,7 +145,7 @@ def test_image_that_cannot_be_used_is_named(tmp_path, how, damage):
 def test_archive_that_leads_outside_is_refused_and_nothing_is_written(tmp_path, name):
     root = store(tmp_path / "deep" / "er" / "images.zip", FILES | {name: FILES["train/cat/a.png"]})
     with pytest.raises(DataError, match=r"images\.zip: holds .*x\.png', which leads outside"):
-        image_folder.list_images(root, "train")
+        images.list_images(root, "train")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [root]
 
 
@@ -188,7 +188,7 @@ def test_damaged_image_in_a_whole_archive_is_named(tmp_path, method):
 def test_where_there_are_no_images_the_error_says_what_is_expected(tmp_path, how, files):
     root = packed(tmp_path, how, files)
     with pytest.raises(DataError, match=r"images.*: holds no images below train; .* folder per"):
-        image_folder.list_images(root, "train")
+        images.list_images(root, "train")
 
 
 CHANGES = {
@@ -203,7 +203,7 @@ CHANGES = {
 def test_fingerprint_follows_the_files(tmp_path, how, change):
     files = [FILES, dict(reversed(FILES.items())), FILES | CHANGES[change]]
     same, again, changed = (
-        image_folder.list_images(packed(tmp_path / str(number), how, one), "train").fingerprint()
+        images.list_images(packed(tmp_path / str(number), how, one), "train").fingerprint()
         for number, one in enumerate(files)
     )
     assert same == again != changed
@@ -213,5 +213,5 @@ def test_archive_knows_a_change_that_leaves_the_size(tmp_path):
     prints = set()
     for number, content in enumerate((b"one", b"two")):
         root = packed(tmp_path / str(number), "zip", {"train/cat/a.png": content})
-        prints.add(image_folder.list_images(root, "train").fingerprint())
+        prints.add(images.list_images(root, "train").fingerprint())
     assert len(prints) == 2

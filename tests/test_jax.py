@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refit import finished, pipeline, runner, storage
-from refit.data import Part
+from refit import files as refit_files
+from refit.data.arrays import Part
 from refit.errors import DeclarationError, UnavailableError
-from refit.events import event_files, read_scalars
-from refit.failures import FAILURE
-from refit.storage import BATCHES, EVENT_FOLDERS, PREDICTIONS, RESULT
-from refit.trial import Trial
+from refit.experiments.trial import Trial
+from refit.run_directory import directory
+from refit.run_directory.directory import BATCHES, EVENT_FOLDERS, PREDICTIONS, RESULT
+from refit.run_directory.events import event_files, read_scalars
+from refit.run_directory.failures import FAILURE
+from refit.running import runner
+from refit.training.fit import pipeline
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="jax is not installed"
@@ -45,7 +48,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from refit import runner, finished
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 if __name__ == "__main__":
     trials = [Trial.model_validate(plain) for plain in json.loads(sys.argv[1])]
     print(runner.run(trials, Path(sys.argv[2]), workers=2, out_of_memory=sys.argv[3]))
@@ -100,7 +103,7 @@ def test_a_training_leaves_what_it_leaves_on_tensorflow(make_tiny, blocked, tmp_
     search = make_tiny(name="search", **SEARCH)
     told = train_on_jax(blocked, [*trials, search], tmp_path / "jax")
     assert "4 trials: 0 done before, 3 trained, 1 failed" in told
-    failure = storage.read_object(tmp_path / "jax" / search.directory / FAILURE)
+    failure = refit_files.read_object(tmp_path / "jax" / search.directory / FAILURE)
     assert failure["kind"] == "not available"
     assert "AutoKeras computes on TensorFlow only" in failure["reason"]
 
@@ -109,7 +112,7 @@ def test_a_training_leaves_what_it_leaves_on_tensorflow(make_tiny, blocked, tmp_
         results = {}
         for backend in ("tensorflow", "jax"):
             folder = tmp_path / backend
-            results[backend] = finished.result_of(trial, folder)
+            results[backend] = directory.result_of(trial, folder)
             assert results[backend]["environment"]["backend"] == backend
         here, there = results["jax"], results["tensorflow"]
         assert here["environment"]["intra_op_threads"] == 1
@@ -199,7 +202,7 @@ def test_batches_are_the_same_on_both_backends(blocked, tmp_path, monkeypatch):
 
 FORKED = """
 import sys
-import refit.training, refit.runner
+import refit.training.fit, refit.running.runner
 from jax._src import xla_bridge
 print(xla_bridge.backends_are_initialized(), "autokeras" in sys.modules)
 """

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from refit import experiment, ledger, runlog
-from refit.declaration import Declaration, Figure, FigureTable, Profile, Published
-from refit.runlog import RunLog
+from refit.experiments import expand
+from refit.experiments.declaration import Declaration, Figure, FigureTable, Profile, Published
+from refit.run_directory import run_log
+from refit.run_directory.run_log import RunLog
+from refit.verdicts import ledger
 
 REASON = "runs differ"
 TOLERANCES = {
@@ -267,8 +269,8 @@ def test_number_that_is_not_printed_text_is_refused(text):
 
 
 def test_zoo_has_a_row_and_a_verdict_for_every_published_number(tmp_path):
-    declaration = experiment.load("fmnist_zoo")
-    log = runlog.read(experiment.expand(declaration, "full"), tmp_path)
+    declaration = expand.load("fmnist_zoo")
+    log = run_log.read(expand.expand(declaration, "full"), tmp_path)
     table = ledger.figures(declaration, declaration.profiles["full"], log)
     assert len(table) == 367
     assert set(table["verdict"]) == {"not run"}

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from refit import finished, ledger, paths, pipeline, runlog, runner, storage, training
-from refit.data import Part
-from refit.declaration import Profile
+from refit import files, paths
+from refit.data.arrays import Part
 from refit.errors import DeclarationError
-from refit.storage import RESULT
+from refit.experiments.declaration import Profile
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import RESULT
+from refit.running import runner
+from refit.training import fit, pipeline
+from refit.verdicts import ledger
 
 FACTS = {"workers": 1, "git_revision": ""}
 CURVES = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
@@ -22,12 +26,12 @@ CURVES = ["train_loss", "val_loss", "train_accuracy", "val_accuracy"]
 def train(trial, folder, **options) -> dict:
     run_dir = folder / trial.directory
     run_dir.mkdir(parents=True)
-    training.train(trial, run_dir, None, paths.cache(), FACTS, lambda: True, **options)
-    return storage.read_json(run_dir / RESULT)
+    fit.train(trial, run_dir, None, paths.cache(), FACTS, lambda: True, **options)
+    return files.read_json(run_dir / RESULT)
 
 
 def curves(trial, folder) -> np.ndarray:
-    return runlog.read([trial], folder).curves[CURVES].to_numpy()
+    return run_log.read([trial], folder).curves[CURVES].to_numpy()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -45,7 +49,7 @@ def test_added_up_gradients_make_the_same_training(make_tiny, tmp_path, optimize
         assert loss == pytest.approx(curves(trial, tmp_path / "whole")[:, 1], rel=2e-3)
         assert result["images_at_once"] == -(-51 // parts)
         assert not result["smaller_batches"]
-    row = runlog.read([trial], folder).results.iloc[0]
+    row = run_log.read([trial], folder).results.iloc[0]
     assert row["reason"] == (
         "a batch of 51 did not fit into memory: trained on at most 11 at once, adding up the "
         "gradients of a batch's parts"
@@ -61,7 +65,7 @@ def test_smaller_batches_make_another_training_which_is_compared_with_nothing(ma
     found = curves(trial, tmp_path / "smaller")
     np.testing.assert_array_equal(found, curves(smaller, tmp_path / "asked for"))
     assert (result["images_at_once"], result["smaller_batches"]) == (32, True)
-    log = runlog.read([trial], tmp_path / "smaller")
+    log = run_log.read([trial], tmp_path / "smaller")
     assert "trained on at most 32 at once, with smaller batches" in log.results["reason"].iloc[0]
     rows = log.done.assign(stand_in=False, demonstration=False, cut=False)
     profile = Profile(description="as published")
@@ -72,7 +76,7 @@ def test_batches_that_fit_leave_no_note(make_tiny, tmp_path):
     trial = make_tiny(epochs=1)
     result = train(trial, tmp_path, out_of_memory="accumulate")
     assert {"images_at_once", "batch_note"}.isdisjoint(result)
-    assert runlog.read([trial], tmp_path).results["reason"].iloc[0] == ""
+    assert run_log.read([trial], tmp_path).results["reason"].iloc[0] == ""
 
 
 @pytest.mark.parametrize("shape", [(11, 6, 5, 3), (11, 4, 6, 5, 3)], ids=["images", "clips"])
@@ -110,7 +114,7 @@ import json, resource, sys
 from multiprocessing import forkserver
 from pathlib import Path
 from refit import runner, finished
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 if __name__ == "__main__":
     small, large = [Trial.model_validate(trial) for trial in json.loads(sys.argv[1])]
@@ -143,5 +147,5 @@ def test_training_that_runs_out_of_memory_fails_or_goes_on_as_it_is_told(make_ti
     assert "out_of_memory=accumulate adds up the gradients" in first
     assert ": 0 done before, 1 trained" in second
     assert "a batch of 1024 did not fit into memory: trained on at most" in second
-    result = finished.result_of(large, tmp_path)
+    result = directory.result_of(large, tmp_path)
     assert result["images_at_once"] < 1024

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from refit import events, storage
+from refit import files
 from refit.cli import main
+from refit.run_directory import directory, events
 from refit.study import Study
 
 NAME = "fmnist_tuning"  # which has trials of the report and others
@@ -57,9 +58,9 @@ def leave(study, trial, losses=LOSSES, **metrics):
         for epoch in range(len(losses)):
             writer.scalars({tag: curve[epoch] for tag, curve in curves.items()}, epoch)
         writer.close()
-    storage.write_json(folder / "trial.json", trial.model_dump(mode="json"))
-    storage.write_json(folder / "failure.json", {"kind": "killed"})
-    np.save(folder / storage.PREDICTIONS, np.zeros(60, np.uint8))
+    files.write_json(folder / "trial.json", trial.model_dump(mode="json"))
+    files.write_json(folder / "failure.json", {"kind": "killed"})
+    np.save(folder / directory.PREDICTIONS, np.zeros(60, np.uint8))
     for name in ("best.weights.h5", ".best.weights.h5", "network.keras", "checkpoint.npz", "lock"):
         (folder / name).write_bytes(b"weights")
     measured = {
@@ -78,7 +79,7 @@ def leave(study, trial, losses=LOSSES, **metrics):
         "confusion_matrix": None,
         "started": STARTED,
     }
-    storage.write_json(folder / storage.RESULT, result)
+    files.write_json(folder / directory.RESULT, result)
 
 
 def export(*arguments):
@@ -110,9 +111,9 @@ def runs_in(store):
     return named
 
 
-def files(store, run, folder=None):
+def stored_files(store, run, folder=None):
     for file in client(store).list_artifacts(run.info.run_id, folder):
-        yield from files(store, run, file.path) if file.is_dir else [file.path]
+        yield from stored_files(store, run, file.path) if file.is_dir else [file.path]
 
 
 # --- what is written -------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def test_run_is_the_trial(study, run):
 
 
 def test_metrics_are_those_of_the_result(study, run):
-    stored = storage.read_json(study.runs / study.trials[0].directory / storage.RESULT)["metrics"]
+    stored = files.read_json(study.runs / study.trials[0].directory / directory.RESULT)["metrics"]
     found = {name: v for name, v in run.data.metrics.items() if not name.startswith("epoch/")}
     assert found == {name: value for name, value in stored.items() if name != "diverged"}
 
@@ -195,7 +196,7 @@ def test_controls_are_told_from_what_was_published(study, store):
 
 
 def test_files_are_those_worth_keeping(study, store, run, tmp_path):
-    found = sorted(files(store, run))
+    found = sorted(stored_files(store, run))
     curves = [path for path in found if "tfevents" in path]
     assert [Path(path).parent.name for path in curves] == ["train", "validation"]
     assert sorted(set(found) - set(curves)) == [
@@ -229,8 +230,8 @@ def test_a_run_that_was_trained_together_lasts_for_its_share(study, store, monke
     trial = study.trials[0]
     monkeypatch.setattr(Study, "open", lambda *_, **__: replace(study, trials=[trial]))
     leave(study, trial, seconds=float("nan"), total_seconds=float("nan"))
-    path = study.runs / trial.directory / storage.RESULT
-    storage.write_json(path, storage.read_object(path) | {"fused": {"seconds": 2.5}})
+    path = study.runs / trial.directory / directory.RESULT
+    files.write_json(path, files.read_object(path) | {"fused": {"seconds": 2.5}})
     exported()
     (run,) = runs_in(store).values()
     assert run.info.end_time - run.info.start_time == 2500
@@ -310,7 +311,7 @@ def test_crash_leaves_what_the_next_export_repairs(study, store, monkeypatch):
     assert ", 1 written, 0 there already" in exported()
     (run,) = runs_in(store).values()
     assert run.info.status == "FINISHED"
-    assert "result.json" in files(store, run)
+    assert "result.json" in stored_files(store, run)
 
 
 def test_run_of_an_older_result_is_replaced(study, store, run):

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from refit import models
 from refit.errors import DeclarationError
-from refit.models import torch_layers
+from refit.models import networks, torch_layers
 from refit.models.layers import layer_table, parameter_counts
 
 CLASSES = 5
@@ -86,7 +85,7 @@ FACTORIES = [
 @functools.cache
 def _cached(name: str, options: tuple) -> keras.Model:
     side = SIDES.get(name, 28)
-    return models.build(name, (side, side, 1), CLASSES, **dict(options))
+    return networks.build(name, (side, side, 1), CLASSES, **dict(options))
 
 
 def built(name: str, **options) -> keras.Model:
@@ -120,7 +119,7 @@ ELSEWHERE = {"handwritten", "mobilenet_v2", "inception_v3", "conv3d", "conv2d_rn
 
 
 def test_every_registered_name_is_in_the_factory_table():
-    assert set(models.NAMES) == {name for name, *_ in FACTORIES} | ELSEWHERE
+    assert set(networks.NAMES) == {name for name, *_ in FACTORIES} | ELSEWHERE
 
 
 def source_layers(model: keras.Model, name: str) -> list[str]:
@@ -190,7 +189,7 @@ def test_options_reach_the_layers():
     assert built("lenet", activation="relu").layers[1].activation is keras.activations.relu
     small = built("cnn", kernel_sizes=(3, 3), padding="valid")
     assert small.get_layer("block1_conv1").output.shape == (None, 26, 26, 32)
-    assert models.default_options("alexnet") == {"dropout": 0.5}
+    assert networks.default_options("alexnet") == {"dropout": 0.5}
 
 
 # --- the CIFAR-10 report's networks ----------------------------------------------------------
@@ -205,7 +204,7 @@ def on_cifar10(name: str, normalized: bool = False) -> keras.Model:
     keras.utils.set_random_seed(1)
     options = NORMALIZED if normalized else {}
     options = options | ({"filters": 32} if name == "cifar_cnn" else {})
-    return models.build(name, COLOUR, 10, **options)
+    return networks.build(name, COLOUR, 10, **options)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def on_cifar10(name: str, normalized: bool = False) -> keras.Model:
     ],
 )
 def test_networks_on_cifar10_have_the_published_parameters(name, options, trainable, fixed):
-    counts = parameter_counts(models.build(name, COLOUR, 10, **options))
+    counts = parameter_counts(networks.build(name, COLOUR, 10, **options))
     assert (counts["trainable_params"], counts["non_trainable_params"]) == (trainable, fixed)
 
 
@@ -235,7 +234,7 @@ def test_networks_on_cifar10_have_the_published_parameters(name, options, traina
     ],
 )
 def test_maps_of_the_cifar_cnn_grow_before_they_are_pooled(options, sides):
-    model = models.build("cifar_cnn", COLOUR, 10, filters=4, **options)
+    model = networks.build("cifar_cnn", COLOUR, 10, filters=4, **options)
     pooled = [row for row in layer_table(model) if row["type"] == "MaxPooling2D"]
     assert [row["output_shape"] for row in pooled] == [[side, side, 4] for side in sides]
     assert model.get_layer("dense1").kernel.shape[0] == sides[-1] ** 2 * 4
@@ -288,7 +287,7 @@ def test_pixels_are_stretched_to_both_sides_of_zero():
 
 
 def test_dropout_of_the_cifar_cnn_takes_whole_pooled_maps():
-    model = models.build("cifar_cnn", COLOUR, 10, convolutions=2, filters=32, dropout=0.5)
+    model = networks.build("cifar_cnn", COLOUR, 10, convolutions=2, filters=32, dropout=0.5)
     for number in (1, 2):
         dropout = model.get_layer(f"pool{number}_dropout")
         assert source_layers(model, dropout.name) == [f"pool{number}"]
@@ -304,7 +303,7 @@ def test_dropout_of_the_cifar_cnn_takes_whole_pooled_maps():
 
 
 def test_options_reach_the_layers_of_the_perceptron():
-    model = models.build("mlp", COLOUR, 10, hidden_layers=2, width=8, dropout=0.3)
+    model = networks.build("mlp", COLOUR, 10, hidden_layers=2, width=8, dropout=0.3)
     shown = [(row["output_shape"], row["parameters"]) for row in layer_table(model)]
     assert [pair for pair in shown if pair[1]] == [([8], 24_584), ([8], 72), ([10], 90)]
     rates = [one.rate for one in model.layers if isinstance(one, keras.layers.Dropout)]
@@ -329,7 +328,7 @@ LARGE = {"filters1": 64, "filters2": 64, "kernel1": 5, "kernel2": 5}
     ],
 )
 def test_conv_pair_has_as_many_parameters_as_the_grid_says(options, total):
-    model = models.build("conv_pair", (28, 28, 1), 10, **options)
+    model = networks.build("conv_pair", (28, 28, 1), 10, **options)
     assert parameter_counts(model)["trainable_params"] == total == model.count_params()
 
 
@@ -397,4 +396,4 @@ def test_conv_pair_grows_deeper_without_shrinking_its_maps():
 )
 def test_what_cannot_be_built_is_refused(name, side, options, sentence):
     with pytest.raises(DeclarationError, match=sentence):
-        models.build(name, (side, side, 1), CLASSES, **options)
+        networks.build(name, (side, side, 1), CLASSES, **options)

@@ -23,12 +23,15 @@ from click.testing import CliRunner
 
 from conftest import tiny
 from fault_tools import KEPT, RECORDED, difference, family, tables
-from refit import events, finished, lease, merging, packing, runlog, runner, storage, unpacking
+from refit import files, lease
 from refit.cli import main
 from refit.errors import DataError, DeclarationError, PackError
-from refit.packing import CURVES, MANIFEST, RESULTS
-from refit.storage import CHECKPOINT, EVENT_FOLDERS, RESULT
+from refit.run_directory import directory, events, merging, packing, run_log, unpacking
+from refit.run_directory.directory import CHECKPOINT, EVENT_FOLDERS, RESULT
+from refit.run_directory.packing import CURVES, MANIFEST, RESULTS
+from refit.running import runner
 from refit.study import Study
+from refit.training import checkpoint
 
 NAME, PROFILE, PACK = "fmnist_zoo", "smoke", "refit-smoke.zip"
 PREDICTED = "predictions/0.npy"
@@ -67,13 +70,13 @@ def test_tables_are_those_of_the_origin(trained, there):
     trials, origin, pack = trained
     (told,) = merging.merge([pack])
     assert told.endswith("6 imported")
-    before, after = (runlog.read(trials, place) for place in (origin, folder(there)))
+    before, after = (run_log.read(trials, place) for place in (origin, folder(there)))
     for name in ("results", "curves", "confusions"):
         pd.testing.assert_frame_equal(
             getattr(before, name), getattr(after, name), check_exact=True
         )  # times included
     assert difference(tables(trials, folder(there)), tables(trials, origin)) == ""
-    before, after = (runlog.provenance(trials, place) for place in (origin, folder(there)))
+    before, after = (run_log.provenance(trials, place) for place in (origin, folder(there)))
     assert "packed 20" in after.set_index("fact")["value"]["imported"]
     after = after[after["fact"] != "imported"].reset_index(drop=True)
     pd.testing.assert_frame_equal(before, after)
@@ -84,7 +87,7 @@ def test_tables_are_those_of_the_origin(trained, there):
             assert one == other
         kept = sorted(path.name for path in (origin / trial.directory).glob("*.h5"))
         assert kept == sorted(p.name for p in (folder(there) / trial.directory).glob("*.h5"))
-    result = finished.result_of(trials[0], folder(there))
+    result = directory.result_of(trials[0], folder(there))
     assert set(result["imported"]) == {"written_by", "packed", "imported"}
     assert runner.run(trials, folder(there)).done_before == len(trials)
 
@@ -103,7 +106,7 @@ def test_pack_without_weights_says_what_cannot_go_on(trained, there):
     told = merging.merge([pack.with_name("plain.zip")])
     assert "4 without the weights that other trials start from" in told[-1]
     assert not list(there.rglob("*.h5"))
-    assert all(finished.result_of(trial, folder(there)) for trial in trials)
+    assert all(directory.result_of(trial, folder(there)) for trial in trials)
 
 
 def test_result_that_is_here_stays_and_what_differs_is_said(trained, there):
@@ -112,7 +115,7 @@ def test_result_that_is_here_stays_and_what_differs_is_said(trained, there):
     path = folder(there) / trials[0].directory / RESULT
     result = json.loads(path.read_text())
     result["metrics"]["val_accuracy"] = 2.5
-    storage.write_json(path, result)
+    files.write_json(path, result)
     told = merging.merge([pack])
     assert len(told) == 2
     assert "val_accuracy is 2.5 here and 0." in told[0]
@@ -134,11 +137,11 @@ def test_trial_in_training_is_left_out(trained, there, monkeypatch):
     trials, _, pack = trained
     monkeypatch.setattr(packing, "PATIENCE", 0.1)
     run_dir = folder(there) / trials[0].directory
-    with storage.held(run_dir) as free:
+    with directory.held(run_dir) as free:
         assert free
         told = merging.merge([pack])
     assert "left out, because it is in training here" in told[0]
-    assert finished.result_of(trials[0], folder(there)) is None
+    assert directory.result_of(trials[0], folder(there)) is None
 
 
 def test_two_imports_at_once_and_neither_loads_keras(trained, there):
@@ -370,7 +373,7 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     done, begun = first / trials[0].directory / RESULT, first / trials[1].directory / CHECKPOINT
 
     def ring() -> None:
-        while not done.exists() or storage.saved_epochs(begun) < 2:
+        while not done.exists() or checkpoint.saved_epochs(begun) < 2:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGALRM)
 
@@ -390,7 +393,7 @@ def test_two_leases_end_with_what_one_run_gives(tmp_path, there, monkeypatch):
     code, said = lent(trials, 5, tmp_path / "out")
     assert code == lease.ALL_DONE, said
     assert "2 of 2 trials are done" in said
-    resumed = finished.result_of(trials[1], folder(there))["resumed_at_epoch"]
+    resumed = directory.result_of(trials[1], folder(there))["resumed_at_epoch"]
     assert 2 <= resumed < 25
     runner.run(trials, tmp_path / "undisturbed", workers=2)
     assert difference(tables(trials, folder(there)), tables(trials, tmp_path / "undisturbed")) == ""
@@ -404,7 +407,7 @@ def test_lease_keeps_what_it_imported_and_goes_on_where_a_study_fails(
     broken = replace(opened()[0], trials=[tiny(sweep="lenet", data={"name": "fashion_mnist"})])
     good = replace(opened()[0], trials=[tiny(name="short", sweep="lenet", epochs=1)])
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr("refit.runner._sizes", _no_data_for("fashion_mnist", runner._sizes))
+    monkeypatch.setattr("refit.running.runner._sizes", _no_data_for("fashion_mnist", runner._sizes))
     said: list[str] = []
     how = {"origins": [trained[2]], "say": said.append, "workers": 1}
     code = lease.run(PROFILE, lambda: [broken, good], 5, tmp_path / "out", **how)
@@ -433,7 +436,7 @@ def test_lease_that_is_stopped_packs_what_there_is(number, tmp_path, monkeypatch
     trial = tiny(name="endless", sweep="lenet", epochs=100_000)
 
     def stop() -> None:
-        while not storage.saved_epochs(folder(tmp_path / "runs") / trial.directory / CHECKPOINT):
+        while not checkpoint.saved_epochs(folder(tmp_path / "runs") / trial.directory / CHECKPOINT):
             time.sleep(0.02)
         os.kill(os.getpid(), number)
 

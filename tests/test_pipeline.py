@@ -8,8 +8,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from refit import pipeline
-from refit.data import Part
+from refit.data.arrays import Part
+from refit.training.fit import pipeline
 
 IMAGES, CLIPS = (11, 6, 5, 3), (11, 4, 6, 5, 3)
 

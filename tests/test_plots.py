@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from refit import plots
 from refit.errors import ReportError
+from refit.figures import plots
 
 
 def synthetic(families, seeds=(1,), epochs=6):

@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from refit import experiment, finished, fused, models, runlog, runner, training
+from refit import fused
 from refit.errors import DeclarationError
-from refit.storage import CHECKPOINT
+from refit.experiments import expand
+from refit.models import networks
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import CHECKPOINT
+from refit.running import runner
+from refit.running.timing import Times
 from refit.study import Study
-from refit.timing import Times
+from refit.training import fit
 
 SHAPE, CLASSES = (28, 28, 1), 5
 WITH_DROPOUT = {"model": {"name": "cnn", "options": {"last_dropout": 0.4}}}
 
 
 def losses(trial, folder: Path) -> list[list[float]]:
-    return runlog.read([trial], folder).curves[["train_loss", "val_loss"]].values.tolist()
+    return run_log.read([trial], folder).curves[["train_loss", "val_loss"]].values.tolist()
 
 
 # --- identity --------------------------------------------------------------------------------
@@ -58,8 +63,8 @@ def test_an_unknown_precision_is_refused_with_the_known_ones(value):
 
 
 def test_in_float32_only_what_the_profile_changes_is_altered():
-    declaration = experiment.load("cifar10")
-    trials = experiment.expand(declaration, "small", precision="float32")
+    declaration = expand.load("cifar10")
+    trials = expand.expand(declaration, "small", precision="float32")
     cuts = declaration.profiles["small"].sweeps
     changed = {sweep for sweep, cut in cuts.items() if cut.changes}
     assert {trial.sweep for trial in trials if trial.altered} == changed != set()
@@ -71,7 +76,7 @@ def test_in_float32_only_what_the_profile_changes_is_altered():
 @pytest.mark.parametrize("name", ["cnn", "resnet", "conv_pair", "mlp"])
 def test_a_network_computes_in_bfloat16_but_where_rounding_would_harm(make_tiny, name):
     trial = make_tiny(model={"name": name}, precision="bfloat16")
-    model = training.build_model(trial, SHAPE, CLASSES)
+    model = fit.build_model(trial, SHAPE, CLASSES)
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert {v.dtype for v in model.optimizer.variables} <= {"float32", "int32", "int64"}
     for layer in model.layers[1:]:
@@ -81,12 +86,12 @@ def test_a_network_computes_in_bfloat16_but_where_rounding_would_harm(make_tiny,
 
 
 def test_networks_that_are_made_otherwise_stay_in_float32(make_tiny):
-    training.build_model(make_tiny(precision="bfloat16"), SHAPE, CLASSES)
+    fit.build_model(make_tiny(precision="bfloat16"), SHAPE, CLASSES)
     with pytest.raises(DeclarationError):
-        training.build_model(make_tiny(model={"name": "vgg"}, precision="bfloat16"), SHAPE, CLASSES)
+        fit.build_model(make_tiny(model={"name": "vgg"}, precision="bfloat16"), SHAPE, CLASSES)
     for model in (
-        models.build("cnn", SHAPE, CLASSES),
-        training.build_model(make_tiny(**WITH_DROPOUT), SHAPE, CLASSES),
+        networks.build("cnn", SHAPE, CLASSES),
+        fit.build_model(make_tiny(**WITH_DROPOUT), SHAPE, CLASSES),
     ):
         assert {layer.compute_dtype for layer in model.layers} == {"float32"}
         plain = keras.layers.Dense(CLASSES, activation="softmax", name="predictions")
@@ -128,12 +133,12 @@ def test_the_kept_network_is_the_one_that_was_trained(trained):
 
 def test_results_and_facts_name_the_precision_where_it_is_not_float32(trained):
     plain, half, folder = trained
-    log = runlog.read([plain, half], folder).done.set_index("digest")
+    log = run_log.read([plain, half], folder).done.set_index("digest")
     assert log.loc[half.digest, "precision"] == "bfloat16"
-    assert "precision" not in runlog.read([plain], folder).results
-    facts = runlog.provenance([half], folder).set_index("fact")["value"]
+    assert "precision" not in run_log.read([plain], folder).results
+    facts = run_log.provenance([half], folder).set_index("fact")["value"]
     assert facts["precision"] == "bfloat16, with variables in float32"
-    assert "precision" not in set(runlog.provenance([plain], folder)["fact"])
+    assert "precision" not in set(run_log.provenance([plain], folder)["fact"])
 
 
 def test_a_training_in_float32_says_nothing_of_the_time_in_bfloat16(trained, tmp_path):
@@ -157,7 +162,7 @@ def test_a_training_goes_on_exactly_from_its_checkpoint(trained, tmp_path):
         kinds = {saved[name].dtype for name in saved if name != "state"}
     assert {kind for kind in kinds if kind.kind == "f"} == {np.dtype("float32")}
     runner.check(runner.run([half], tmp_path, workers=1, earlier={half: shorter}))
-    assert finished.result_of(half, tmp_path)["resumed_at_epoch"] == 2
+    assert directory.result_of(half, tmp_path)["resumed_at_epoch"] == 2
     assert losses(half, tmp_path) == losses(half, folder)
 
 
@@ -168,7 +173,7 @@ def test_weights_are_carried_over(make_tiny, tmp_path):
         name="second", carried_over=start, evaluate_untrained=True, epochs=1, precision="bfloat16"
     )
     runner.check(runner.run([first, second], tmp_path, workers=1))
-    one, other = (finished.result_of(trial, tmp_path)["metrics"] for trial in (first, second))
+    one, other = (directory.result_of(trial, tmp_path)["metrics"] for trial in (first, second))
     assert other["untrained_accuracy"] == one["val_accuracy"]
 
 

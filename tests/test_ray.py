@@ -21,9 +21,11 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
-from refit import finished, ray_pool, runlog, runner
 from refit.errors import DeclarationError, UnavailableError
-from refit.storage import PROGRESS, read_json
+from refit.files import read_json
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import PROGRESS
+from refit.running import ray_pool, runner
 
 # Where all cores are taken by others, starting a node alone takes minutes.
 PATIENCE = 600
@@ -60,7 +62,7 @@ class Node:
         """Whether one of its processes is a training, or the server that such are forked from."""
         for number in self.processes():
             try:
-                if any("refit.training" in part for part in psutil.Process(number).cmdline()):
+                if any("refit.training.fit" in part for part in psutil.Process(number).cmdline()):
                     return True
             except psutil.NoSuchProcess:
                 continue
@@ -158,7 +160,7 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from refit import runner, finished
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 
 if __name__ == "__main__":
     trials = [Trial.model_validate(trial) for trial in json.loads(sys.argv[1])]
@@ -204,7 +206,7 @@ def two_deaths(cluster, trials, tmp_path_factory):
 def test_driver_and_node_die_and_every_trial_ends_with_one_result(two_deaths, trials):
     folder, summary, before, lost = two_deaths
     assert (summary.trained, summary.failures) == (4, {})
-    results = {trial: finished.result_of(trial, folder) for trial in trials}
+    results = {trial: directory.result_of(trial, folder) for trial in trials}
     for trial, epochs in zip(trials[:2], before, strict=True):
         assert results[trial]["resumed_at_epoch"] >= epochs, "began anew"
     assert max(before) > 0
@@ -228,7 +230,7 @@ def of_tag(folder: Path, tag: str) -> list[int]:
 
 def test_tables_are_those_of_one_machine(two_deaths, trials, tmp_path):
     runner.check(runner.run(trials, tmp_path, workers=2))
-    there, here = (runlog.read(trials, folder) for folder in (two_deaths[0], tmp_path))
+    there, here = (run_log.read(trials, folder) for folder in (two_deaths[0], tmp_path))
     timed = [name for name in here.curves if "seconds" in name]
     pd.testing.assert_frame_equal(there.curves.drop(columns=timed), here.curves.drop(columns=timed))
     pd.testing.assert_frame_equal(there.confusions, here.confusions)

@@ -5,7 +5,7 @@ from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from refit import records
+from refit.run_directory import records
 
 # Of no byte, fewer than the checksum has, usual ones, and long ones.
 CONTENTS = [b"", b"abc", b"four", bytes(range(256)), b"x" * 4096, b"y" * 5000, b"last one"]

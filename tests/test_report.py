@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from refit.errors import ReportError
-from refit.report import NotebookFailed, PageEntry, execute, record_page, render, write_index
-from refit.tables import table
+from refit.pages.report import NotebookFailed, PageEntry, execute, record_page, render, write_index
+from refit.pages.tables import table
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -36,12 +36,12 @@ def finished(tmp_path_factory):
         folder / "source.ipynb",
         "epochs = 3\nname = 'nobody'",
         "import sys\nprint(f'{epochs} epochs by {name} in {sys.executable}')",
-        "import pandas as pd\nfrom refit.tables import table",
+        "import pandas as pd\nfrom refit.pages.tables import table",
         f"table(pd.DataFrame({{'a': [{HOSTILE!r}]}}))",
         f"pd.DataFrame({{'b': [{HOSTILE!r}]}})",
         f"print({HOSTILE!r})",
         "print('1 of 2\\r2 of 2', file=sys.stderr)",
-        "from refit.plots import six_plots\nsix_plots(pd.DataFrame(), 'CNN')",
+        "from refit.figures.plots import six_plots\nsix_plots(pd.DataFrame(), 'CNN')",
     )
     foreign = folder / "jupyter" / "kernels" / "python3" / "kernel.json"
     foreign.parent.mkdir(parents=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from refit import experiment
 from refit.cli import main
+from refit.experiments import expand
 
 # Of every experiment: its trials on smoke data, and the published numbers that need no real data.
 TRIALS = {
@@ -54,10 +54,10 @@ def copied(pages, tmp_path) -> Path:
     return Path(shutil.copytree(pages, tmp_path / "smoke"))
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", expand.names())
 def test_every_trial_is_done_and_every_number_is_shown(made, pages, name):
     assert f"{name} (smoke): {TRIALS[name]} trials" in made.stdout
-    declaration = experiment.load(name)
+    declaration = expand.load(name)
     html = (pages / f"{name}.html").read_text()
     assert f"{TRIALS[name]} of {TRIALS[name]} trials are done" in html
     for word in ("Question", "Data", "Models", "Training", "Results", "Claims", "Conclusion"):
@@ -86,7 +86,7 @@ def test_what_tuners_found_is_told_for_every_grid(pages):
         assert {row.split(",")[1] for row in rows} == {"random", "bayesian", "hyperband"}
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", expand.names())
 def test_demonstration_data_earn_no_verdict(pages, name):
     stored = json.loads((pages / "verdicts.json").read_text())
     claims = stored["claims"][name]

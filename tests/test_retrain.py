@@ -2,9 +2,12 @@
 
 import pytest
 
-from refit import experiment, finished, retrain, runlog, runner
-from refit.declaration import Retrain
 from refit.errors import DeclarationError
+from refit.experiments import expand
+from refit.experiments.declaration import Retrain
+from refit.run_directory import directory, run_log
+from refit.running import runner
+from refit.searches import retrain
 from refit.study import Study
 
 SPEC = Retrain(default="slow", repetitions=2)
@@ -29,7 +32,7 @@ def test_winner_and_default_are_trained_with_new_seeds(grid):
     assert rows["trial"].tolist() == ["slow", "fast", "slow", "slow", "fast", "fast"]
     assert rows["role"].tolist() == ["default", "winner", "default", "default", "winner", "winner"]
     assert rows["seed"].nunique() == 3  # paired: the same new seeds for both
-    by_trial = {trial.name: finished.result_of(trial, folder) for trial in trials}
+    by_trial = {trial.name: directory.result_of(trial, folder) for trial in trials}
     for row in rows[rows["repetition"] == 0].itertuples():
         assert row.value == by_trial[row.trial]["metrics"]["test_accuracy"]
     again = retrain.scores(rows)
@@ -69,25 +72,25 @@ def test_scores_of_a_search_are_those_of_its_first_seed(grid, make_tiny, tmp_pat
     trials, folder = grid
     again = [trial.model_copy(update={"seed": trial.seed + 1}) for trial in trials]
     runner.check(runner.run(again, folder))
-    log = runlog.read([*again, *trials], folder)
+    log = run_log.read([*again, *trials], folder)
     assert log.first("grid", "test_accuracy") == {
-        trial.name: finished.result_of(trial, folder)["metrics"]["test_accuracy"]
+        trial.name: directory.result_of(trial, folder)["metrics"]["test_accuracy"]
         for trial in trials
     }
     assert log.first("nothing", "test_accuracy") == {}
-    assert runlog.read(trials, tmp_path).first("grid", "test_accuracy") == {}
+    assert run_log.read(trials, tmp_path).first("grid", "test_accuracy") == {}
 
 
 def test_sweep_that_declares_nothing_is_an_error(tmp_path):
-    declaration = experiment.load("fmnist_tuning")
-    trials = experiment.expand(declaration, "smoke")
+    declaration = expand.load("fmnist_tuning")
+    trials = expand.expand(declaration, "smoke")
     study = Study(declaration, "smoke", trials, tmp_path, tmp_path, None)
     with pytest.raises(DeclarationError, match="optimizers declares nothing to retrain"):
         study.retrain("optimizers")
 
 
 def test_combinations_have_the_report_s_numbers(tmp_path):
-    declaration = experiment.load("fmnist_tuning")
+    declaration = expand.load("fmnist_tuning")
     study = Study(declaration, "smoke", [], tmp_path, tmp_path, None)
     activations, filters = study.numbers("activations"), study.numbers("filters")
     assert len(activations) == len(filters) == 81

@@ -13,9 +13,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from refit import events, failures, finished, runlog, runner, storage
+from refit import files
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
-from refit.storage import RESULT
+from refit.run_directory import directory, events, failures, run_log
+from refit.run_directory.directory import RESULT
+from refit.running import runner
 
 ENDLESS = 5000
 
@@ -60,11 +62,11 @@ def test_results_of_other_trials_and_garbage_do_not_count(four, tmp_path):
         path = tmp_path / trials[0].directory / RESULT
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-        assert finished.result_of(trials[0], tmp_path) is None
+        assert directory.result_of(trials[0], tmp_path) is None
     path.write_text(good)
-    assert finished.result_of(trials[0], tmp_path) is None  # the files that it names are not there
+    assert directory.result_of(trials[0], tmp_path) is None  # the files that it names are not there
     shutil.copytree(folder / trials[0].directory, path.parent, dirs_exist_ok=True)
-    assert finished.result_of(trials[0], tmp_path) is not None
+    assert directory.result_of(trials[0], tmp_path) is not None
 
 
 def test_events_hold_the_curves(four):
@@ -72,7 +74,7 @@ def test_events_hold_the_curves(four):
     for trial in trials:
         train = events.read_scalars(folder / trial.directory / "train")
         assert set(train["epoch_loss"]) == {0, 1}
-        result = finished.result_of(trial, folder)
+        result = directory.result_of(trial, folder)
         assert train["epoch_loss"][1] == pytest.approx(result["metrics"]["train_loss"])
 
 
@@ -80,7 +82,7 @@ def test_settings_are_those_in_which_the_trials_of_a_sweep_differ(four, make_tin
     trials, folder, _ = four
     late = make_tiny(name="late", model={"name": "lenet", "options": {"activation": "relu"}})
     elsewhere = make_tiny(name="elsewhere", sweep="other", batch_size=8)
-    log = runlog.read([*trials, late, elsewhere], folder)
+    log = run_log.read([*trials, late, elsewhere], folder)
     settings = log.settings("tests")
     assert settings.index.tolist() == ["lenet1", "lenet2", "wide", "sgd", "late"]
     columns = {"model", "model.activation", "optimizer", "optimizer.learning_rate"}
@@ -97,9 +99,9 @@ def test_tables_survive_storage(make_tiny, tmp_path):
     """Those of a training that never reached its target, and of one that is not done."""
     target = make_tiny(epochs=1, callbacks=[{"name": "stop_at_target", "target": 1}])
     runner.check(runner.run([target], tmp_path))
-    log = runlog.read([target, make_tiny(name="missing")], tmp_path)
+    log = run_log.read([target, make_tiny(name="missing")], tmp_path)
     log.save(tmp_path)
-    stored = runlog.read_csv(tmp_path)
+    stored = run_log.read_csv(tmp_path)
     for name in ("results", "curves", "confusions"):
         kept = getattr(stored, name).fillna({"reason": ""})
         pd.testing.assert_frame_equal(kept, getattr(log, name), check_dtype=False, check_exact=True)
@@ -109,10 +111,10 @@ def test_tables_survive_storage(make_tiny, tmp_path):
 
 def test_confusions_are_the_cells_of_the_matrix_that_occur(four):
     trials, folder, _ = four
-    log = runlog.read(trials, folder)
+    log = run_log.read(trials, folder)
     assert set(log.confusions["trial"]) == {trial.name for trial in trials}
     for trial in trials:
-        matrix, names = runlog.confusion_matrix(trial, folder)
+        matrix, names = run_log.confusion_matrix(trial, folder)
         rows = log.confusions[log.confusions["trial"] == trial.name]
         assert (rows["count"] > 0).all()
         assert set(rows["seed"]) == {trial.seed}
@@ -123,10 +125,10 @@ def test_confusions_are_the_cells_of_the_matrix_that_occur(four):
 
 def test_tables_without_one_of_them_are_no_log(four, tmp_path):
     trials, folder, _ = four
-    runlog.read(trials, folder).save(tmp_path)
-    (tmp_path / runlog.CONFUSIONS_FILE).unlink()
+    run_log.read(trials, folder).save(tmp_path)
+    (tmp_path / run_log.CONFUSIONS_FILE).unlink()
     with pytest.raises(ReportError, match=r"confusions\.csv: cannot be read"):
-        runlog.read_csv(tmp_path)
+        run_log.read_csv(tmp_path)
 
 
 def stored(trial, folder, train, val, accuracy=None, best=0.5):
@@ -145,7 +147,7 @@ def stored(trial, folder, train, val, accuracy=None, best=0.5):
     facts = {"train_images": 160, "stand_in": "", "embedded": True, "classes": list("abcde")}
     result = {"digest": trial.digest, "metrics": metrics, "data": facts, "environment": {}}
     result |= {"confusion_matrix": None}
-    storage.write_json(folder / trial.directory / RESULT, result)
+    files.write_json(folder / trial.directory / RESULT, result)
 
 
 OF_CURVES = (
@@ -174,12 +176,12 @@ NONE = np.nan  # a difference of two infinite numbers, which measures nothing
 def test_curves_give_the_metrics_of_their_shape(make_tiny, tmp_path, train, val, expected):
     trial = make_tiny(epochs=4)
     stored(trial, tmp_path, train, val)
-    log = runlog.read([trial], tmp_path)
+    log = run_log.read([trial], tmp_path)
     assert log.results[list(OF_CURVES)].iloc[0].tolist() == pytest.approx(expected, nan_ok=True)
     for name, value in zip(OF_CURVES, expected, strict=True):
         assert log.measure("tiny", name).tolist() == ([] if np.isnan(value) else [value])
     log.save(tmp_path)
-    kept = runlog.read_csv(tmp_path)
+    kept = run_log.read_csv(tmp_path)
     pd.testing.assert_frame_equal(
         kept.results[list(OF_CURVES)], log.results[list(OF_CURVES)], check_dtype=False
     )
@@ -201,7 +203,7 @@ def test_accuracy_can_lag_behind_the_loss_and_lose_less(
     make_tiny, tmp_path, val, accuracy, lag, beyond
 ):
     stored(make_tiny(), tmp_path, [3, 2, 1], val, accuracy)
-    log = runlog.read([make_tiny()], tmp_path)
+    log = run_log.read([make_tiny()], tmp_path)
     assert log.measure("tiny", "accuracy_lag").tolist() == [lag]
     assert log.measure("tiny", "loss_rise_beyond_accuracy_fall").tolist() == [beyond]
 
@@ -209,14 +211,14 @@ def test_accuracy_can_lag_behind_the_loss_and_lose_less(
 @pytest.mark.parametrize(("best", "learned"), [(0.2, 0), (0.4, 0), (0.41, 1), (1.0, 1)])
 def test_learned_is_more_than_twice_guessing(make_tiny, tmp_path, best, learned):
     stored(make_tiny(), tmp_path, [1, 1, 1], [1, 1, 1], best=best)
-    log = runlog.read([make_tiny(), make_tiny(name="missing")], tmp_path)
+    log = run_log.read([make_tiny(), make_tiny(name="missing")], tmp_path)
     assert log.measure("tiny", "learned").tolist() == [learned]
     assert log.measure("missing", "learned").empty
 
 
 def test_metrics_of_the_curves_are_those_of_a_training(four):
     trials, folder, _ = four
-    log = runlog.read(trials, folder)
+    log = run_log.read(trials, folder)
     for trial in trials:
         curve = log.curves[log.curves["trial"] == trial.name].set_index("epoch")
         train, val = curve["train_loss"], curve["val_loss"]
@@ -277,7 +279,7 @@ def test_tensorboard_lists_every_trial_with_settings_and_metrics(four):
         settings = shown[trial.name].hparams
         assert settings["optimizer.learning_rate"].number_value == trial.optimizer.learning_rate
         assert settings["model"].string_value == trial.model.name
-        metrics = finished.result_of(trial, folder)["metrics"]
+        metrics = directory.result_of(trial, folder)["metrics"]
         assert values["epoch_accuracy"] in (
             pytest.approx(metrics["val_accuracy"]),
             pytest.approx(metrics["train_accuracy"]),
@@ -294,7 +296,7 @@ def test_trial_over_its_time_is_ended_and_others_go_on(make_tiny, tmp_path):
     assert "15 s" in failure["reason"]
     with pytest.raises(TrialError, match="timed out"):
         runner.check(summary)
-    results = runlog.read([endless, short], tmp_path).results
+    results = run_log.read([endless, short], tmp_path).results
     assert results["status"].tolist() == ["failed", "done"]
     assert "timed out" in results["reason"].iloc[0]
 
@@ -349,7 +351,7 @@ def test_data_that_are_too_few_fail_their_trial_and_no_other(make_tiny, tmp_path
     assert summary.trained == 1
     assert list(summary.failures) == [greedy.directory.name]
     assert summary.failures[greedy.directory.name].startswith("bad data: data.train_images: 9000")
-    row = runlog.read([greedy], tmp_path).results.iloc[0]
+    row = run_log.read([greedy], tmp_path).results.iloc[0]
     assert row["status"] == "failed"
     assert "9000 images are asked for" in row["reason"]
 
@@ -364,7 +366,7 @@ def test_reasons_on_a_page_do_not_tell_whose_machine_it_was(make_tiny, tmp_path)
     trial = make_tiny()
     reason = f"{Path.home() / '.keras' / 'models'} cannot be written"
     failures.store(tmp_path / trial.directory, "storage", reason, "")
-    row = runlog.read([trial], tmp_path).results.iloc[0]
+    row = run_log.read([trial], tmp_path).results.iloc[0]
     assert (row["status"], row["reason"]) == (
         "failed", "storage: ~/.keras/models cannot be written"
     )  # fmt: skip

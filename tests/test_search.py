@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import finished, runlog, runner, search
-from refit.declaration import Search
 from refit.errors import TrialError
+from refit.experiments.declaration import Search
+from refit.run_directory import directory, run_log
+from refit.running import runner
+from refit.searches import search
 
 AXES = {"model.units": [1, 2], "optimizer.learning_rate": [0.0001, 0.001, 0.01]}
 
@@ -53,7 +55,7 @@ def test_suggestions_are_trials_and_a_repeated_search_trains_nothing(grid, tmp_p
     by_digest = {trial.digest: trial for trial in grid.trials.values()}
     assert set(first["tuner"]) == {"random", "bayesian"}
     for row in first.itertuples():
-        result = finished.result_of(by_digest[row.digest], tmp_path)
+        result = directory.result_of(by_digest[row.digest], tmp_path)
         assert row.score == pytest.approx(result["metrics"]["val_accuracy"], abs=1e-6)
     results = trained(tmp_path)
     assert len(results) == first["digest"].nunique()
@@ -76,7 +78,7 @@ def test_after_the_exhaustive_grid_a_search_costs_only_on_paper(grid, tmp_path):
     assert random.groupby("repeat")["digest"].nunique().eq(4).all()
     assert (random["epochs"] == 3).all()
 
-    exhaustive = runlog.read(list(grid.trials.values()), tmp_path).done
+    exhaustive = run_log.read(list(grid.trials.values()), tmp_path).done
     table = search.summary(trace, exhaustive, "val_accuracy").set_index("search")
     assert table.loc["exhaustive grid", "epochs"] == 18
     assert table.loc["random", "epochs, share"] == pytest.approx(12 / 18)
@@ -92,11 +94,11 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
     by_name = {trial.name: trial for trial in grid.trials.values()}
     for row in promoted.itertuples():
         trial = by_name[row.trial]
-        result = finished.result_of(trial, tmp_path / "searched")
+        result = directory.result_of(trial, tmp_path / "searched")
         assert result["resumed_at_epoch"] == row.reached - row.epochs
         runner.check(runner.run([trial], tmp_path / "alone"))
         curves = [
-            runlog.read([trial], tmp_path / folder).curves["val_loss"]
+            run_log.read([trial], tmp_path / folder).curves["val_loss"]
             for folder in ("searched", "alone")
         ]
         np.testing.assert_array_equal(*curves)

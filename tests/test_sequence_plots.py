@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import run_views, sequence_plots, tables
 from refit.errors import ReportError
-from refit.picture import COLOURS
-from refit.runlog import RunLog
+from refit.figures import run_views, sequence_plots
+from refit.figures.picture import COLOURS
+from refit.pages import tables
+from refit.run_directory.run_log import RunLog
 
 # Of the gesture report's Conv3D networks; run 22 has none.
 PUBLISHED = [

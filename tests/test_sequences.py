@@ -6,21 +6,16 @@ import keras
 import numpy as np
 import pytest
 
-from refit import (
-    data,
-    experiment,
-    finished,
-    models,
-    paths,
-    pipeline,
-    runlog,
-    runner,
-    storage,
-    training,
-)
+from refit import paths
+from refit.data import sets
 from refit.errors import DeclarationError
-from refit.schedule import Schedule
-from refit.settings import CarriedOver
+from refit.experiments import expand
+from refit.experiments.trial import CarriedOver
+from refit.models import networks
+from refit.run_directory import directory, run_log
+from refit.running import runner
+from refit.running.schedule import Schedule
+from refit.training import fit, pipeline
 
 CLASSES = 5
 SHAPE = (28, 28, 1)
@@ -44,14 +39,14 @@ def make_sequence(make_tiny):
     return make
 
 
-def weights(trial, folder, name=storage.FINAL_WEIGHTS) -> list[np.ndarray]:
-    model = models.build("lenet", SHAPE, CLASSES)
+def weights(trial, folder, name=directory.FINAL_WEIGHTS) -> list[np.ndarray]:
+    model = networks.build("lenet", SHAPE, CLASSES)
     model.load_weights(folder / trial.directory / name)
     return model.get_weights()
 
 
 def losses(trial, folder) -> list[float]:
-    return runlog.read([trial], folder).curves["train_loss"].tolist()
+    return run_log.read([trial], folder).curves["train_loss"].tolist()
 
 
 # --- declared --------------------------------------------------------------------------------
@@ -59,11 +54,11 @@ def losses(trial, folder) -> list[float]:
 
 @pytest.fixture(scope="module")
 def gesture():
-    return experiment.load("gesture")
+    return expand.load("gesture")
 
 
 def sources(declaration, sweep: str, profile: str = "small") -> dict[str, str]:
-    trials = experiment.expand(declaration, profile)
+    trials = expand.expand(declaration, profile)
     return {
         trial.name: trial.carried_over.trial if trial.carried_over else ""
         for trial in trials
@@ -93,9 +88,7 @@ def test_a_profile_that_leaves_runs_out_keeps_the_sequence_of_the_others(gesture
 
 def test_a_run_is_another_where_any_before_it_is_another(gesture):
     one, other = (
-        [t for t in experiment.expand(gesture, "small", 2) if t.sweep == "conv2d_rnn_carried"][
-            n::18
-        ]
+        [t for t in expand.expand(gesture, "small", 2) if t.sweep == "conv2d_rnn_carried"][n::18]
         for n in (0, 17)
     )
     assert one[0].seed + 1 == one[1].seed
@@ -121,12 +114,12 @@ def test_a_run_is_another_where_any_before_it_is_another(gesture):
     ],
 )
 def test_mistakes_are_named_with_their_place(tmp_path, text, changed, said):
-    whole = (experiment.paths.EXPERIMENTS / "gesture.yaml").read_text()
+    whole = (expand.paths.EXPERIMENTS / "gesture.yaml").read_text()
     assert text in whole
     path = tmp_path / "gesture.yaml"
     path.write_text(whole.replace(text, changed))
     with pytest.raises(DeclarationError, match=r"gesture\.yaml") as caught:
-        experiment.load(path)
+        expand.load(path)
     assert said in str(caught.value)
 
 
@@ -178,12 +171,12 @@ def test_weights_are_carried_over_and_the_optimizer_is_new(make_sequence, make_t
     assert losses(second, tmp_path)[0] < losses(first, tmp_path)[0]
     # The same by hand: the weights with which the first ended, a new optimizer, one more epoch.
     keras.utils.set_random_seed(second.seed)
-    dataset = data.load(second.data, None, paths.cache())
-    model = training.build_model(second, SHAPE, CLASSES)
+    dataset = sets.load(second.data, None, paths.cache())
+    model = fit.build_model(second, SHAPE, CLASSES)
     model.set_weights(weights(first, tmp_path))
     history = model.fit(pipeline.batches(dataset.train, 32), verbose=0).history
     assert history["loss"][0] == pytest.approx(losses(second, tmp_path)[0], rel=1e-4)
-    row = runlog.read([first, second], tmp_path).results.set_index("trial")["carried_over"]
+    row = run_log.read([first, second], tmp_path).results.set_index("trial")["carried_over"]
     assert row["b"] == "a"
     assert row.isna()["a"]
 
@@ -203,13 +196,13 @@ def test_the_best_model_is_kept_under_the_name_of_its_epoch(make_tiny, tmp_path)
     kept = [{"name": "keep_best", "file": pattern}]
     trial = make_tiny(epochs=4, callbacks=kept, optimizer={"name": "adam", "learning_rate": 0.003})
     runner.check(runner.run([trial], tmp_path, workers=1))
-    metrics = finished.result_of(trial, tmp_path)["metrics"]
+    metrics = directory.result_of(trial, tmp_path)["metrics"]
     (path,) = (tmp_path / trial.directory).glob("*.h5")
-    row = runlog.read([trial], tmp_path).curves.iloc[metrics["best_val_accuracy_epoch"] - 1]
+    row = run_log.read([trial], tmp_path).curves.iloc[metrics["best_val_accuracy_epoch"] - 1]
     curves = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     numbers = "-".join(f"{row[name]:.5f}" for name in curves)
     assert path.name == f"model-{row['epoch']:05d}-{numbers}.h5"
-    results = runlog.read([trial], tmp_path).results.iloc[0]
+    results = run_log.read([trial], tmp_path).results.iloc[0]
     assert results["train_loss_at_best_val_accuracy"] == row["train_loss"]
     assert results["val_loss_at_best_val_accuracy"] == row["val_loss"]
     assert results["train_accuracy_at_best_val_accuracy"] == row["train_accuracy"]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from refit import sweep_curves, sweep_plots
 from refit.errors import ReportError
-from refit.picture import Picture
+from refit.figures import sweep_curves, sweep_plots
+from refit.figures.picture import Picture
 
 RATES = (0.02, 0.1, 0.2)
 KINDS = {"mlp": "perceptrons", "cnn": "CNNs"}

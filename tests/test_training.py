@@ -13,22 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from refit import (
-    callbacks,
-    data,
-    finished,
-    optimizers,
-    paths,
-    pipeline,
-    runlog,
-    runner,
-    storage,
-    training,
-)
-from refit.data import Part
-from refit.events import read_scalars
-from refit.settings import Optimizer
-from refit.storage import BATCHES, PREDICTIONS, RESULT
+from refit import paths
+from refit.data import sets
+from refit.data.arrays import Part
+from refit.experiments.trial import Optimizer
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import BATCHES, PREDICTIONS, RESULT
+from refit.run_directory.events import read_scalars
+from refit.running import runner
+from refit.training import callbacks, fit, optimizers, pipeline
 
 DROPOUT_AND_PLATEAU = {
     "model": {"name": "cnn", "options": {"batch_normalization": True}},
@@ -49,11 +42,11 @@ def stop(target, **settings):
 def trained(trial, folder: Path) -> dict:
     """The result of a trial, which is trained where it has none."""
     runner.check(runner.run([trial], folder, workers=1))
-    return finished.result_of(trial, folder)
+    return directory.result_of(trial, folder)
 
 
 def losses(trial, folder: Path) -> list[float]:
-    curves = runlog.read([trial], folder).curves
+    curves = run_log.read([trial], folder).curves
     assert curves["epoch"].tolist() == list(range(1, trial.epochs + 1))
     return curves[["train_loss", "val_loss", "train_accuracy", "val_accuracy"]].values.tolist()
 
@@ -85,7 +78,7 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tm
     result = json.loads((run_dir / RESULT).read_text())
     assert result["resumed_at_epoch"] >= 2
     assert losses(trial, tmp_path / "killed") == losses(trial, tmp_path / "whole")
-    whole, killed = (runlog.batch_curves([trial], tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = (run_log.batch_curves([trial], tmp_path / name) for name in ("whole", "killed"))
     pd.testing.assert_frame_equal(killed, whole, check_exact=True)
     assert len(whole) == (8 * 5 if changes else 0)
 
@@ -94,7 +87,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from refit import runner, finished
-from refit.trial import Trial
+from refit.experiments.trial import Trial
 if __name__ == "__main__":
     runner.run([Trial.model_validate_json(sys.argv[1])], Path(sys.argv[2]), workers=1)
 """
@@ -126,14 +119,14 @@ def wait_for(condition, seconds: float = 120) -> None:
 def test_result_describes_the_training(make_tiny, tmp_path):
     trial = make_tiny()
     runner.check(runner.run([trial], tmp_path, workers=1))
-    result = finished.result_of(trial, tmp_path)
+    result = directory.result_of(trial, tmp_path)
     assert result["metrics"]["total_params"] == 245_601
     assert result["environment"]["intra_op_threads"] == 1
     assert result["environment"]["workers"] == 1
     assert np.sum(result["confusion_matrix"]) == 60
     correct = np.trace(result["confusion_matrix"])
     assert result["metrics"]["test_accuracy"] == pytest.approx(correct / 60)
-    curves = runlog.read([trial], tmp_path).curves
+    curves = run_log.read([trial], tmp_path).curves
     assert result["metrics"]["val_loss"] == pytest.approx(curves["val_loss"].iloc[-1])
     assert result["metrics"]["seconds"] == pytest.approx(curves["seconds_per_epoch"].sum())
     leftovers = {path.name for path in (tmp_path / trial.directory).iterdir()}
@@ -143,7 +136,7 @@ def test_result_describes_the_training(make_tiny, tmp_path):
 def test_weight_penalty_is_told_apart_from_cross_entropy(make_tiny, tmp_path):
     resnet = make_tiny(model={"name": "resnet", "options": {"max_pool": True}}, epochs=1)
     runner.check(runner.run([resnet], tmp_path, workers=1))
-    row = runlog.read([resnet], tmp_path).curves.iloc[0]
+    row = run_log.read([resnet], tmp_path).curves.iloc[0]
     assert row["train_loss"] > row["train_cross_entropy"] + 0.1
     assert row["val_loss"] > row["val_cross_entropy"] + 0.1
 
@@ -151,7 +144,7 @@ def test_weight_penalty_is_told_apart_from_cross_entropy(make_tiny, tmp_path):
 def test_divergence_is_a_result(make_tiny, tmp_path):
     wild = make_tiny(optimizer={"name": "sgd", "learning_rate": 1e20}, model={"name": "lenet_wide"})
     runner.check(runner.run([wild], tmp_path, workers=1))
-    log = runlog.read([wild], tmp_path)
+    log = run_log.read([wild], tmp_path)
     assert bool(log.done["diverged"].iloc[0])
     assert log.summary()["diverged"].iloc[0] == 1
 
@@ -162,7 +155,7 @@ def test_plateau_halves_the_rate_and_decay_acts_on_top(make_tiny, tmp_path):
         **{**DROPOUT_AND_PLATEAU, "optimizer": {"name": "sgd", "learning_rate": 1e-9}}, epochs=4
     )
     runner.check(runner.run([trial], tmp_path, workers=1))
-    rates = runlog.read([trial], tmp_path).curves["learning_rate"].tolist()
+    rates = run_log.read([trial], tmp_path).curves["learning_rate"].tolist()
     assert rates == pytest.approx([1e-9] * 4)  # already below min_lr: never reduced
 
     reduced = make_tiny(
@@ -171,7 +164,7 @@ def test_plateau_halves_the_rate_and_decay_acts_on_top(make_tiny, tmp_path):
         epochs=4,
     )
     runner.check(runner.run([reduced], tmp_path, workers=1))
-    rates = runlog.read([reduced], tmp_path).curves["learning_rate"].tolist()
+    rates = run_log.read([reduced], tmp_path).curves["learning_rate"].tolist()
     assert rates == pytest.approx([1e-7, 1e-7, 5e-8, 2.5e-8])
 
 
@@ -235,12 +228,12 @@ def test_training_ends_after_the_first_epoch_at_the_target(make_tiny, tmp_path, 
     plain = make_tiny(epochs=5, name="plain")
     trained(plain, tmp_path)
     column = {"accuracy": "train_accuracy"}.get(monitor, monitor)
-    curve = runlog.read([plain], tmp_path).curves[column]
+    curve = run_log.read([plain], tmp_path).curves[column]
     target = float(curve[:4].max())  # reached exactly, and not by the last epoch first
     reached = int(np.argmax(curve >= target)) + 1
     trial = make_tiny(epochs=5, **stop(target, monitor=monitor))
     metrics = trained(trial, tmp_path)["metrics"]
-    log = runlog.read([trial], tmp_path)
+    log = run_log.read([trial], tmp_path)
     assert log.curves[column].tolist() == curve[:reached].tolist()
     assert (metrics["epochs"], metrics["epochs_to_target"]) == (reached, reached)
     for metric, column in [
@@ -257,7 +250,7 @@ def test_target_that_is_not_reached_takes_for_ever(make_tiny, tmp_path):
     metrics = trained(trial, tmp_path)["metrics"]
     names = ["epochs_to_target", "seconds_to_target", "processor_seconds_to_target"]
     assert (metrics["epochs"], [metrics[name] for name in names]) == (2, [np.inf] * 3)
-    assert runlog.read([trial], tmp_path).done[names].to_numpy().tolist() == [[np.inf] * 3]
+    assert run_log.read([trial], tmp_path).done[names].to_numpy().tolist() == [[np.inf] * 3]
 
 
 def test_training_without_a_target_has_no_time_to_it(make_tiny, tmp_path):
@@ -324,7 +317,7 @@ def test_training_that_does_not_move_stops_after_patience_and_one(make_tiny, tmp
     trained(whole, tmp_path / "whole")
     runner.check(runner.run([shorter], tmp_path / "resumed", keep_checkpoints=True))
     runner.check(runner.run([whole], tmp_path / "resumed", earlier={whole: shorter}))
-    results = [finished.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
+    results = [directory.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
     assert [result["resumed_at_epoch"] for result in results] == [0, 2]
     first, second = (result["metrics"] for result in results)
     assert first["epochs"] == second["epochs"] == 4
@@ -369,7 +362,7 @@ def measured(tmp_path_factory, make_tiny):
 
 def metrics_of(measured, name) -> dict:
     trials, folder = measured
-    return finished.result_of(trials[name], folder)["metrics"]
+    return directory.result_of(trials[name], folder)["metrics"]
 
 
 def test_measuring_more_changes_nothing(measured):
@@ -377,7 +370,7 @@ def test_measuring_more_changes_nothing(measured):
     assert losses(trials["measured"], folder) == losses(trials["plain"], folder)
     assert losses(trials["unreached"], folder) == losses(trials["plain"], folder)
     assert not [name for name in metrics_of(measured, "plain") if "trained_" in name]
-    curves = runlog.read([trials["plain"]], folder).curves
+    curves = run_log.read([trials["plain"]], folder).curves
     assert curves[["evaluated_train_accuracy", "evaluated_train_loss"]].isna().all(axis=None)
 
 
@@ -390,7 +383,7 @@ def test_untrained_network_guesses_as_its_seed_says(measured):
     assert first == same != other
     assert first + other == pytest.approx([1 / 5] * 4, abs=0.15)
     trials, folder = measured
-    log = runlog.read([trials["measured"]], folder)
+    log = run_log.read([trials["measured"]], folder)
     assert [log.measure("measured", name).tolist() for name in names] == [[v] for v in first]
 
 
@@ -400,16 +393,16 @@ def test_best_weights_are_those_of_the_best_epoch(measured):
     trial, metrics = trials["measured"], metrics_of(measured, "measured")
     best = metrics["best_val_accuracy_epoch"]
     assert 1 < best < trial.epochs, "else the last weights, or the first, would pass for the best"
-    dataset = data.load(trial.data, None, paths.cache())
-    model = training.build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    dataset = sets.load(trial.data, None, paths.cache())
+    model = fit.build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     model.optimizer.build(model.trainable_variables)  # whose state is in the file as well
-    model.load_weights(folder / trial.directory / storage.BEST_WEIGHTS)
+    model.load_weights(folder / trial.directory / directory.BEST_WEIGHTS)
     val, train = (
         model.evaluate(pipeline.batches(part, 50), verbose=0, return_dict=True)
         for part in (dataset.validation, dataset.train)
     )
     assert val["accuracy"] == pytest.approx(metrics["best_val_accuracy"], abs=1e-6)
-    curve = runlog.read([trial], folder).curves.set_index("epoch").loc[best]
+    curve = run_log.read([trial], folder).curves.set_index("epoch").loc[best]
     assert val["loss"] == pytest.approx(curve["val_loss"], rel=1e-4)
     assert train["accuracy"] == pytest.approx(curve["evaluated_train_accuracy"], abs=1e-6)
     assert train["loss"] == pytest.approx(curve["evaluated_train_loss"], rel=1e-4)
@@ -417,7 +410,7 @@ def test_best_weights_are_those_of_the_best_epoch(measured):
 
 def test_training_images_are_recognised_better_without_dropout(measured):
     trials, folder = measured
-    log = runlog.read([trials["measured"]], folder)
+    log = run_log.read([trials["measured"]], folder)
     curves = log.curves
     assert (curves["evaluated_train_accuracy"] > curves["train_accuracy"]).all()
     assert (curves["evaluated_train_loss"] < curves["train_loss"]).all()
@@ -428,7 +421,7 @@ def test_training_images_are_recognised_better_without_dropout(measured):
 def test_weights_of_a_training_below_the_threshold_are_not_kept(measured):
     trials, folder = measured
     assert metrics_of(measured, "unreached")["best_val_accuracy"] < 1
-    for name, kept in (("unreached", []), ("plain", []), ("measured", [storage.BEST_WEIGHTS])):
+    for name, kept in (("unreached", []), ("plain", []), ("measured", [directory.BEST_WEIGHTS])):
         files = (folder / trials[name].directory).iterdir()
         assert [path.name for path in files if "weights" in path.name] == kept
 
@@ -467,7 +460,9 @@ def test_training_continued_from_a_shorter_one_has_the_best_weights_of_both(make
     longer, shorter = make_tiny(**changes, epochs=2), make_tiny(**changes, epochs=1, name="shorter")
     for trial, earlier in ((shorter, {}), (longer, {longer: shorter})):
         runner.check(runner.run([trial], tmp_path, earlier=earlier, keep_checkpoints=True))
-    kept = [(tmp_path / one.directory / storage.BEST_WEIGHTS).exists() for one in (shorter, longer)]
+    kept = [
+        (tmp_path / one.directory / directory.BEST_WEIGHTS).exists() for one in (shorter, longer)
+    ]
     assert kept == [True, True]
 
 
@@ -478,7 +473,7 @@ def orders(seed, epochs=3, images=10, batch_size=4) -> list[list[int]]:
     """The labels, one per image, as the batches of some epochs bring them."""
     labels = np.arange(images, dtype=np.int32)
     pictures = np.broadcast_to(labels[:, None, None, None], (images, 2, 2, 1)).astype(np.uint8)
-    shuffling = training.Shuffling(images, seed)
+    shuffling = fit.Shuffling(images, seed)
     found = []
     for epoch in range(epochs):
         shuffling.on_epoch_begin(epoch)
@@ -515,7 +510,7 @@ def test_recorded_batches_are_all_there_and_change_nothing(make_tiny, tmp_path):
     plain, recorded = make_tiny(name="plain"), make_tiny(record_batches=True)
     runner.check(runner.run([plain, recorded], tmp_path))
     assert losses(recorded, tmp_path) == losses(plain, tmp_path)
-    log = runlog.read([recorded], tmp_path)
+    log = run_log.read([recorded], tmp_path)
     run_dir = tmp_path / recorded.directory
     scalars = read_scalars(run_dir / BATCHES)
     assert {tag: list(values) for tag, values in scalars.items()} == {
@@ -525,14 +520,14 @@ def test_recorded_batches_are_all_there_and_change_nothing(make_tiny, tmp_path):
     for group in ("train", "validation"):
         assert not [tag for tag in read_scalars(run_dir / group) if "batch" in tag]
 
-    batches = runlog.batch_curves([plain, recorded], tmp_path)
+    batches = run_log.batch_curves([plain, recorded], tmp_path)
     assert set(batches["trial"]) == {"tiny"}
     assert batches["batch"].tolist() == list(range(15))
     # 160 images are five full batches, so that an epoch's mean is that of its batches.
     epochs = batches.groupby(batches["batch"] // 5)
     for column, curve in [("batch_loss", "train_loss"), ("batch_accuracy", "train_accuracy")]:
         np.testing.assert_allclose(epochs[column].mean(), log.curves[curve], rtol=1e-5)
-    noise = training.batch_measures(batches["batch_loss"].to_numpy())["batch_loss_noise"]
+    noise = fit.batch_measures(batches["batch_loss"].to_numpy())["batch_loss_noise"]
     assert log.measure("tiny", "batch_loss_noise").tolist() == pytest.approx([noise])
     assert log.measure("tiny", "batch_loss_oscillation").empty, "too few batches to tell"
 
@@ -563,13 +558,13 @@ WAVE = np.repeat(np.arange(10) % 2, 100).astype(float)
 def test_noise_is_from_batch_to_batch_and_oscillation_from_block_to_block(
     losses, noise, oscillation
 ):
-    assert training.batch_measures(losses) == {
+    assert fit.batch_measures(losses) == {
         "batch_loss_noise": noise, "batch_loss_oscillation": oscillation,
     }  # fmt: skip
 
 
 def test_no_batches_have_no_measures():
-    assert training.batch_measures(np.array([])) == {}
+    assert fit.batch_measures(np.array([])) == {}
 
 
 # --- test images -----------------------------------------------------------------------------
@@ -579,7 +574,7 @@ def test_mean_over_test_batches_gives_the_smaller_last_one_the_same_weight(make_
     trial = make_tiny(test_batch_size=32)
     metrics = trained(trial, tmp_path)["metrics"]
     predicted = np.load(tmp_path / trial.directory / PREDICTIONS)
-    right = predicted == data.load(trial.data, None, paths.cache()).test.labels
+    right = predicted == sets.load(trial.data, None, paths.cache()).test.labels
     assert metrics["test_accuracy"] == right.mean()
     expected = (right[:32].mean() + right[32:].mean()) / 2
     assert metrics["mean_batch_test_accuracy"] == pytest.approx(expected, abs=1e-12)
@@ -598,13 +593,13 @@ def test_training_interrupted_after_its_last_epoch_still_gets_its_result(make_ti
     trial = make_tiny(**RECORDED, test_batch_size=32)
     runner.check(runner.run([trial], tmp_path, workers=1, keep_checkpoints=True))
     run_dir = tmp_path / trial.directory
-    whole, curves = finished.result_of(trial, tmp_path), losses(trial, tmp_path)
-    batches = runlog.batch_curves([trial], tmp_path)
+    whole, curves = directory.result_of(trial, tmp_path), losses(trial, tmp_path)
+    batches = run_log.batch_curves([trial], tmp_path)
     (run_dir / RESULT).unlink()
     again = trained(trial, tmp_path)
     assert (whole["resumed_at_epoch"], again["resumed_at_epoch"]) == (0, 3)
     for name in ("metrics", "confusion_matrix", "layers", "data"):
         np.testing.assert_equal(again[name], whole[name])
     assert losses(trial, tmp_path) == curves
-    pd.testing.assert_frame_equal(runlog.batch_curves([trial], tmp_path), batches)
+    pd.testing.assert_frame_equal(run_log.batch_curves([trial], tmp_path), batches)
     assert not (run_dir / "checkpoint.npz").exists()

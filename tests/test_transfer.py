@@ -10,22 +10,16 @@ import yaml
 from keras.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D
 from keras.src.legacy.saving import legacy_h5_format
 
-from refit import (
-    callbacks,
-    experiment,
-    models,
-    paths,
-    runlog,
-    runner,
-    storage,
-    training,
-    transfer,
-    weights,
-)
+from refit import paths
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
+from refit.experiments import expand
+from refit.models import networks
 from refit.models.transfer import BASE
-from refit.storage import CHECKPOINT, RESULT
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import CHECKPOINT, RESULT
+from refit.running import runner
 from refit.study import Study
+from refit.training import callbacks, fit, transfer, weights
 
 # Keras itself calls NumPy in a way that NumPy 2 complains of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -51,7 +45,7 @@ def build_tiny(input_shape, num_classes):
 
 @pytest.fixture(autouse=True)
 def _tiny_network(monkeypatch):
-    monkeypatch.setitem(models.ARCHITECTURES, "tiny_transfer", build_tiny)
+    monkeypatch.setitem(networks.ARCHITECTURES, "tiny_transfer", build_tiny)
 
 
 @pytest.fixture
@@ -81,12 +75,12 @@ def make_transferred(make_tiny, source):
 def train(trial, folder: Path, wanted=lambda: True) -> dict:
     run_dir = folder / trial.directory
     run_dir.mkdir(parents=True, exist_ok=True)
-    return training.train(trial, run_dir, None, paths.cache(), FACTS, wanted)
+    return fit.train(trial, run_dir, None, paths.cache(), FACTS, wanted)
 
 
 def base_weights(trial, folder: Path) -> dict[str, list[np.ndarray]]:
-    base = models.build("tiny_transfer", (28, 28, 1), 5).get_layer(BASE)
-    base.load_weights(folder / trial.directory / storage.BASE_WEIGHTS)
+    base = networks.build("tiny_transfer", (28, 28, 1), 5).get_layer(BASE)
+    base.load_weights(folder / trial.directory / directory.BASE_WEIGHTS)
     return {layer.name: layer.get_weights() for layer in base.layers if layer.get_weights()}
 
 
@@ -113,7 +107,7 @@ def test_fine_tuning_reaches_down_to_its_layer_and_no_further(source, make_trans
     result = train(trial, tmp_path)
     before, after = base_weights(source, tmp_path), base_weights(trial, tmp_path)
     assert changed(before, after) == {"conv2"}  # its normalisation is in inference mode
-    curve = runlog.read([trial], tmp_path).curves
+    curve = run_log.read([trial], tmp_path).curves
     assert curve["epoch"].tolist() == [1, 2, 3, 4]
     assert curve["learning_rate"].tolist() == pytest.approx([0.01, 0.01, 0.001, 0.001])
     metrics = result["metrics"]
@@ -128,7 +122,7 @@ def test_normalization_follows_a_short_training_where_it_is_told_to():
     moved = []
     for options in ({}, {"normalization_momentum": 0.5}):
         options |= {"alpha": 0.35, "augment": False}
-        model = models.build("mobilenet_v2", (32, 32, 3), 2, **options)
+        model = networks.build("mobilenet_v2", (32, 32, 3), 2, **options)
         variance = model.get_layer(BASE).get_layer("bn_Conv1").moving_variance
         model(images, training=True)
         moved.append(1 - float(variance.numpy().mean()))
@@ -153,7 +147,7 @@ def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path
     assert saved_epochs(run_dir) == ended
     result = train(trial, tmp_path / "broken")
     assert result["resumed_at_epoch"] == ended
-    curves = [runlog.read([trial], tmp_path / name).curves for name in ("whole", "broken")]
+    curves = [run_log.read([trial], tmp_path / name).curves for name in ("whole", "broken")]
     columns = ["epoch", "train_loss", "val_loss", "learning_rate"]
     assert curves[0][columns].values.tolist() == curves[1][columns].values.tolist()
 
@@ -166,7 +160,7 @@ def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, mon
             train(source, tmp_path)
     assert saved_epochs(tmp_path / source.directory) == 1
     assert train(source, tmp_path)["resumed_at_epoch"] == 1
-    assert runlog.read([source], tmp_path).curves["epoch"].tolist() == [1]
+    assert run_log.read([source], tmp_path).curves["epoch"].tolist() == [1]
 
 
 def saved_epochs(run_dir: Path) -> int:
@@ -187,7 +181,7 @@ def test_missing_or_foreign_weights_are_named(source, make_transferred, tmp_path
     trial = make_transferred()
     with pytest.raises(TrialError, match="source has to be trained first"):
         train(trial, tmp_path)
-    path = tmp_path / source.directory / storage.BASE_WEIGHTS
+    path = tmp_path / source.directory / directory.BASE_WEIGHTS
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no weights at all")
     with pytest.raises(TrialError, match="does not hold the weights"):
@@ -233,7 +227,7 @@ def imagenet(make_tiny, **changes):
 
 
 def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, offline, tmp_path):
-    declaration = experiment.load("transfer")
+    declaration = expand.load("transfer")
     trial = imagenet(make_tiny, sweep="mobilenet_v2")
     study = Study(declaration, "full", [trial], tmp_path / "runs", tmp_path / "pages", None)
     summary = study.train()
@@ -283,12 +277,12 @@ def test_weights_in_the_published_format_are_loaded(make_tiny, offline, tmp_path
     """A file as Keras publishes them, its legacy HDF5 layout, with weights of our own."""
     options = {"alpha": 0.35}
     trial = imagenet(make_tiny, model={"name": "mobilenet_v2", "options": options})
-    published = models.build("mobilenet_v2", (32, 32, 3), 3, **options).get_layer(BASE)
+    published = networks.build("mobilenet_v2", (32, 32, 3), 3, **options).get_layer(BASE)
     offline.mkdir(parents=True)
     name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
     with h5py.File(offline / name, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, published)
-    model = models.build("mobilenet_v2", (32, 32, 3), 2, **options)
+    model = networks.build("mobilenet_v2", (32, 32, 3), 2, **options)
     transfer.start(model, trial, tmp_path, None)
     loaded = model.get_layer(BASE).get_weights()
     assert all(map(np.array_equal, loaded, published.get_weights()))
@@ -305,14 +299,14 @@ def declared(tmp_path):
             content["sweeps"][sweep]["entries"][0] |= settings
         path = tmp_path / "transfer.yaml"
         path.write_text(yaml.safe_dump(content))
-        return experiment.load(path)
+        return expand.load(path)
 
     return load
 
 
 def test_run_directory_of_the_source_is_part_of_what_a_trial_is(declared):
     def first(declaration):
-        trials = experiment.expand(declaration, "smoke", seeds=2)
+        trials = expand.expand(declaration, "smoke", seeds=2)
         by_name = {(trial.name, trial.seed): trial for trial in trials}
         for seed in (6, 7):
             run = by_name["transferred-125", seed].pretrained.run
@@ -340,7 +334,7 @@ def test_declared_transfers_that_cannot_be_are_errors(declared, changes, message
 
 
 def test_switch_is_cut_with_the_epochs(declared):
-    full = {t.name: t for t in experiment._expand_profile(
+    full = {t.name: t for t in expand._expand_profile(
         declared(), declared().profiles["small"], 1
     )}  # fmt: skip
     assert full["mobilenet-v2"].epochs == 6

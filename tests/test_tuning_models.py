@@ -3,11 +3,13 @@
 import keras
 import pytest
 
-from refit import experiment, models, optimizers
 from refit.errors import DeclarationError
+from refit.experiments import expand
+from refit.experiments.trial import Optimizer
+from refit.models import networks
 from refit.models.layers import layer_table, multiplications, parameter_counts
 from refit.models.transfer import BASE
-from refit.settings import Optimizer
+from refit.training import optimizers
 
 # Kind, output shape and parameters of all 23 layers, as the report prints them.
 HANDWRITTEN = """
@@ -22,7 +24,7 @@ HANDWRITTEN = """
 
 
 def handwritten(**options):
-    return models.build("handwritten", (28, 28, 1), 10, **options)
+    return networks.build("handwritten", (28, 28, 1), 10, **options)
 
 
 def test_handwritten_network_is_the_published_one_layer_by_layer():
@@ -80,7 +82,7 @@ def test_only_the_first_layer_starts_from_he_uniform():
     ],
 )
 def test_bases_are_those_of_keras_under_a_new_head(name, base, layers, features):
-    model = models.build(name, (96, 96, 3), 3)
+    model = networks.build(name, (96, 96, 3), 3)
     inner = model.get_layer(BASE)
     assert tuple(parameter_counts(inner).values()) == base
     assert (len(inner.layers), inner.output_shape[-1]) == (layers, features)
@@ -95,13 +97,13 @@ def test_bases_are_those_of_keras_under_a_new_head(name, base, layers, features)
 
 def test_images_too_small_for_a_base_are_explained():
     with pytest.raises(DeclarationError, match=r"'inception_v3' .* cannot be built"):
-        models.build("inception_v3", (32, 32, 3), 2)
+        networks.build("inception_v3", (32, 32, 3), 2)
 
 
 def test_eight_optimizers_have_the_defaults_of_their_time():
     trials = {
         trial.name: trial
-        for trial in experiment.expand(experiment.load("fmnist_tuning"), "smoke")
+        for trial in expand.expand(expand.load("fmnist_tuning"), "smoke")
         if trial.sweep == "optimizers"
     }
     assert set(trials) == {"nadam", "adam", "sgd"}

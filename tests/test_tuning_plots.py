@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 from scipy import stats
 
-from refit import layer_graph, transfer_plots, tuning_plots
 from refit.errors import ReportError
-from refit.picture import COLOURS, Picture
+from refit.figures import layer_graph, transfer_plots, tuning_plots
+from refit.figures.picture import COLOURS, Picture
 
 VALUES = ("elu", "relu", "selu")
 AXES = {f"model.activation{number}": f"activation {number}" for number in (1, 2, 3, 4)}

@@ -11,11 +11,24 @@ from typing import Any
 
 import click
 
-from refit import experiment, failures, freshness, paths, runlog, runner, storage
+from refit import files, paths
 from refit import fused as groups
 from refit.errors import DataError, RefitError, TrialError
-from refit.progress import follow
-from refit.settings import AUTO, EXECUTORS, FAIL, FLOAT32, FUSED, LOCAL, OUT_OF_MEMORY, PRECISIONS
+from refit.experiments import expand
+from refit.experiments.trial import (
+    AUTO,
+    EXECUTORS,
+    FAIL,
+    FLOAT32,
+    FUSED,
+    LOCAL,
+    OUT_OF_MEMORY,
+    PRECISIONS,
+)
+from refit.pages import freshness
+from refit.run_directory import failures, run_log
+from refit.running import runner
+from refit.running.progress import follow
 from refit.study import Study
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
@@ -156,7 +169,7 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **which: Any) -> None:
     """Show what running EXPERIMENTS would train and how long it would take."""
-    from refit import plan as planning
+    from refit.running import plan as planning
 
     profile, seeds = which["profile"], which["seeds"]
     for study in _open(experiments, **which):
@@ -178,7 +191,7 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def verify(folder: Path) -> None:
     """Recompute the tables and verdicts of a FOLDER of pages, such as reports/small."""
-    from refit import verify as verification
+    from refit.pages import verify as verification
 
     problems = verification.verify(folder.resolve())
     for problem in problems:
@@ -198,7 +211,7 @@ def export() -> None:
 @click.option("--store", default="", help="a local folder [default: mlflow, beside the results]")
 def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> None:
     """Write finished trials of EXPERIMENTS, once each, into a local MLflow store."""
-    from refit import mlflow_export
+    from refit.exports import mlflow_export
 
     folder = mlflow_export.store_folder(store)
     for line in mlflow_export.export(_open(experiments, **which), folder):
@@ -215,7 +228,7 @@ def pack(
     file: Path, experiments: tuple[str, ...], profile: str, weights: bool, unfinished: bool
 ) -> None:
     """Write all finished trials of EXPERIMENTS into one FILE, for `refit import` elsewhere."""
-    from refit import packing
+    from refit.run_directory import packing
 
     for line in packing.pack(file, experiments, profile, weights, unfinished):
         click.echo(line)
@@ -228,7 +241,7 @@ _pack_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("files", nargs=-1, required=True, type=_pack_file)
 def import_(files: tuple[Path, ...]) -> None:
     """Add the trials that were packed into FILES to the results here; keeps what is here."""
-    from refit import merging
+    from refit.run_directory import merging
 
     for line in merging.merge(files):
         click.echo(line)
@@ -273,7 +286,7 @@ def lease(
 @main.command()
 def notebooks() -> None:
     """Run all notebooks on smoke data and keep the outputs that nbval compares."""
-    from refit import report as pages
+    from refit.pages import report as pages
 
     for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         click.echo(path.name)
@@ -288,7 +301,7 @@ def _open(experiments: tuple[str, ...], sweeps: bool = False, **which: Any) -> l
     `which` is as for `Study.open`.
     """
     studies = []
-    for path in dict.fromkeys(experiments or experiment.names()):
+    for path in dict.fromkeys(experiments or expand.names()):
         name, slash, sweep = path.partition("/") if sweeps else (path, "", "")
         try:
             study = Study.open(name, **which)
@@ -309,9 +322,9 @@ def _make_pages(
     studies = _open(experiments, **which)
     parameters |= {"seeds": which["seeds"], "precision": which["precision"]}
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
-        storage.check_writable(variable, folder)
+        files.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
-    from refit import report as pages
+    from refit.pages import report as pages
 
     failed = []
     for study in studies:
@@ -343,7 +356,7 @@ def _make_pages(
 
 def _make_page(study: Study, parameters: dict[str, Any]) -> str:
     """Run and render one notebook, also a failed one; returns what failed, or nothing."""
-    from refit import report as pages
+    from refit.pages import report as pages
 
     executed = study.runs / f"{study.name}.ipynb"
     recipe = freshness.recipe(study, parameters)
@@ -358,7 +371,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         study.save(log, *study.judge(log))
     else:
         # Reading what many trials left takes long, and the page has done it.
-        log = runlog.read_csv(study.pages)
+        log = run_log.read_csv(study.pages)
     facts = study.provenance()
     pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
     entry = pages.PageEntry(
@@ -371,7 +384,7 @@ def _make_page(study: Study, parameters: dict[str, Any]) -> str:
         seconds=log.seconds,
         data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
         hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
-        digests={name: storage.digest(study.pages / name) for name in runlog.FILES},
+        digests={name: files.digest(study.pages / name) for name in run_log.FILES},
         inputs=freshness.inputs(study, recipe),
         outputs=freshness.outputs(study),
     )

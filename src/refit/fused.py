@@ -19,12 +19,13 @@ from typing import Any
 
 import psutil
 
-from refit import backends, circumstances, failures, finished, paths, storage
+from refit import backends, files, paths
 from refit.errors import DeclarationError
-from refit.processes import Outcome, Processes
-from refit.settings import ALWAYS, AUTOKERAS, FUSED, LOCAL, NEVER
-from refit.storage import CHECKPOINT
-from refit.trial import Trial
+from refit.experiments.trial import ALWAYS, AUTOKERAS, FUSED, LOCAL, NEVER, Trial
+from refit.run_directory import directory, failures
+from refit.run_directory.directory import CHECKPOINT
+from refit.running.processes import Outcome, Processes
+from refit.training import checkpoint, circumstances
 
 # In what members of a group may differ; what a trial is called is no setting at all.
 _LABELS = {"sweep", "name", "title", "published_epochs", "altered"}
@@ -93,7 +94,7 @@ def why_alone(trial: Trial, folder: Path | None = None) -> str:
 
 def _begun(trial: Trial, folder: Path, together: bool) -> bool:
     """Whether a trial has been begun on this backend, alone or `together` with others."""
-    state = storage.saved_state(folder / trial.directory / CHECKPOINT)
+    state = checkpoint.saved_state(folder / trial.directory / CHECKPOINT)
     made = circumstances.of(state)
     how = made.get("backend"), made.get("together")
     return bool(state) and how == (backends.name(), together)
@@ -141,7 +142,7 @@ def run_first(
     """Train what can be trained together, every group in a process of its own, `workers` at once.
 
     So one is compiled while another is trained. They share the memory. One whose others are done
-    goes on in a group of its own. `facts` as for `refit.training.train`, without the workers;
+    goes on in a group of its own. `facts` as for `refit.training.fit.train`, without the workers;
     `time_limit` in seconds per group; `options` as for `train_together`; `count` is told once of
     each trial that has its result, and `show` twice a second what is at work. Returns the trials
     that are then left to be trained one by one, and by their directories' names why a group has not
@@ -163,7 +164,7 @@ def run_first(
             ended = pool.ended(0.5)
             numbers = {*pool.running, *(number for number, _ in ended)}
             at_work = [trial for number in numbers for trial in together[number] if trial in left]
-            done = [trial for trial in at_work if finished.result_of(trial, folder)]
+            done = [trial for trial in at_work if directory.result_of(trial, folder)]
             left.difference_update(done)
             for trial in done:
                 count(trial)
@@ -181,7 +182,7 @@ def run_first(
                     if kind and trial in left:
                         notes[trial.directory.name] = f"left its group: {kind}: {reason}"
             show([trial for trial in at_work if trial in left])
-    remaining = [trial for trial in trials if finished.result_of(trial, folder) is None]
+    remaining = [trial for trial in trials if directory.result_of(trial, folder) is None]
     names = [trial.directory.name for trial in trials]
     return remaining, {name: notes[name] for name in names if name in notes}
 
@@ -205,14 +206,14 @@ def train_together(
     have a result are left as they are; the locks keep a second training of any of them waiting.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    storage.allow_open_files()
+    files.allow_open_files()
     trials = [Trial.model_validate(one) for one in plain]
     try:
         with contextlib.ExitStack() as held:
             # In one order everywhere, so that no two groups wait for each other.
             for trial in sorted(trials, key=lambda trial: str(trial.directory)):
-                held.enter_context(storage.held(folder / trial.directory))
-            missing = [trial for trial in trials if finished.result_of(trial, folder) is None]
+                held.enter_context(directory.held(folder / trial.directory))
+            missing = [trial for trial in trials if directory.result_of(trial, folder) is None]
             pieces = importlib.import_module("refit.fused_pieces")
             places = pieces.Places(folder, data_dir, cache)
             found = pieces.train(missing, places, facts, _wanted(), pieces.Options(**options))

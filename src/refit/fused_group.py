@@ -21,10 +21,10 @@ import keras
 import numpy as np
 import psutil
 
-from refit import backends, callbacks, circumstances, hardware, storage, training
-from refit.assessment import environment
-from refit.data import Dataset
+from refit import backends
+from refit.data.arrays import Dataset
 from refit.errors import DeclarationError
+from refit.experiments.trial import Trial
 from refit.fused_member import Member, StandIn
 from refit.fused_program import (
     CONVOLUTIONS,
@@ -44,8 +44,9 @@ from refit.fused_program import (
     state_of,
     use_convolution,
 )
-from refit.storage import CHECKPOINT
-from refit.trial import Trial
+from refit.run_directory.directory import CHECKPOINT
+from refit.training import callbacks, checkpoint, circumstances, fit, hardware
+from refit.training.assessment import environment
 
 # Shares of the memory that a group may fill: of a GPU's, and of what a computer has free.
 GPU_SHARE, HOST_SHARE = 0.9, 0.5
@@ -145,7 +146,7 @@ class Group:
         self.device, self.places, self.facts, self.options = device, places, facts, options
         self.started = datetime.now(UTC)
         self.first = trials[0]
-        self.evaluated = training.evaluation_batch(self.first)
+        self.evaluated = fit.evaluation_batch(self.first)
         models = map(self._new_model, trials)
         self.template = next(models)
         if (most := int(device.memory // bytes_of(self.template))) < len(trials) > 1:
@@ -170,13 +171,13 @@ class Group:
         backends.chosen().set_seed(trial.seed)
         dataset = self.device.dataset
         shape = dataset.train.images.shape[1:]
-        return training.build_model(trial, shape, len(dataset.class_names))
+        return fit.build_model(trial, shape, len(dataset.class_names))
 
     def _saved(self) -> tuple[list[dict[str, Any]], list[State]]:
         """What the members' recorders had, and their variables, as their checkpoints have them."""
         shapes = shapes_in_order(self.template)
         paths = [self.places.folder / trial.directory / CHECKPOINT for trial in self.trials]
-        found = [storage.read_checkpoint(path) for path in paths]
+        found = [checkpoint.read_checkpoint(path) for path in paths]
         damaged = [
             trial
             for trial, (_, arrays) in zip(self.trials, found, strict=True)
@@ -231,7 +232,7 @@ class Group:
             untrained = [self.program.evaluate(self.state, part) for part in parts]
         for place, trial in enumerate(self.trials):
             run_dir = self.places.folder / trial.directory
-            training.prepare(trial, run_dir)
+            fit.prepare(trial, run_dir)
             rate = float(self._rates()[place])
             model = StandIn(rate, self.template.metrics, partial(self._loaded, trial))
             facts = self.facts["workers"], model, circumstances_of(self.options)
@@ -274,7 +275,7 @@ class Group:
         member = self.members[place]
         assert member is not None
         member.recorder.write()
-        result = training.told_of(
+        result = fit.told_of(
             self._loaded(member.trial),
             member.trial,
             self.device.dataset,
@@ -299,7 +300,7 @@ class Group:
             "resumed_at_epoch": self.begun_at,
             "peak_memory_mb": hardware.peak_memory(),
         }
-        training.store_result(result, member.run_dir, [member.run_dir / CHECKPOINT])
+        fit.store_result(result, member.run_dir, [member.run_dir / CHECKPOINT])
 
     def _shrink(self) -> None:
         """Where at most half of the places have a member left, keep a power of two of them."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from refit import callbacks, events, storage
-from refit.runlog import SHARE
-from refit.storage import CHECKPOINT
-from refit.trial import Trial
+from refit.experiments.trial import Trial
+from refit.run_directory import events
+from refit.run_directory.directory import CHECKPOINT
+from refit.run_directory.run_log import SHARE
+from refit.training import callbacks, checkpoint
 
 # The times of an epoch, which a member has no part of its own in.
 _TIMES = ("seconds", "train_seconds", "processor_seconds")
@@ -83,7 +84,7 @@ class MemberRecorder(callbacks.Recorder):
 
     def save(self, variables: list[np.ndarray]) -> None:
         """Write the checkpoint, with the member's variables in the order of `_variables`."""
-        storage.write_checkpoint(self.run_dir / CHECKPOINT, self._state(), variables)
+        checkpoint.write_checkpoint(self.run_dir / CHECKPOINT, self._state(), variables)
 
     def write(self) -> None:
         """Write the epochs that the events lack."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from refit import backends, callbacks, data, failures, finished, fused, storage, training
+from refit import backends, fused
+from refit.data import sets
 from refit.errors import DeclarationError
+from refit.experiments.trial import Trial
 from refit.fused_group import (
     Device,
     Group,
@@ -18,9 +20,10 @@ from refit.fused_group import (
     UnusableError,
     circumstances_of,
 )
-from refit.processes import Outcome
-from refit.storage import CHECKPOINT
-from refit.trial import Trial
+from refit.run_directory import directory, failures
+from refit.run_directory.directory import CHECKPOINT
+from refit.running.processes import Outcome
+from refit.training import callbacks, checkpoint, fit
 
 # Members at once, where nothing else is said: each holds files open.
 MOST = 128
@@ -37,17 +40,17 @@ def train(
 ) -> dict[Trial, Outcome]:
     """Train trials of one kind, all at once or in as large pieces as fit into memory.
 
-    `facts` and `wanted` as for `refit.training.train`. They go on from their
+    `facts` and `wanted` as for `refit.training.fit.train`. They go on from their
     checkpoints. Returns how each trial ended.
     """
     if not trials:
         return {}
     if len({fused.kind(trial) for trial in trials}) > 1:
         raise DeclarationError("the trials differ in more than numbers")
-    training.use_one_thread(facts["workers"])
+    fit.use_one_thread(facts["workers"])
     backends.chosen().keep_compiled(places.cache / "compiled")
     options = options.resolved()
-    dataset = data.load(trials[0].data, places.data_dir, places.cache)
+    dataset = sets.load(trials[0].data, places.data_dir, places.cache)
     device = Device(dataset, facts["workers"])
     most = min(options.members or MOST, len(trials))
     found: dict[Trial, Outcome] = {}
@@ -66,7 +69,7 @@ def train(
             whole = [trial for trial in piece if trial not in error.trials]
             waiting.extendleft(filter(itemgetter(0), [(error.trials, 0), (whole, epoch)]))
         except Exception as error:
-            left = [trial for trial in piece if finished.result_of(trial, places.folder) is None]
+            left = [trial for trial in piece if directory.result_of(trial, places.folder) is None]
             fitting = _fitting(error, len(piece))
             if len(piece) > 1 and fitting:
                 most = min(fitting, len(piece) - 1)
@@ -89,7 +92,7 @@ def _begun(trials: Sequence[Trial], places: Places, options: Options) -> list[Pi
     pieces: dict[int, list[Trial]] = defaultdict(list)
     for trial in trials:
         run_dir = places.folder / trial.directory
-        state = storage.saved_state(run_dir / CHECKPOINT)
+        state = checkpoint.saved_state(run_dir / CHECKPOINT)
         usable = callbacks.can_go_on(state, circumstances_of(options), run_dir)
         pieces[len(state["history"]) if usable else 0].append(trial)
     return [(pieces[epoch], epoch) for epoch in sorted(pieces, reverse=True)]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
-from refit.data import Part
+from refit.data.arrays import Part
 
 # A member's trainable and other variables, and those of its optimizer.
 State = tuple[list[Any], list[Any], list[Any]]

@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from refit import failures, finished, merging, packing
 from refit.errors import DeclarationError, PackError, RefitError
-from refit.progress import follow
+from refit.run_directory import directory, failures, merging, packing
+from refit.running.progress import follow
 from refit.study import Study
 
 # Exit codes of the command, beside 1 for failed trials and whatever else is wrong.
@@ -89,7 +89,7 @@ def run(
             say(f"{why}; what was saved until then is kept")
         packed = _pack(path, profile, weights, say)
     trials = {(study.runs, trial) for study in studies for trial in study.trials}
-    done = [trial for folder, trial in trials if finished.result_of(trial, folder)]
+    done = [trial for folder, trial in trials if directory.result_of(trial, folder)]
     say(f"{len(done)} of {len(trials)} trials are done")
     if packed and not in_time:
         return WORK_LEFT

@@ -9,27 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refit import (
-    claims,
-    data,
-    experiment,
-    finished,
-    ledger,
-    paths,
-    retrain,
-    runlog,
-    runner,
-    search,
-    storage,
-)
-from refit.data import Dataset, Part
-from refit.declaration import Declaration, Profile, Retrain, Search
+from refit import files, paths
+from refit.data import sets
+from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError
-from refit.runlog import RunLog
-from refit.scoreboard import CLAIMS_FILE, FIGURES_FILE
-from refit.settings import AUTO, FAIL, FLOAT32, LOCAL
-from refit.storage import PREDICTIONS
-from refit.trial import SEED_STEP, Trial
+from refit.experiments import expand
+from refit.experiments.declaration import Declaration, Profile, Retrain, Search
+from refit.experiments.trial import AUTO, FAIL, FLOAT32, LOCAL, SEED_STEP, Trial
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import PREDICTIONS
+from refit.run_directory.run_log import RunLog
+from refit.running import runner
+from refit.searches import retrain, search
+from refit.verdicts import claims, ledger
+from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Study:
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `precision` is that of all trials, as for `refit.experiment.expand`; another than float32
+        `precision` is that of all trials, as for `expand`; another than float32
         has pages in a folder of its own. `train` is only checked, because every text is true, `no`
         as well as `yes`. Raises DeclarationError or DataError before anything is trained.
         """
@@ -68,8 +61,8 @@ class Study:
         folder = paths.folder("DATA_DIR", data_dir) if data_dir else paths.data()
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
-        declaration = experiment.load(name)
-        trials = experiment.expand(declaration, profile, seeds, folder, precision)
+        declaration = expand.load(name)
+        trials = expand.expand(declaration, profile, seeds, folder, precision)
         if runs_dir:
             # Cache, log and times of earlier trainings lie there too.
             os.environ["REFIT_RUNS"] = str(runs_dir)
@@ -101,7 +94,7 @@ class Study:
         executor: str = LOCAL,
         fused: str = AUTO,
     ) -> runner.Summary:
-        """Train what is missing; all four are as for `refit.runner.run`.
+        """Train what is missing; all four are as for `refit.running.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
@@ -147,11 +140,11 @@ class Study:
 
     def has_results(self) -> bool:
         """Whether any trial is done."""
-        return any(finished.result_of(trial, self.runs) for trial in self.trials)
+        return any(directory.result_of(trial, self.runs) for trial in self.trials)
 
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
-        return runlog.read(self.trials, self.runs)
+        return run_log.read(self.trials, self.runs)
 
     def judge(self, log: RunLog) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The published numbers beside the reproduced ones, and the claims with their verdicts."""
@@ -162,7 +155,7 @@ class Study:
         """Store beside the page what it was made from and what was made of it."""
         log.save(self.pages)
         for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
-            storage.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
+            files.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
 
     def space(self, sweep: str) -> search.Grid:
         """What the profile leaves of a sweep's grid, with the trials of the first seed."""
@@ -170,15 +163,15 @@ class Study:
         cut = self.profile.sweeps.get(sweep, self.profile.cut)
         axes = declared.grid | cut.grid
         trials = {
-            tuple(point.values()): self.trial(experiment.point_name(sweep, declared, point))
-            for point in experiment.points(axes)
+            tuple(point.values()): self.trial(expand.point_name(sweep, declared, point))
+            for point in expand.points(axes)
         }
         return search.Grid(sweep, axes, trials)
 
     def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `refit.search.run` for the table, which is also stored beside the page. What is missing
+        See `search.run` for the table, which is also stored beside the page. What is missing
         is trained one after another, on this machine. Raises DeclarationError where the sweep
         declares no search.
         """
@@ -189,7 +182,7 @@ class Study:
         spec = Search.model_validate(declared.model_dump() | changes)
         trace = search.run(self.space(sweep), spec, self.runs, self.data_dir)
         content = trace.to_csv(index=False).encode()
-        storage.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
+        files.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
         return trace
 
     def retrain(
@@ -216,19 +209,19 @@ class Study:
         spec = Retrain.model_validate(declared.model_dump() | changes)
         places, how = (self.runs, workers, self.data_dir), (out_of_memory, executor, fused)
         rows = retrain.run(self.trials, sweep, spec, *places, train, *how)
-        storage.write_bytes(
+        files.write_bytes(
             self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
         )
         return rows
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""
-        return runlog.provenance(self.trials, self.runs).set_index("fact")["value"].to_dict()
+        return run_log.provenance(self.trials, self.runs).set_index("fact")["value"].to_dict()
 
     def data(self, name: str = "") -> Dataset:
         """The data set of a trial, by default the first, decoded."""
         trial = self.trial(name) if name else self.trials[0]
-        return data.load(trial.data, self.data_dir, paths.cache())
+        return sets.load(trial.data, self.data_dir, paths.cache())
 
     def overview(self) -> pd.DataFrame:
         """One row per sweep: its trials, and what the profile leaves of epochs and images."""
@@ -283,7 +276,7 @@ class Study:
         trials = [t for t in self.trials if t.sweep == sweep and self._is_first(t)]
         halves = {}
         for trial in trials:
-            if finished.result_of(trial, self.runs):
+            if directory.result_of(trial, self.runs):
                 right = self._predictions(trial) == self._test(trial).labels
                 halves[trial.name] = {"even": right[::2].mean(), "odd": right[1::2].mean()}
         rows = []
@@ -295,7 +288,7 @@ class Study:
         return pd.DataFrame(rows, columns=columns)
 
     def _test(self, trial: Trial) -> Part:
-        return data.load(trial.data, self.data_dir, paths.cache()).test
+        return sets.load(trial.data, self.data_dir, paths.cache()).test
 
     def _predictions(self, trial: Trial) -> np.ndarray:
         """The predicted classes of the test images. Raises TrialError where there are none."""
@@ -312,26 +305,26 @@ class Study:
         """
         labels = self._predictions(trial)
         frame = pd.DataFrame({"Id": self._test(trial).ids, "Label": labels})
-        storage.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
+        files.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
         return frame
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""
         declared = self.declaration.sweeps[sweep]
         return {
-            experiment.point_name(sweep, declared, point): number
-            for number, point in enumerate(experiment.points(declared.grid), start=1)
+            expand.point_name(sweep, declared, point): number
+            for number, point in enumerate(expand.points(declared.grid), start=1)
         }
 
     def layers(self, *names: str) -> dict[str, list[dict[str, Any]]]:
-        """The layers of some trials' networks, by title, as `refit.layer_graph` draws them.
+        """The layers of some trials' networks, by title, as `refit.figures.layer_graph` draws them.
 
         Trials that the profile leaves out, or that have no result, have none.
         """
         found = {}
         for trial in self.trials:
             if trial.name in names and self._is_first(trial):
-                result = finished.result_of(trial, self.runs)
+                result = directory.result_of(trial, self.runs)
                 found[trial.title] = result["layers"] if result else []
         return found
 

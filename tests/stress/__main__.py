@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from refit import paths, storage
+from refit import files, paths
 from refit.errors import TrialError
 from stress import disks, killing
 from stress.common import Skipped, Stress
@@ -73,7 +73,7 @@ def main(names: tuple[str, ...], seconds: float, seed: int) -> None:
             print(f"{fault.__name__}: {tries} tries, {lost} lost, {took:.0f} s: {outcome}")
             sys.stdout.flush()
     print(table(rows))
-    storage.write_bytes(paths.reports() / "faults.md", table(rows).encode())
+    files.write_bytes(paths.reports() / "faults.md", table(rows).encode())
     sys.exit(any(lost or outcome == "FAILED" for _, _, lost, _, outcome in rows))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import fault_tools
 from fault_tools import drive, family, tables
-from refit import finished
-from refit.storage import RESULT
+from refit.run_directory import directory
+from refit.run_directory.directory import RESULT
 
 TRIALS = family()
 # A driver that takes so many times as long as the undisturbed one hangs.
@@ -56,7 +56,7 @@ class Watch:
     def look(self) -> None:
         for path, content in self.seen.items():
             self.lost += not path.is_file() or path.read_bytes() != content
-        found = [trial for trial in TRIALS if finished.result_of(trial, self.folder)]
+        found = [trial for trial in TRIALS if directory.result_of(trial, self.folder)]
         paths_ = [self.folder / trial.directory / RESULT for trial in found]
         self.seen = {path: path.read_bytes() for path in paths_}
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import fault_tools
 from conftest import tiny
 from fault_tools import drive, tables
-from refit import finished, runlog, runner
-from refit.storage import RESULT
-from refit.trial import Trial
+from refit.experiments.trial import Trial
+from refit.run_directory import directory, run_log
+from refit.run_directory.directory import RESULT
+from refit.running import runner
 from stress.common import TRIALS, Skipped, Stress, Watch, finish
 
 
@@ -79,8 +80,8 @@ def _damaged(stress: Stress, trial: Trial, run_dir: Path, whole: dict) -> tuple[
         place = folder / damage.__name__
         summary = runner.run(copies, place)
         for copy in copies:
-            if finished.result_of(copy, place) is None:
-                reason = runlog.read([copy], place).results["reason"].iloc[0]
+            if directory.result_of(copy, place) is None:
+                reason = run_log.read([copy], place).results["reason"].iloc[0]
                 assert "; the next run goes on" in reason, f"{copy.title}: {reason}"
                 shutil.rmtree(place / copy.directory)
                 runner.check(runner.run([copy], place))

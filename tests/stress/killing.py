@@ -14,8 +14,9 @@ import psutil
 import fault_tools
 from conftest import tiny
 from fault_tools import Driver, drive, tables
-from refit import runner, storage
-from refit.storage import PROGRESS
+from refit.run_directory import directory
+from refit.run_directory.directory import PROGRESS
+from refit.running import runner
 from stress.common import TRIALS, Stress, Watch, finish
 
 # Of what was started in the background, Ctrl-C is ignored.
@@ -163,7 +164,7 @@ def hang(stress: Stress) -> tuple[int, int]:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 files = [file.path for file in process.open_files()]
-                if str(progress.with_name(storage.LOCK)) in files:
+                if str(progress.with_name(directory.LOCK)) in files:
                     process.suspend()
 
     threading.Thread(target=stop, daemon=True).start()

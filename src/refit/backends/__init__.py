@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 
-from refit import storage
+from refit import files
 from refit.data.folders import keras_home
 from refit.errors import DeclarationError, UnavailableError
 
@@ -27,7 +27,7 @@ def name() -> str:
 
     Raises DeclarationError for one that refit does not know.
     """
-    settings = storage.read_object(keras_home() / "keras.json")
+    settings = files.read_object(keras_home() / "keras.json")
     found = os.environ.get(VARIABLE) or settings.get("backend") or TENSORFLOW
     if found not in KNOWN:
         raise DeclarationError(f"{VARIABLE} is {found!r}; refit knows {' and '.join(KNOWN)}")

@@ -14,9 +14,9 @@ import jax
 import keras
 import numpy as np
 
-from refit import hardware
 from refit.backends import Spans
-from refit.data import Part
+from refit.data.arrays import Part
+from refit.training import hardware
 
 # Threads that read ahead where the images are on disk, and batches that may wait: Keras starts
 # threads only for two and more.
@@ -29,7 +29,7 @@ _THREADS = "PJRT_NPROC"
 
 
 def use_one_thread(workers: int) -> None:
-    """See `refit.training.use_one_thread`. Takes effect before the first computation only."""
+    """See `refit.training.fit.use_one_thread`. Takes effect before the first computation only."""
     os.environ[_THREADS] = "1"
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax.config.update("jax_default_matmul_precision", "float32")
@@ -103,7 +103,7 @@ class Batches(keras.utils.PyDataset):
 def batches(
     part: Part, batch_size: int, order: Order | None, spans: Spans | None, large: bool
 ) -> Batches:
-    """See `refit.pipeline.batches`."""
+    """See `refit.training.pipeline.batches`."""
     return Batches(part, batch_size, order, spans, large)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from refit.backends import Spans
-from refit.data import Part
+from refit.data.arrays import Part
 
 Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -18,7 +18,7 @@ COMPILES = False
 
 
 def use_one_thread(workers: int) -> None:
-    """See `refit.training.use_one_thread`. Inter-op threads do not matter to the curves: a lone
+    """See `refit.training.fit.use_one_thread`. Inter-op threads do not matter to the curves: a lone
     training gets two, but beside others a second one costs all of them a fifth of their speed."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
@@ -52,7 +52,7 @@ def devices() -> dict[str, Any]:
 def batches(
     part: Part, batch_size: int, order: tf.Variable | None, spans: Spans | None, large: bool
 ) -> tf.data.Dataset:
-    """See `refit.pipeline.batches`. tf.data's autotuning is off: its threads compete with the
+    """See `pipeline.batches`. tf.data's autotuning is off: its threads compete with the
     training for the cores."""
     rows = (_from_disk if large else _from_memory)(part, order)
     options = tf.data.Options()

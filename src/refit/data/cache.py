@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refit import storage
+from refit import files
 from refit.data.arrays import Dataset, Decoded, Part, resized_blocks
 from refit.data.spec import SELECTION, DataSpec
 from refit.errors import DataError
@@ -42,7 +42,7 @@ def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
 
 def read(folder: Path) -> Dataset | None:
     """Memory-map a cached data set; None where it is missing or a file has not its written size."""
-    index = storage.read_json(folder / INDEX)
+    index = files.read_json(folder / INDEX)
     try:
         if any((folder / name).stat().st_size != size for name, size in index["bytes"].items()):
             return None
@@ -86,7 +86,7 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
             _write_part(fresh, part, content, spec)
         sizes = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
         description = asdict(decoded.description)
-        storage.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
+        files.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
         # Maps outlive a rename and even a removal: a lost race costs work, never the result.
         dataset = read(fresh)
     return read(folder) or dataset

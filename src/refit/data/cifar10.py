@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refit.data import image_folder
+from refit.data import images
 from refit.data.arrays import Decoded, Description, Part
 from refit.data.folders import candidates, download, keras_cache
 from refit.errors import DataError
@@ -53,7 +53,7 @@ def read(data_dir: Path | None) -> Decoded:
                 f"{listing.root}: has the class folders {', '.join(listing.class_names)}; "
                 f"CIFAR-10 has {', '.join(CLASS_NAMES)}."
             )
-    learning, test = (image_folder.read_part(one, SHAPE) for one in listings)
+    learning, test = (images.read_part(one, SHAPE) for one in listings)
     files = " and ".join(listing.root.name for listing in listings)
     return Decoded(
         learning=learning,
@@ -67,7 +67,7 @@ def read(data_dir: Path | None) -> Decoded:
     )
 
 
-def _listings(data_dir: Path | None) -> list[image_folder.Listing] | None:
+def _listings(data_dir: Path | None) -> list[images.Listing] | None:
     """The training and test images of the first folder that has both; None where none has any.
 
     Raises DataError where one part is there without the other.
@@ -85,7 +85,7 @@ def _listings(data_dir: Path | None) -> list[image_folder.Listing] | None:
                 "are both needed, each a zip archive or a folder with a folder per class."
             )
         if found:
-            return [image_folder.list_images(*place) for place in found.values()]
+            return [images.list_images(*place) for place in found.values()]
     return None
 
 

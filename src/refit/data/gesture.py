@@ -37,7 +37,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from refit.data import image_folder
+from refit.data import images
 from refit.data.arrays import Clips, Decoded, Description, Part
 from refit.data.folders import candidates
 from refit.errors import DataError, legible
@@ -93,7 +93,7 @@ class Listing(NamedTuple):
 def is_there(data_dir: Path | None) -> bool:
     """Whether both tables are there; what else there is may still be damaged or missing."""
     places = [place for place in candidates(data_dir, *NAMES) if place.is_dir()]
-    inside = [place / name for place in places for name in image_folder.subfolders(place)]
+    inside = [place / name for place in places for name in images.subfolders(place)]
     return any(all(_table(folder, part).is_file() for part in PARTS) for folder in places + inside)
 
 
@@ -139,7 +139,7 @@ def list_clips(folder: Path) -> Listing:
 
 def part_of(clips: Sequence[Clip]) -> Part:
     """The clips in an order drawn with a fixed seed; the ids are positions in the table."""
-    order = np.random.default_rng(image_folder.ORDER_SEED).permutation(len(clips))
+    order = np.random.default_rng(images.ORDER_SEED).permutation(len(clips))
     shuffled = [clips[position] for position in order]
     labels = np.array([clip.label for clip in shuffled], np.int32)
     return Part(Clips(shuffled, decode), labels, order)
@@ -150,7 +150,7 @@ def decode(clips: Sequence[Clip], frames: int, side: int, resampling: str) -> It
 
     Raises DataError naming the clip that has too few frames, before any is decoded, and the frame
     that is broken, of another size than the first of its clip, or with a side below
-    image_folder.SMALLEST_SIDE.
+    images.SMALLEST_SIDE.
     """
     for clip in clips:
         if len(clip.frames) < frames:
@@ -176,7 +176,7 @@ def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
         warnings.simplefilter("ignore")  # Pillow's, of sizes and palettes that it still decodes
         for name, target in zip(names, decoded, strict=True):
             place = str(clip.folder / name)
-            with image_folder.opened(place, clip.folder / name) as image:
+            with images.opened(place, clip.folder / name) as image:
                 size = size or image.size
                 if image.size != size:
                     raise DataError(
@@ -190,14 +190,14 @@ def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
 def _square(place: str, image: Image.Image, side: int, resampling: str) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
-    if shorter < image_folder.SMALLEST_SIDE:
+    if shorter < images.SMALLEST_SIDE:
         raise DataError(
             f"{place}: is {width}x{height} pixels; both sides should have at least "
-            f"{image_folder.SMALLEST_SIDE}."
+            f"{images.SMALLEST_SIDE}."
         )
     left, top = (width - shorter) // 2, (height - shorter) // 2
     centre = image.crop((left, top, left + shorter, top + shorter))
-    picture = image_folder.converted(centre, "RGB")
+    picture = images.converted(centre, "RGB")
     return picture.resize((side, side), Image.Resampling[resampling.upper()])
 
 
@@ -208,7 +208,7 @@ def _find(data_dir: Path | None) -> Path:
         if not _missing(place):
             return place
     for place in places:
-        inside = [place / name for name in image_folder.subfolders(place)]
+        inside = [place / name for name in images.subfolders(place)]
         found = [folder for folder in inside if not _missing(folder)]
         if len(found) > 1:
             raise DataError(

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refit.data import cifar10, image_folder
+from refit.data import cifar10, images
 from refit.data.arrays import Decoded, Description
 from refit.data.folders import candidates
 from refit.errors import DataError
@@ -57,8 +57,8 @@ class Found(NamedTuple):
     """Where the photographs are, both parts of them, and whether these were split by us."""
 
     root: Path
-    learning: image_folder.Listing
-    test: image_folder.Listing
+    learning: images.Listing
+    test: images.Listing
     split: bool
 
 
@@ -75,8 +75,7 @@ def read(data_dir: Path | None) -> Decoded:
     """
     found = _find(data_dir)
     learning, test = (
-        image_folder.read_part(listing, SHAPE, RESAMPLING)
-        for listing in (found.learning, found.test)
+        images.read_part(listing, SHAPE, RESAMPLING) for listing in (found.learning, found.test)
     )
     names = found.learning.class_names
     shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])} and others"
@@ -118,13 +117,13 @@ def _find(data_dir: Path | None) -> Found:
 
 def _holds_photographs(data_dir: Path) -> bool:
     """Whether a data folder, which may hold anything, is itself a folder of photographs."""
-    learned = image_folder.subfolders(data_dir, TRAIN)
-    if learned and any(image_folder.subfolders(data_dir, name) for name in VALIDATION):
+    learned = images.subfolders(data_dir, TRAIN)
+    if learned and any(images.subfolders(data_dir, name) for name in VALIDATION):
         return learned != list(cifar10.CLASS_NAMES)
     images = 0
-    for name in image_folder.subfolders(data_dir):
+    for name in images.subfolders(data_dir):
         files = [path.name for path in (data_dir / name).glob("*")]
-        if any(map(image_folder.is_image, files)):
+        if any(map(images.is_image, files)):
             images += 1
         elif any(not file.startswith(".") for file in files):
             return False
@@ -133,17 +132,17 @@ def _holds_photographs(data_dir: Path) -> bool:
 
 def _layout(root: Path, inside: str = "") -> Found:
     """The two parts in `root`/`inside`, where `root` is a folder or an archive."""
-    names = image_folder.subfolders(root, inside)
+    names = images.subfolders(root, inside)
     if not names and root.is_dir() and (archive := _single_archive(root)):
         return _layout(archive)
     filled = [
         name
         for name in (TRAIN, *VALIDATION)
-        if name in names and image_folder.subfolders(root, _below(inside, name))
+        if name in names and images.subfolders(root, _below(inside, name))
     ]
     if TRAIN in filled:
         return _two_parts(root, inside, filled[1:])
-    if not inside and len(names) == 1 and image_folder.subfolders(root, names[0]):
+    if not inside and len(names) == 1 and images.subfolders(root, names[0]):
         return _layout(root, names[0])
     return _split(root, _listing(root, inside))
 
@@ -177,7 +176,7 @@ def _two_parts(root: Path, inside: str, others: list[str]) -> Found:
     return Found(root, *parts.values(), split=False)
 
 
-def _split(root: Path, listing: image_folder.Listing) -> Found:
+def _split(root: Path, listing: images.Listing) -> Found:
     """Draw the test images from each class in turn, so that all have the same share of them."""
     generator = np.random.default_rng(SPLIT_SEED)
     learning, test = [], []
@@ -196,8 +195,8 @@ def _split(root: Path, listing: image_folder.Listing) -> Found:
     )
 
 
-def _listing(root: Path, below: str) -> image_folder.Listing:
-    listing = image_folder.list_images(root, below)
+def _listing(root: Path, below: str) -> images.Listing:
+    listing = images.list_images(root, below)
     if listing.empty:
         raise DataError(
             f"{listing.root}: the class folder {listing.empty[0]} holds no images; fill it or "

@@ -44,7 +44,7 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str = Field(description="a registered name or alias, see refit.data.SOURCES")
+    name: str = Field(description="a registered name or alias, see refit.data.sets.SOURCES")
     image_size: int = Field(28, gt=0, le=512, description="side in pixels after the resize")
     frames: Annotated[int, Field(ge=2)] | None = Field(
         None, description="frames sampled from every clip; None: data of single images"

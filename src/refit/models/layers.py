@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.layers import Dense, Dropout, Flatten, Layer
 
-from refit.settings import FLOAT32
+from refit.experiments.trial import FLOAT32
 
 
 def chain(name: str, input_shape: tuple[int, ...], layers: Iterable[Layer]) -> keras.Model:

@@ -1,0 +1,161 @@
+"""The one entry point to all data sets: a declaration goes in, split and mapped arrays come out.
+
+Sources import the heavy libraries when they decode; a cached data set needs NumPy only.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from refit.data import (
+    cache,
+    cifar10,
+    course,
+    digit_clips,
+    digits,
+    fashion_mnist,
+    gesture,
+    photographs,
+)
+from refit.data.arrays import Dataset, Decoded, Part
+from refit.data.spec import DataSpec
+from refit.errors import DataError, DeclarationError
+
+__all__ = ["ALIASES", "SOURCES", "DataSpec", "Dataset", "Part", "load", "resolve"]
+
+
+class Source(NamedTuple):
+    """How a registered data set is identified, quickly, and how it is read.
+
+    clips: whether it is made of clips, which are read without decoding them.
+    """
+
+    fingerprint: Callable[[Path | None], str]
+    read: Callable[[Path | None], Decoded]
+    clips: bool = False
+
+
+SOURCES = {
+    "fashion_mnist": Source(fashion_mnist.fingerprint, fashion_mnist.read),
+    "fashion_mnist_course": Source(course.fingerprint, course.read),
+    "fashion_mnist_pairs": Source(fashion_mnist.fingerprint, fashion_mnist.read_pairs),
+    "cifar10": Source(cifar10.fingerprint, cifar10.read),
+    "digits": Source(digits.fingerprint, digits.read),
+    "digits_colour": Source(digits.fingerprint, digits.read_colour),
+    "digits_pairs": Source(digits.fingerprint, digits.read_pairs),
+    "photographs": Source(photographs.fingerprint, photographs.read),
+    "gesture": Source(gesture.fingerprint, gesture.read, clips=True),
+    "digit_clips": Source(digit_clips.fingerprint, digit_clips.read, clips=True),
+}
+
+
+def _five_classes(data_dir: Path | None) -> str:
+    return "fashion_mnist_course" if course.find(data_dir) else "fashion_mnist_pairs"
+
+
+def _gestures(data_dir: Path | None) -> str:
+    return "gesture" if gesture.is_there(data_dir) else "digit_clips"
+
+
+# Names whose data set depends on what the user has.
+ALIASES = {"fashion_mnist_five": _five_classes, "gesture_or_digits": _gestures}
+
+
+def resolve(spec: DataSpec, data_dir: Path | None) -> DataSpec:
+    """Replace an alias by the data set that it means here, and fill in the fingerprint.
+
+    Decodes nothing and downloads nothing. Raises DeclarationError for a name that is not
+    registered and for frames asked of single images or missing for clips, DataError where files
+    that the data set cannot do without are missing.
+    """
+    alias = ALIASES.get(spec.name)
+    name = alias(data_dir) if alias else spec.name
+    return spec.model_copy(
+        update={"name": name, "fingerprint": _source(name, spec.frames).fingerprint(data_dir)}
+    )
+
+
+def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
+    """Load a data set, decoding it into the cache first where it is not there yet.
+
+    Images are uint8 (n, image_size, image_size, channels) from 0 to 255, clips (n, frames,
+    image_size, image_size, 3), labels int32 (n,). The official test images are the test part; the
+    others are split by train_test_split. Where
+    only_classes are declared the other images are left out, in memory rather than on disk, and
+    then each part is cut to its declared limit. Raises DataError, or DeclarationError as resolve()
+    does.
+    """
+    if not spec.fingerprint or spec.name in ALIASES:
+        spec = resolve(spec, data_dir)
+    source = _source(spec.name, spec.frames)
+    folder = cache.folder_of(spec, cache_dir)
+    dataset = cache.read(folder)
+    if dataset is None:
+        present = source.fingerprint(data_dir)
+        if present != spec.fingerprint:
+            raise DataError(
+                f"{spec.name}: the source files have the fingerprint {present}, not the declared "
+                f"{spec.fingerprint}; they changed after the declaration, so start the run again."
+            )
+        dataset = cache.write(folder, source.read(data_dir), spec)
+    return _selected(dataset, spec)
+
+
+def _source(name: str, frames: int | None) -> Source:
+    if name not in SOURCES:
+        known = ", ".join(sorted([*SOURCES, *ALIASES]))
+        raise DeclarationError(f"data.name: {name!r} is not a data set; known are {known}.")
+    source = SOURCES[name]
+    if source.clips and frames is None:
+        raise DeclarationError(
+            f"data.frames: {name} is made of clips; say how many frames of each."
+        )
+    if frames and not source.clips:
+        raise DeclarationError(f"data.frames: {name} is made of single images and has no frames.")
+    return source
+
+
+def _selected(dataset: Dataset, spec: DataSpec) -> Dataset:
+    names = dataset.class_names
+    if spec.only_classes:
+        if max(spec.only_classes) >= len(names):
+            raise DataError(
+                f"data.only_classes: {max(spec.only_classes)} is asked for, but the classes of "
+                f"{spec.name} are 0 to {len(names) - 1}."
+            )
+        names = tuple(names[position] for position in spec.only_classes)
+    parts = {name: _selected_part(dataset, name, spec) for name in cache.PARTS}
+    return replace(dataset, class_names=names, **parts)
+
+
+def _selected_part(dataset: Dataset, name: str, spec: DataSpec) -> Part:
+    part = getattr(dataset, name)
+    if not spec.only_classes:
+        return part.take(slice(_limit(name, len(part), spec)))
+    if part.labels is None:
+        raise DataError(
+            f"data.only_classes: the {name} images of {spec.name} have no labels to choose by."
+        )
+    numbers = np.full(len(dataset.class_names), -1, np.int32)
+    numbers[list(spec.only_classes)] = np.arange(len(spec.only_classes))
+    positions = np.flatnonzero(numbers[part.labels] >= 0)
+    if not len(positions):
+        raise DataError(
+            f"data.only_classes: the {name} part of {spec.name} has no image of these classes."
+        )
+    # Cut before the images are copied out of the memory map.
+    kept = part.take(positions[: _limit(name, len(positions), spec)])
+    return replace(kept, labels=numbers[kept.labels])
+
+
+def _limit(name: str, available: int, spec: DataSpec) -> int | None:
+    limit = getattr(spec, f"{name}_images")
+    if limit is not None and limit > available:
+        raise DataError(
+            f"data.{name}_images: {limit} images are asked for, but the {name} part of "
+            f"{spec.name} has {available}{' of only_classes' if spec.only_classes else ''}."
+        )
+    return limit

@@ -1,0 +1,116 @@
+"""Whether the parts of a declaration fit each other, which only its expanded trials show."""
+
+from collections.abc import Iterable
+
+from refit.data import sets
+from refit.errors import DeclarationError
+from refit.experiments.declaration import Declaration, Profile
+from refit.experiments.predicates import Effect, Epochs, Selection, Separates, Trials
+from refit.experiments.trial import Trial, is_setting
+from refit.experiments.yaml_file import named
+
+
+def check(declaration: Declaration, trials: list[Trial]) -> None:
+    """Check counts, unique names and trials spoken of; `trials` are all, as declared.
+
+    Raises DeclarationError naming the place.
+    """
+    for name, sweep in declaration.sweeps.items():
+        found = sum(trial.sweep == name for trial in trials)
+        if found != sweep.trials:
+            raise DeclarationError(
+                f"sweeps.{name}.trials: declared are {sweep.trials}, but there are {found}"
+            )
+        if sweep.retrain:
+            with named(f"sweeps.{name}.retrain.default"):
+                _check_subject(sweep.retrain.default, None, trials)
+    _check_names(trials)
+    _check_starts(trials)
+    for figure in declaration.published.figures:
+        with named(f"published, {figure.place}"):
+            _check_subject(figure.trial, figure.epochs, trials)
+    for claim in declaration.claims:
+        with named(f"claims.{claim.id}"):
+            for predicate in claim.holds:
+                for subject in predicate.subjects():
+                    _check_subject(subject, predicate.epochs, trials)
+                if isinstance(predicate, Effect | Separates):
+                    _check_axes(predicate, trials)
+
+
+def check_profile(profile: Profile, everything: list[Trial], trials: list[Trial]) -> None:
+    """Check what a profile leaves, `trials`, of all that is declared."""
+    data_sets = {trial.data.name for trial in everything}
+    if strangers := sorted(set(profile.data_sets) - data_sets):
+        raise DeclarationError(f"data_sets.{strangers[0]}: no sweep uses this data set")
+    _check_names(trials)
+    _check_starts(trials)
+
+
+def _check_starts(trials: list[Trial]) -> None:
+    """Whether trials start from trials that are there and keep what is needed."""
+    known = {trial.name: trial for trial in trials}
+    for trial in trials:
+        if trial.pretrained is None or not trial.pretrained.trial:
+            continue
+        place = f"sweeps.{trial.sweep}, trial {trial.name!r}: pretrained.trial"
+        source = known.get(trial.pretrained.trial)
+        if source is None:
+            raise DeclarationError(f"{place}: no trial is called {trial.pretrained.trial!r}")
+        if not source.keep_base or source.pretrained:
+            raise DeclarationError(
+                f"{place}: {source.name!r} must have keep_base: true and start from scratch itself"
+            )
+
+
+def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
+    """Whether a predicate about settings names some that its sweep varies, and values of theirs."""
+    rows = [_settings(t) for t in trials if t.sweep == predicate.sweep]
+    values = {name: {row.get(name) for row in rows} for row in rows for name in row}
+    varied = [name for name in values if is_setting(name) and len(values[name]) > 1]
+    for axis in predicate.axes():
+        if axis not in varied:
+            raise DeclarationError(
+                f"sweep {predicate.sweep} does not vary {axis!r}; it varies {', '.join(varied)}"
+            )
+    for level in predicate.levels():
+        if level not in values[predicate.axes()[0]]:
+            raise DeclarationError(f"sweep {predicate.sweep} has no {predicate.axes()[0]}: {level}")
+
+
+def _settings(trial: Trial) -> dict[str, object]:
+    """What claims can choose trials by: the hyper-parameters, and the epochs before any cut."""
+    return trial.hyper_parameters() | {"published_epochs": trial.published_epochs}
+
+
+def _check_names(trials: Iterable[Trial]) -> None:
+    """Names must be unique across sweeps, and data sets registered."""
+    known = set()
+    for trial in trials:
+        if trial.name in known:
+            raise DeclarationError(f"sweeps.{trial.sweep}: trial {trial.name!r} stands twice")
+        known.add(trial.name)
+        if trial.data.name not in {*sets.SOURCES, *sets.ALIASES}:
+            raise DeclarationError(
+                f"sweeps.{trial.sweep}, trial {trial.name!r}: data.name: {trial.data.name!r} is "
+                f"unknown; known: {', '.join([*sets.ALIASES, *sets.SOURCES])}"
+            )
+
+
+def _check_subject(subject: Trials, epochs: Epochs | None, trials: list[Trial]) -> None:
+    """Whether a published number or a claim speaks of trials, and epochs, that there are."""
+    if isinstance(subject, Selection):
+        chosen = [trial for trial in trials if subject.sweep in (None, trial.sweep)]
+        if not chosen:
+            raise DeclarationError(f"no sweep is called {subject.sweep!r}")
+        for setting, wanted in subject.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            chosen = [t for t in chosen if _settings(t).get(setting) in values]
+            if not chosen:
+                raise DeclarationError(f"where: no trial has {setting}: {wanted}")
+    else:
+        chosen = [trial for trial in trials if trial.name == subject]
+        if not chosen:
+            raise DeclarationError(f"no trial is called {subject!r}")
+    if epochs and epochs[1] > (most := min(trial.published_epochs for trial in chosen)):
+        raise DeclarationError(f"epochs: {subject} is trained for {most} epochs, not {epochs[1]}")

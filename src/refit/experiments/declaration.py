@@ -1,0 +1,284 @@
+"""The schema of an experiment file: what a report published and how to repeat it.
+
+A declaration is the only place where a report's numbers live. Every class here refuses unknown
+keys, so that a misspelt one is an error before anything is trained, not a silent default.
+"""
+
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Printed, Strict
+from refit.experiments.predicates import Claim, Trials, check_epochs
+
+# --- what is run -----------------------------------------------------------------------------
+
+ProfileName = Literal["smoke", "small", "full"]
+
+
+class Retrain(Strict):
+    """Train the winner of a grid and its `default` again, each `repetitions` times.
+
+    The best of many trainings owes part of its score to luck; other seeds take that away.
+    """
+
+    default: Name
+    repetitions: int = Field(ge=2)
+    metric: Metric = "test_accuracy"
+
+
+class CarryOver(Strict):
+    """Train the trials of a sweep in their order, each from the weights with which the one before
+    ended; those that `restarts` names begin with new weights, as the first one does."""
+
+    restarts: list[Name] = []
+
+
+class Search(Strict):
+    """Keras Tuner over the grid of a sweep, to see what it finds for how many epochs.
+
+    `metric` is what the tuners maximise, read at the last epoch of a training. RandomSearch and
+    BayesianOptimization may try `trials` points, the latter `initial_points` of them at random;
+    Hyperband trains for at most `hyperband_epochs`. Each search is repeated with other seeds.
+    """
+
+    tuners: list[Literal["random", "bayesian", "hyperband"]] = Field(min_length=1)
+    metric: Metric = "val_accuracy"
+    trials: PositiveInt
+    initial_points: PositiveInt
+    hyperband_epochs: PositiveInt
+    repeats: PositiveInt
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Search":
+        if not self.metric.endswith("accuracy") or self.metric not in CURVE_METRICS:
+            raise ValueError(f"the tuners maximise an accuracy with a curve, not {self.metric}")
+        if self.initial_points > self.trials:
+            raise ValueError(f"{self.initial_points} initial points for {self.trials} trials")
+        return self
+
+
+class Sweep(Strict):
+    """A named set of trials: a list of entries, or a grid; each is laid over `base`.
+
+    `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
+    for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
+    is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
+    With `carry_over` its trials are one sequence rather than independent of each other.
+    """
+
+    title: str
+    trials: PositiveInt
+    published: bool = True
+    note: str = ""
+    base: dict[str, Any] = {}
+    entries: list[dict[str, Any]] = []
+    grid: dict[str, list[Any]] = {}
+    name: str = ""
+    search: Search | None = None
+    retrain: Retrain | None = None
+    carry_over: CarryOver | None = None
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _list_or_grid(self) -> "Sweep":
+        if (self.search or self.retrain) and not self.grid:
+            raise ValueError("only a grid can be searched, and have a winner to retrain")
+        if bool(self.entries) == bool(self.grid):
+            raise ValueError("a sweep has either entries or a grid")
+        if bool(self.grid) != bool(self.name):
+            raise ValueError("a grid, and only a grid, needs a name pattern")
+        return self
+
+
+class Cut(Strict):
+    """How a profile shortens a sweep. What is not named stays as published.
+
+    `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
+    names fewer values for some axes, `keep` trials that stay although a value of theirs is not
+    among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
+    the profile leaves the sweep out. `only` names the trials of a list that stay. `search` changes
+    settings of the sweep's search and `retrain` those of training its winner again; `changes` those
+    of every trial, such as the width of a network that is too costly: what is trained then is not
+    what was published, and the pages say so.
+    """
+
+    epoch_fraction: float = Field(1.0, gt=0, le=1)
+    max_epochs: PositiveInt | None = None
+    data: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
+    keep: list[Name] = []
+    only: list[Name] = []
+    changes: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    retrain: dict[str, Any] = {}
+    max_seeds: PositiveInt | None = None
+    skip: str = ""
+
+
+class Profile(Strict):
+    """How much of the experiment is run.
+
+    `comparable` is false where the data cannot bear a verdict about the report. `data_sets`
+    replaces data sets by name (published: used), `data` changes settings of all of them.
+    """
+
+    description: str
+    comparable: bool = True
+    data_sets: dict[str, str] = {}
+    data: dict[str, Any] = {}
+    cut: Cut = Cut()
+    sweeps: dict[str, Cut] = {}
+
+
+# --- what was published ----------------------------------------------------------------------
+
+
+class Figure(Strict):
+    """One published number: `text` as printed, `value` in the metric's own unit.
+
+    `epochs` is None for the value at the end of the training, else the first and last epoch
+    (counted from 1) over which `statistic` is taken. `rounding` tells how the report shortened it:
+    `approximate` are numbers that its author read from a plot.
+    """
+
+    place: str
+    trial: Trials
+    metric: Metric
+    text: Printed
+    percent: bool = False
+    epochs: tuple[PositiveInt, PositiveInt] | None = None
+    statistic: Literal["last", "mean", "min", "max"] = "last"
+    rounding: Literal["rounded", "truncated", "approximate"] = "rounded"
+
+    @property
+    def value(self) -> float:
+        return float(Decimal(self.text) / 100) if self.percent else float(self.text)
+
+    @property
+    def precision(self) -> float:
+        """One unit of the last printed digit, in the metric's own unit."""
+        exponent = Decimal(self.text).as_tuple().exponent
+        return float(Decimal(10) ** exponent / (100 if self.percent else 1))
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> "Figure":
+        check_epochs(self.metric, self.epochs, self.statistic)
+        return self
+
+
+class FigureTable(Strict):
+    """A table of the report: a row per trial, or, where `trial` is given, a row per epoch."""
+
+    place: str
+    columns: list[Metric]
+    percent: list[Metric] = []
+    rounding: Literal["rounded", "truncated", "approximate"] = "rounded"
+    trial: Name | None = None
+    rows: dict[str | int, list[Printed | None]]
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> "FigureTable":
+        for key, row in self.rows.items():
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"row {key!r} has {len(row)} numbers for {len(self.columns)} columns"
+                )
+            if isinstance(key, int) != (self.trial is not None):
+                raise ValueError(f"row {key!r}: rows are epochs where trial is given, else trials")
+        return self
+
+    def figures(self) -> list[Figure]:
+        """The numbers of the table, one record each."""
+        return [
+            Figure(
+                place=self.place,
+                trial=self.trial or str(key),
+                metric=metric,
+                text=text,
+                percent=metric in self.percent,
+                epochs=(key, key) if isinstance(key, int) else None,
+                rounding=self.rounding,
+            )
+            for key, row in self.rows.items()
+            for metric, text in zip(self.columns, row, strict=True)
+            if text is not None
+        ]
+
+
+class Tolerance(Strict):
+    """How far a reproduced number may lie from the published one, fixed in advance, and why."""
+
+    absolute: float = Field(0.0, ge=0)
+    relative: float = Field(0.0, ge=0)
+    reason: str
+
+
+class Published(Strict):
+    """All numbers of the report."""
+
+    tables: list[FigureTable]
+    readings: list[Figure] = []
+    tolerances: dict[Metric, Tolerance]
+
+    @property
+    def figures(self) -> list[Figure]:
+        return [figure for table in self.tables for figure in table.figures()] + list(self.readings)
+
+    @model_validator(mode="after")
+    def _tolerances_cover(self) -> "Published":
+        if missing := {figure.metric for figure in self.figures} - set(self.tolerances):
+            raise ValueError(f"tolerances are missing for {', '.join(sorted(missing))}")
+        return self
+
+
+class Note(Strict):
+    """A numbered assumption of ours, or an anomaly of the report with the reading taken."""
+
+    id: str
+    text: str
+    reading: str = ""
+
+
+class Source(Strict):
+    """The report: title, the framework it used, its hardware and how it measured."""
+
+    title: str
+    framework: str
+    hardware: str
+    data: str
+    method: str
+
+
+class Declaration(Strict):
+    """A whole experiment file."""
+
+    name: Name
+    title: str
+    question: str
+    expected_time: str
+    source: Source
+    seed: int = Field(ge=0, lt=2**31)
+    classes: PositiveInt
+    data: dict[str, Any]
+    sweeps: dict[Name, Sweep]
+    profiles: dict[ProfileName, Profile]
+    published: Published
+    claims: list[Claim]
+    assumptions: list[Note]
+    anomalies: list[Note] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Declaration":
+        for group in ("claims", "assumptions", "anomalies"):
+            ids = [item.id for item in getattr(self, group)]
+            if twice := sorted({id for id in ids if ids.count(id) > 1}):
+                raise ValueError(f"{group}: id {twice[0]!r} stands twice")
+        for name, profile in self.profiles.items():
+            if strangers := set(profile.sweeps) - set(self.sweeps):
+                raise ValueError(
+                    f"profile {name} cuts unknown sweeps {sorted(strangers)}; "
+                    f"known: {', '.join(self.sweeps)}"
+                )
+        return self

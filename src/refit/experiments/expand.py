@@ -1,0 +1,278 @@
+"""Experiments: a declaration loaded, checked, and expanded into trials."""
+
+import math
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from refit import paths
+from refit.data import sets
+from refit.data.spec import DataSpec
+from refit.errors import DeclarationError
+from refit.experiments import consistency, yaml_file
+from refit.experiments.declaration import Cut, Declaration, Profile, Sweep
+from refit.experiments.metrics import filled
+from refit.experiments.trial import FLOAT32, PRECISIONS, SEED_STEP, CarriedOver, Trial
+from refit.experiments.yaml_file import explain, named
+
+# What a trial gets from its place in the declaration; an entry cannot set it.
+GIVEN = ("sweep", "seed", "published_epochs", "altered", "carried_over", "precision")
+# Replicates of a trial; fewer than `SEED_STEP`, and so few that a slip does not fill the memory.
+MOST_SEEDS = 1000
+
+
+def names() -> list[str]:
+    """The experiments that have a declaration."""
+    return sorted(path.stem for path in paths.EXPERIMENTS.glob("*.yaml"))
+
+
+def load(experiment: str | Path) -> Declaration:
+    """Load and check a declaration, by the experiment's name or, for a Path, from that file.
+
+    Raises DeclarationError naming the file and every wrong, unknown or missing key.
+    """
+    path = experiment
+    if not isinstance(path, Path):
+        if experiment not in names():
+            raise DeclarationError(f"no experiment {experiment!r}; known: {', '.join(names())}")
+        path = paths.EXPERIMENTS / f"{experiment}.yaml"
+    content = yaml_file.read(path)
+    with named(path):
+        try:
+            declaration = Declaration.model_validate(content)
+        except pydantic.ValidationError as error:
+            raise DeclarationError(explain(error)) from error
+        if declaration.name != path.stem:
+            raise DeclarationError(f"name: is {declaration.name!r}, expected {path.stem!r}")
+        everything = Profile(description="every trial as declared")
+        trials = _expand_profile(declaration, everything, 1)
+        consistency.check(declaration, trials)
+        for name, profile in declaration.profiles.items():
+            with named(f"profiles.{name}"):
+                consistency.check_profile(profile, trials, _expand_profile(declaration, profile, 1))
+    return declaration
+
+
+def expand(
+    declaration: Declaration,
+    profile: str,
+    seeds: int = 1,
+    data_dir: Path | None = None,
+    precision: str = FLOAT32,
+) -> list[Trial]:
+    """All trials of an experiment in one profile and precision, `seeds` replicates of each.
+
+    Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
+    resolved against `data_dir`, because the same name can mean other data there. In another
+    precision than float32 every trial is altered: it is not what was published. Raises
+    DeclarationError for an unknown profile or precision, or a number of seeds that nobody can mean.
+    """
+    if not isinstance(profile, str) or profile not in declaration.profiles:
+        known = ", ".join(declaration.profiles)
+        raise DeclarationError(f"{declaration.name} has no profile {profile!r}; known: {known}")
+    if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+        raise DeclarationError(
+            f"seeds is {seeds!r}; give a whole number of at least 1 and at most {MOST_SEEDS}"
+        )
+    if precision not in PRECISIONS:
+        raise DeclarationError(f"precision is {precision!r}; known: {', '.join(PRECISIONS)}")
+    trials = _expand_profile(declaration, declaration.profiles[profile], seeds)
+    resolved: dict[DataSpec, DataSpec] = {}
+    for trial in trials:
+        if trial.data not in resolved:
+            resolved[trial.data] = sets.resolve(trial.data, data_dir)
+    changed = []
+    for trial in trials:
+        changes = {"data": resolved[trial.data], "precision": precision}
+        changes["altered"] = trial.altered or precision != FLOAT32
+        changed.append(trial.model_copy(update=changes))
+    return _link(changed)
+
+
+def _expand_profile(declaration: Declaration, profile: Profile, seeds: int) -> list[Trial]:
+    trials = []
+    for name, sweep in declaration.sweeps.items():
+        cut = profile.sweeps.get(name, profile.cut)
+        for replicate in range(0 if cut.skip else min(seeds, cut.max_seeds or seeds)):
+            seed = declaration.seed + replicate
+            trials += _expand_sweep(declaration, name, sweep, profile, cut, seed)
+    return trials
+
+
+def _link(trials: list[Trial]) -> list[Trial]:
+    """Tell trials that start from another's weights where that one's run directory will be.
+
+    It is the one of the same seed or, where that is repeated less often, the first. A directory's
+    name depends on where its own weights come from, so in a sequence each is linked in turn.
+    """
+    sources: dict[str, dict[int, Trial]] = {}
+    for trial in trials:
+        sources.setdefault(trial.name, {})[trial.seed] = trial
+    linked = []
+    for trial in trials:
+        for field in ("pretrained", "carried_over"):
+            start = getattr(trial, field)
+            if start and start.trial:
+                found = sources[start.trial]
+                source = found.get(trial.seed, next(iter(found.values())))
+                start = start.model_copy(update={"run": str(source.directory)})
+                trial = trial.model_copy(update={field: start})
+        sources[trial.name][trial.seed] = trial
+        linked.append(trial)
+    return linked
+
+
+def _carry_over(name: str, sweep: Sweep, trials: list[Trial]) -> list[Trial]:
+    """Let each trial of a sequence start from the one before it, unless a restart lies between."""
+    assert sweep.carry_over is not None
+    restarts = set(sweep.carry_over.restarts)
+    order = [entry.get("name") for entry in _entries(name, sweep, Cut())]
+    if strangers := sorted(restarts - set(order)):
+        raise DeclarationError(
+            f"sweeps.{name}.carry_over.restarts: the sweep has no trial {strangers[0]!r}"
+        )
+    left = {trial.name: trial for trial in trials}
+    carried = []
+    previous = ""
+    for label in order:
+        if label in restarts:
+            previous = ""
+        if label in left:
+            start = CarriedOver(trial=previous) if previous else None
+            changes = {"carried_over": start, "keep_weights": True}
+            carried.append(left[label].model_copy(update=changes))
+            previous = label
+    return carried
+
+
+def _expand_sweep(
+    declaration: Declaration, name: str, sweep: Sweep, profile: Profile, cut: Cut, seed: int
+) -> list[Trial]:
+    trials = []
+    for entry in _entries(name, sweep, cut):
+        settings = _overlay(_overlay({"data": declaration.data}, sweep.base), entry)
+        settings = _overlay(settings, cut.changes)
+        with named(f"sweeps.{name}, trial {entry.get('name')!r}"):
+            if given := [key for key in GIVEN if key in settings]:
+                raise DeclarationError(f"{given[0]}: cannot be set here")
+            settings["data"] = _cut_data(settings["data"], profile, cut)
+            repetition = settings.pop("repetition", 0)
+            if type(repetition) is not int or not 0 <= repetition < SEED_STEP:
+                raise DeclarationError(f"repetition: {repetition!r} is not a small whole number")
+            published = settings.get("epochs", 1)
+            if not isinstance(published, int) or published < 1:
+                raise DeclarationError(f"epochs: {published!r} is not a whole number from 1")
+            # Rounded first, because 70 * 0.1 is a little more than 7.
+            epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
+            if "epochs" in settings:
+                settings["epochs"] = min(epochs, cut.max_epochs or epochs)
+                _cut_fine_tuning(settings, published)
+            settings |= {"published_epochs": published, "sweep": name}
+            settings["altered"] = bool(cut.changes)
+            settings["seed"] = seed + SEED_STEP * repetition
+            try:
+                trials.append(Trial.model_validate(settings))
+            except pydantic.ValidationError as error:
+                raise DeclarationError(explain(error)) from error
+    return _carry_over(name, sweep, trials) if sweep.carry_over else trials
+
+
+def _cut_fine_tuning(settings: dict[str, Any], published: int) -> None:
+    """Move the switch from head to fine-tuning as the profile cuts the epochs around it."""
+    tuning = settings.get("fine_tuning")
+    if isinstance(tuning, dict) and isinstance(tuning.get("after"), int):
+        share = settings["epochs"] / published
+        tuning["after"] = max(1, math.floor(round(tuning["after"] * share, 9)))
+
+
+def _cut_data(settings: Any, profile: Profile, cut: Cut) -> Any:
+    """A trial's data settings as the profile changes them; what is no mapping is left alone."""
+    if not isinstance(settings, dict):
+        return settings
+    name = settings.get("name")
+    replaced = profile.data_sets.get(name) if isinstance(name, str) else None
+    changes = {"name": replaced} if replaced else {}
+    return _overlay(_overlay(settings | changes, profile.data), cut.data)
+
+
+def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
+    """The entries of a list, or the points of a grid, each with its name."""
+    for axis, values in cut.grid.items():
+        if strangers := [value for value in values if value not in sweep.grid.get(axis, [])]:
+            raise DeclarationError(
+                f"grid.{axis}: the profile names {strangers}, which sweep {name} lacks"
+            )
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise DeclarationError(f"sweeps.{name}: grid.{axis}: {twice[0]!r} stands twice")
+    if not sweep.grid:
+        if cut.keep:
+            raise DeclarationError(f"keep: sweep {name} has no grid, so nothing is left out of it")
+        return _chosen(name, sweep.entries, cut.only)
+    if cut.only:
+        raise DeclarationError(f"only: sweep {name} is a grid; cut its values instead")
+    entries = []
+    dropped = set()
+    for point in points(sweep.grid):
+        label = point_name(name, sweep, point)
+        inside = all(value in cut.grid.get(axis, [value]) for axis, value in point.items())
+        if not inside and label not in cut.keep:
+            dropped.add(label)
+            continue
+        entry: dict[str, Any] = {"name": label, "title": label}
+        for axis, value in point.items():
+            for part in reversed(axis.split(".")):
+                value = {part: value}
+            entry = _overlay(entry, value)
+        entries.append(entry)
+    known = dropped | {entry["name"] for entry in entries}
+    if strangers := sorted(set(cut.keep) - known):
+        raise DeclarationError(f"keep: sweep {name} has no trial {strangers[0]!r}")
+    return entries
+
+
+def _chosen(name: str, entries: list[dict[str, Any]], only: list[str]) -> list[dict[str, Any]]:
+    known = [entry.get("name") for entry in entries]
+    if strangers := sorted(set(only) - set(known)):
+        raise DeclarationError(f"only: sweep {name} has no trial {strangers[0]!r}")
+    return [entry for entry in entries if not only or entry.get("name") in only]
+
+
+def points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """The points of a grid in the declared order of its axes, the last one fastest, as the reports
+    number theirs."""
+    return (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
+
+
+def point_name(sweep_name: str, sweep: Sweep, point: dict[str, Any]) -> str:
+    """The name of the trial at a point of a sweep's grid."""
+    parts = {axis.split(".")[-1]: value for axis, value in point.items()}
+    try:
+        return filled(sweep.name, parts)
+    except ValueError as error:
+        raise DeclarationError(f"sweeps.{sweep_name}.name: {error}") from error
+
+
+def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mappings merged key by key.
+
+    A mapping whose `name` changes is replaced whole: the options of one optimizer or network mean
+    nothing to another.
+    """
+    merged = deepcopy(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        renamed = (
+            key != "data"
+            and isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("name", old.get("name")) != old.get("name")
+        )
+        if isinstance(old, dict) and isinstance(value, dict) and not renamed:
+            merged[key] = _overlay(old, value)
+        else:
+            merged[key] = deepcopy(value)
+    return merged

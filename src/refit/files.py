@@ -1,0 +1,145 @@
+"""Files that are either whole or absent: written beside their place, then renamed into it.
+
+What is lost or damaged after that is noticed by the sizes and digests that a result keeps.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import resource
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from refit.errors import TrialError
+
+# In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
+MOST_DIGESTED = 2**20
+
+
+def check_writable(variable: str, folder: Path) -> None:
+    """Make a folder, where it is not there. Raises TrialError where nothing can be written in it,
+    which names the environment `variable` that can move it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrialError(
+            f"{folder}: nothing can be written there ({error.strerror or error}); let {variable} "
+            "name another folder"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Rename a finished file into its place; a folder that lies there is set aside."""
+    if path.is_dir():
+        set_aside(path)
+    temporary.replace(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none; a file that lies in its place is set aside."""
+    if path.exists() and not path.is_dir():
+        set_aside(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def make_way(path: Path) -> None:
+    """Set aside what lies where a file belongs and is none, such as a link to itself."""
+    if os.path.lexists(path) and not path.is_file():
+        set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    """Rename what lies where something else belongs; nothing is deleted, and no name taken twice.
+
+    Does nothing where another process has done it.
+    """
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged{number}")).exists():
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+
+
+def allow_open_files() -> None:
+    """Let this process have as many files open as it may: many trials at once need a lock each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON; NaN and infinities are kept as JSON's common extension."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; returns None where the file is missing, empty or garbage."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where the file is missing, garbage or holds anything else."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def identify(folder: Path, files: Iterable[Path]) -> dict[str, list[Any]]:
+    """Size and, of a small one, digest of each file, by its name below `folder`."""
+    return {str(path.relative_to(folder)): _identity(path) for path in sorted(files)}
+
+
+def damaged(folder: Path, identities: dict[str, list[Any]]) -> str:
+    """The first file that is missing or has changed since it was identified; empty without one."""
+    for name, identity in identities.items():
+        if _identity(folder / name) != identity:
+            return name
+    return ""
+
+
+def _identity(path: Path) -> list[Any]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    if status.st_size > MOST_DIGESTED:
+        return [status.st_size, ""]
+    return [status.st_size, _digest(path, status.st_size, status.st_mtime_ns)]
+
+
+@functools.lru_cache(maxsize=100_000)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """The digest of a file as it is now; a page asks for the same results again and again."""
+    return digest(path)

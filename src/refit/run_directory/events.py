@@ -1,0 +1,167 @@
+"""TensorBoard event files, written and read without TensorFlow.
+
+Keras's TensorBoard callback could write the same tags, but it needs TensorFlow, and it cannot leave
+out an epoch that an interrupted training has already logged. tensorboard's own record writer and
+reader do both, on every backend, and open in milliseconds.
+"""
+
+import itertools
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.scalar import metadata as scalar_metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util import tensor_util
+
+from refit import files
+from refit.run_directory import records
+
+_PREFIX = "events.out.tfevents."
+_file_number = itertools.count()
+
+
+class EventWriter:
+    """Appends events to a new file in `folder`; every event is on disk when a call returns.
+
+    Its name sorts after those of the files that are there, whatever the clock says: so they are
+    read, by TensorBoard too, in the order in which they were written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        files.make_folder(folder)
+        seconds = max([int(time.time()), *(taken + 1 for taken in _taken_seconds(folder))])
+        unique = f"{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
+        path = folder / f"{_PREFIX}{unique}.{next(_file_number)}"
+        self._file = path.open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def scalars(self, values: dict[str, float], step: int, wall_time: float | None = None) -> None:
+        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin.
+
+        `wall_time` is when they were measured, in seconds since 1970; by default now.
+        """
+        summary = summary_pb2.Summary()
+        for tag, value in values.items():
+            metadata = scalar_metadata.create_summary_metadata(display_name="", description="")
+            tensor = tensor_util.make_tensor_proto(float(value), dtype="float32")
+            summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
+        self.summary(summary, step, wall_time)
+
+    def summary(
+        self, summary: summary_pb2.Summary, step: int = 0, wall_time: float | None = None
+    ) -> None:
+        """Write a finished summary, such as the hyper-parameters of a trial."""
+        moment = time.time() if wall_time is None else wall_time
+        self._write(event_pb2.Event(wall_time=moment, step=step, summary=summary))
+
+    def close(self) -> None:
+        # On disk before a result says that the training is done.
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _write(self, event: event_pb2.Event) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
+
+
+def event_files(folder: Path) -> list[Path]:
+    """The event files of one folder, in the order in which they were begun."""
+    return sorted(folder.glob(f"{_PREFIX}*"))
+
+
+def _taken_seconds(folder: Path) -> Iterator[int]:
+    """The times, in seconds, with which the names of the files that are there begin."""
+    for path in event_files(folder):
+        seconds = path.name.removeprefix(_PREFIX).partition(".")[0]
+        # Of ten digits, as all that this writes; any more would sort elsewhere.
+        if len(seconds) == 10 and seconds.isdecimal():
+            yield int(seconds)
+
+
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """All scalars below one folder's event files: tag -> step -> value.
+
+    Files are read in the order of their names, that is of their creation. A step written twice
+    counts once, with its last value; a record cut off by a crash ends its file, and one that
+    cannot be read is as good as missing.
+    """
+    scalars: dict[str, dict[int, float]] = defaultdict(dict)
+    for event, tag, value in _scalars(folder):
+        scalars[tag][event.step] = value
+    return dict(scalars)
+
+
+def read_timed(folder: Path) -> dict[tuple[str, int], tuple[float, float]]:
+    """As `read_scalars`, with times: (tag, step) -> (seconds since 1970, value)."""
+    return {(tag, event.step): (event.wall_time, value) for event, tag, value in _scalars(folder)}
+
+
+def _scalars(folder: Path) -> Iterator[tuple[event_pb2.Event, str, float]]:
+    for path in event_files(folder):
+        for record in records.read(path):
+            event = event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in ("", scalar_metadata.PLUGIN_NAME):
+                    yield event, value.tag, _number(value.tensor)
+
+
+def _number(tensor: tensor_pb2.TensorProto) -> float:
+    # As `scalars` writes it; whatever else wrote it takes ten times longer.
+    if len(tensor.float_val) == 1:
+        return tensor.float_val[0]
+    return float(tensor_util.make_ndarray(tensor))
+
+
+def hparams_experiment(hparams: dict[str, list[Any]], metrics: dict[str, str]) -> Any:
+    """The summary that tells TensorBoard's HParams tab its columns.
+
+    `hparams` maps each hyper-parameter to the values it takes; `metrics` maps tags, written as
+    `group/tag`, to the names shown.
+    """
+    columns = [_column(name, values) for name, values in hparams.items()]
+    shown = []
+    for path, display_name in metrics.items():
+        group, _, tag = path.rpartition("/")
+        shown.append(summary_v2.Metric(tag, group=group, display_name=display_name))
+    return summary_v2.hparams_config_pb(columns, shown, time_created_secs=time.time())
+
+
+def hparams_session(values: dict[str, Any], trial_id: str) -> Any:
+    """The summary that opens a trial in the HParams tab, with its hyper-parameters."""
+    return summary_v2.hparams_pb(values, trial_id=trial_id, start_time_secs=time.time())
+
+
+def hparams_session_end(success: bool) -> Any:
+    """The summary that closes a trial in the HParams tab."""
+    status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    metadata = hparams_metadata.create_summary_metadata(
+        plugin_data_pb2.HParamsPluginData(session_end_info=ended)
+    )
+    summary = summary_pb2.Summary()
+    summary.value.add(
+        tag=hparams_metadata.SESSION_END_INFO_TAG,
+        metadata=metadata,
+        tensor=hparams_metadata.NULL_TENSOR,
+    )
+    return summary
+
+
+def _column(name: str, values: list[Any]) -> summary_v2.HParam:
+    """A column of the HParams tab: numbers, truth values, or, for anything mixed, text."""
+    kinds = {type(value) for value in values}
+    if kinds <= {int, float}:
+        kind: type = float if float in kinds else int
+    else:
+        kind = kinds.pop() if len(kinds) == 1 else str
+    domain = sorted({kind(value) for value in values})
+    return summary_v2.HParam(name, summary_v2.Discrete(domain, dtype=kind))

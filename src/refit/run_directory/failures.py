@@ -1,0 +1,129 @@
+"""Why trials fail: the kinds of failure, and the file that tells of one in a run directory."""
+
+import contextlib
+import errno
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from refit import files
+from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
+
+FAILURE = "failure.json"
+# Kinds behind which there may be too large a batch: on the CPU, TensorFlow crashes where it gets no
+# memory, and a system that has none left kills.
+TOO_LARGE = ("out of memory", "killed")
+# The exit code that multiprocessing gives to a process whose fork server has died.
+LOST = 255
+ADVICE = (
+    "; where a batch is too large, out_of_memory=accumulate adds up the gradients of its parts, "
+    "and out_of_memory=smaller makes smaller ones"
+)
+
+# What to do where a file cannot be written or read, by the number of the error.
+_FULL = (
+    "the disk is full: free some space there, or set REFIT_RUNS to a folder on another disk; the "
+    "next run goes on from what is finished"
+)
+_DENIED = (
+    "this user may not do that there: change the permissions, or set REFIT_RUNS to a folder of "
+    "your own; the next run goes on from what is finished"
+)
+_IN_THE_WAY = "something else lies in its place: move that away; the next run goes on from there"
+_MENDING = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _IN_THE_WAY),
+}
+# What JAX says where there is no memory: its own, and on a GPU that of the libraries below, which
+# need some for themselves.
+_STARVED = (
+    "RESOURCE_EXHAUSTED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+)
+# What HDF5, which has errors of its own, says of a full disk.
+_NO_SPACE = ("No space left on device", f"errno = {errno.ENOSPC},", "Disk quota exceeded")
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of failure that an error of a training is."""
+    name = type(error).__name__
+    # The second is what TensorFlow's kernels for CPUs raise where they get none.
+    starved = name == "ResourceExhaustedError" or (name == "AbortedError" and "/mkl/" in str(error))
+    starved |= name in ("XlaRuntimeError", "JaxRuntimeError") and any(
+        sign in str(error) for sign in _STARVED
+    )
+    if starved or isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, DataError):
+        return "bad data"
+    if isinstance(error, UnavailableError):
+        return "not available"
+    if isinstance(error, TrialError):
+        return "not possible"
+    if isinstance(error, DeclarationError):
+        return "bad declaration"
+    if isinstance(error, OSError) or any(text in str(error) for text in _NO_SPACE):
+        return "storage"
+    return "bug"
+
+
+def describe(error: BaseException) -> str:
+    """An error as a sentence, and what to do where a file cannot be written or read."""
+    text = f"{type(error).__name__}: {error}"
+    number = getattr(error, "errno", None)
+    if any(sign in text for sign in _NO_SPACE):
+        number = errno.ENOSPC
+    if number not in _MENDING:
+        return text[:2000]
+    place = getattr(error, "filename", None)
+    text = f"{place}: {error.strerror}" if place else text  # type: ignore[attr-defined]
+    return f"{text[:1500]}; {_MENDING[number]}"
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raise a TrialError that says what to do where a file cannot be written or read."""
+    try:
+        yield
+    except BrokenPipeError:  # of `refit status | head`, which the command line knows
+        raise
+    except OSError as error:
+        raise TrialError(f"storage: {describe(error)}") from error
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """The failure that a run directory tells of, with `kind` and `reason`; empty without one."""
+    failure = files.read_object(run_dir / FAILURE)
+    return failure if {"kind", "reason"} <= failure.keys() else {}
+
+
+def store(run_dir: Path, kind: str, reason: str, trace: str) -> None:
+    """Write the failure into the run directory, and how often the trial has been attempted."""
+    attempts = read(run_dir).get("attempts", 0)
+    failure = {
+        "kind": kind,
+        "reason": reason,
+        "traceback": trace,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "attempts": attempts + 1 if isinstance(attempts, int) else 1,
+    }
+    # Where even this cannot be written, the summary of the run still tells what happened.
+    with contextlib.suppress(OSError):
+        files.write_json(run_dir / FAILURE, failure)
+
+
+def death(exit_code: int | None) -> str:
+    """What the exit code of a dead training tells."""
+    if exit_code == -signal.SIGKILL:
+        return "ended by SIGKILL, perhaps by the system because memory ran out"
+    if exit_code == LOST:
+        return "ended, and so did the server that would know why"
+    if exit_code is not None and exit_code < 0:
+        return f"ended by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code}"

@@ -1,0 +1,483 @@
+"""What trainings left behind, as tables: the bridge from run directories to figures and verdicts.
+
+Two tables hold all of it, one row per trial and one row per epoch. They can be read from the run
+directories, where the curves come from the TensorBoard event files, or from the CSV files stored
+beside a report. Nothing here needs TensorFlow.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from refit import files
+from refit.errors import ReportError
+from refit.experiments.metrics import CURVE_METRICS, METRICS
+from refit.experiments.predicates import Selection
+from refit.experiments.trial import FLOAT32, SEED_STEP, Trial, is_setting
+from refit.run_directory import failures
+from refit.run_directory.directory import BATCHES, damage_of, result_of
+from refit.run_directory.events import read_scalars
+
+RESULTS_FILE = "results.csv"
+CURVES_FILE = "curves.csv"
+CONFUSIONS_FILE = "confusions.csv"
+FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
+
+# Of a trial, or an epoch, that was trained together with others: the group's time, divided by its
+# members. It is no metric, so that no claim about times is judged by it.
+SHARE = "share_seconds"
+
+# Event tag -> column, per event folder of a run directory.
+_COLUMNS = {
+    "train": {
+        "epoch_accuracy": "train_accuracy",
+        "epoch_loss": "train_loss",
+        "epoch_cross_entropy": "train_cross_entropy",
+        "epoch_evaluated_accuracy": "evaluated_train_accuracy",
+        "epoch_evaluated_loss": "evaluated_train_loss",
+        "epoch_learning_rate": "learning_rate",
+        "epoch_seconds": "seconds_per_epoch",
+        "epoch_train_seconds": "train_seconds",
+        "epoch_processor_seconds": "processor_seconds",
+    },
+    "validation": {
+        "epoch_accuracy": "val_accuracy",
+        "epoch_loss": "val_loss",
+        "epoch_cross_entropy": "val_cross_entropy",
+    },
+}
+# Columns that stay texts where they look like numbers.
+_TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "machine", "true", "predicted"), str)
+_CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
+_TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
+_CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
+    column for columns in _COLUMNS.values() for column in columns.values()
+]
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The results of some trials: `results` has a row per trial, `curves` a row per epoch,
+    `confusions` a row per pair of true and predicted class that occurs.
+
+    `results`: sweep, trial, title, seed, status (`done`, `failed` or `missing`), reason, digest,
+    the hyper-parameters, and the metrics of `METRICS`; accuracies are fractions, losses
+    nats, times seconds. `curves`: sweep, trial, seed, epoch (from 1) and the metrics of the epoch.
+    `confusions`: trial, seed, true, predicted (names of classes) and count, on the test images.
+    """
+
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    confusions: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=_CONFUSION_COLUMNS)
+    )
+
+    @cached_property
+    def done(self) -> pd.DataFrame:
+        """The rows of the trials that have a result."""
+        return self.results[self.results["status"] == "done"]
+
+    @cached_property
+    def _places(self) -> dict[str, np.ndarray]:
+        """Where the rows of each finished trial are; claims ask often, so they are found once."""
+        return self.done.groupby("trial").indices
+
+    @cached_property
+    def _curves_by_trial(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.curves.groupby("trial")))
+
+    @property
+    def seconds(self) -> float:
+        """What all finished trainings took together, the candidates of searches included."""
+        return total_seconds(self.done)
+
+    def first(self, sweep: str, metric: str) -> dict[str, float]:
+        """A metric of every finished trial of a sweep, by the first of its seeds."""
+        rows = self.done[self.done["sweep"] == sweep].sort_values("seed", kind="stable")
+        rows = rows.drop_duplicates("trial").reindex(columns=["trial", metric]).dropna()
+        return dict(zip(rows["trial"], rows[metric].astype(float), strict=True))
+
+    def rows(self, trials: Iterable[str]) -> pd.DataFrame:
+        """The rows of `done` that belong to some trials."""
+        places = [self._places[trial] for trial in dict.fromkeys(trials) if trial in self._places]
+        return self.done.iloc[np.concatenate(places) if places else []]
+
+    def measure(
+        self,
+        trial: str | Selection,
+        metric: str,
+        epochs: tuple[int, int] | None = None,
+        statistic: str = "last",
+    ) -> pd.Series:
+        """A metric of a trial, one value per seed (the index); empty where nothing was measured.
+
+        A repetition declared in a sweep stands at the seed that it repeats.
+
+        With `epochs` (first and last, from 1) the statistic is taken over that part of the curve;
+        seeds whose training did not reach its end are left out. A selection's trials are reduced
+        to one value per seed, over the seeds for which all of them are measured. A loss that is
+        not a number is infinite: the training diverged, which must not look like a missing one.
+        """
+        if isinstance(trial, Selection):
+            return self._measure_selection(trial, metric, epochs, statistic)
+        if epochs is None and statistic == "last":
+            if trial not in self._places or metric not in self.done:
+                return pd.Series(dtype=float)
+            values, seeds = (
+                self.done[name].to_numpy(float)[self._places[trial]] for name in (metric, "seed")
+            )
+            return _with_diverged(pd.Series(values, _replicates(seeds)), metric).dropna()
+        curve = self.curve(trial, metric)
+        first, last = epochs or (1, max(curve.index, default=0))
+        curve = curve.loc[first:last]
+        if curve.empty or len(curve) < last - first + 1:
+            return pd.Series(dtype=float)
+        curve = curve.dropna(axis=1)
+        values = curve.iloc[-1] if statistic == "last" else curve.agg(statistic)
+        return values.set_axis(_replicates(values.index))
+
+    def _measure_selection(
+        self, chosen: Selection, metric: str, epochs: tuple[int, int] | None, statistic: str
+    ) -> pd.Series:
+        names = self.select(chosen)
+        if not names:
+            return pd.Series(dtype=float)
+        values = [self.measure(name, metric, epochs, statistic) for name in names]
+        together = pd.concat(values, axis=1).dropna()
+        if chosen.take != "of_best":
+            return together.agg(chosen.take, axis=1)
+        scores = pd.concat([self.measure(name, chosen.by) for name in names], axis=1)
+        scores = scores.reindex(together.index).dropna()
+        winners = scores.to_numpy().argmax(axis=1)
+        values_of = together.loc[scores.index].to_numpy()
+        return pd.Series(values_of[range(len(winners)), winners], scores.index)
+
+    def select(self, selection: Selection) -> list[str]:
+        """The names of the trials that have the wanted settings, whether they are done or not."""
+        rows = self.results
+        if selection.sweep is not None:
+            rows = rows[rows["sweep"] == selection.sweep]
+        for setting, wanted in selection.where.items():
+            if setting not in rows:
+                return []  # the profile leaves out all trials that have it
+            rows = rows[rows[setting].isin(wanted if isinstance(wanted, list) else [wanted])]
+        return list(dict.fromkeys(rows["trial"]))
+
+    def means(self, sweep: str | None = None) -> pd.DataFrame:
+        """One row per finished trial, of one sweep or of all: settings, and means over seeds."""
+        rows = self.done if sweep is None else self.done[self.done["sweep"] == sweep]
+        rows = rows.drop(columns=["seed", "digest", "reason", "status"])
+        numbers = [name for name in rows.select_dtypes("number") if not is_setting(name)]
+        kept = {name: "mean" if name in numbers else "first" for name in rows if name != "trial"}
+        if rows.empty:
+            return rows
+        kept["diverged"] = "max"  # of any seed
+        return rows.groupby("trial", sort=False).agg(kept).reset_index()
+
+    def settings(self, sweep: str) -> pd.DataFrame:
+        """The hyper-parameters in which the trials of a sweep differ, one row per trial.
+
+        Trials that are not done are there too. The index is the trial's name.
+        """
+        rows = self.results[self.results["sweep"] == sweep].drop_duplicates("trial")
+        rows = rows.set_index("trial")[[name for name in rows if is_setting(name)]]
+        return rows.loc[:, rows.nunique(dropna=False) > 1]
+
+    def curve(self, trial: str, metric: str) -> pd.DataFrame:
+        """A metric of a trial over its epochs (the index, from 1), one column per seed.
+
+        Losses that are not a number are infinite, as for `measure`.
+        """
+        if metric not in CURVE_METRICS:
+            raise ReportError(f"{metric} has no curve; known: {', '.join(CURVE_METRICS)}")
+        if trial not in self._curves_by_trial:
+            return pd.DataFrame()
+        rows = self._curves_by_trial[trial]
+        rows = rows.assign(**{metric: _with_diverged(rows[metric], metric)})
+        return rows.pivot(index="epoch", columns="seed", values=metric)
+
+    def best(self, metric: str) -> str:
+        """The trial with the highest mean of a metric. Raises ReportError if none is done."""
+        means = self.done.groupby("trial")[metric].mean().dropna()
+        if means.empty:
+            raise ReportError(f"no finished trial has a {metric}")
+        return str(means.idxmax())
+
+    def summary(self) -> pd.DataFrame:
+        """One row per trial, in declared order: means over seeds of what a reader looks for."""
+        columns = {
+            "train_accuracy": "train accuracy",
+            "train_loss": "train loss",
+            "val_accuracy": "val accuracy",
+            "val_loss": "val loss",
+            "best_val_accuracy": "best val accuracy",
+            "test_accuracy": "test accuracy",
+            "epochs": "epochs",
+            "seconds": "seconds",
+            "seconds_per_epoch": "seconds per epoch",
+        }
+        groups = self.results.groupby(["trial", "title"], sort=False)
+        means = groups[[name for name in columns if name in self.results]].mean()
+        means.insert(0, "seeds", groups["status"].agg(lambda status: (status == "done").sum()))
+        if len(self.done) and (self.done["diverged"] == True).any():  # noqa: E712 - holds NaN too
+            means["diverged"] = groups["diverged"].agg(lambda flags: (flags == True).sum())  # noqa: E712
+        return means.rename(columns=columns).reset_index()
+
+    def save(self, folder: Path) -> None:
+        """Store the tables as CSV, with as many digits as it takes to read them back the same."""
+        for name, frame in zip(FILES, (self.results, self.curves, self.confusions), strict=True):
+            files.write_bytes(folder / name, frame.to_csv(index=False).encode())
+
+
+def total_seconds(done: pd.DataFrame) -> float:
+    """What some finished trainings took together; older results know no searches.
+
+    Of those that were trained together with others it counts their shares.
+    """
+    if done.empty:
+        return 0.0
+    whole = done["seconds"]
+    for better in ("total_seconds", SHARE):
+        if better in done:
+            whole = done[better].fillna(whole)
+    return float(whole.sum())
+
+
+def read(trials: Sequence[Trial], folder: Path) -> RunLog:
+    """Read what the trials left in `folder`, the experiment's runs of one profile."""
+    rows, curves, confusions = [], [], []
+    for trial in trials:
+        result = result_of(trial, folder)
+        rows.append(_result_row(trial, folder, result))
+        if result is not None:
+            curves.append(_curve_rows(trial, folder))
+            rows[-1] |= _of_curves(curves[-1], rows[-1])
+            confusions += _confusion_rows(trial, result)
+    results = pd.DataFrame(rows)
+    if not curves:
+        # What is shown before anything is done has the columns of what will be measured.
+        results = results.reindex(columns=list(dict.fromkeys([*results, *METRICS])))
+    frame = pd.concat(curves) if curves else pd.DataFrame()
+    return RunLog(
+        results,
+        frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True),
+        pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS),
+    )
+
+
+def read_csv(folder: Path) -> RunLog:
+    """Read the tables that `RunLog.save` stored beside a report. Raises ReportError."""
+    frames = []
+    for name in FILES:
+        try:
+            frames.append(pd.read_csv(folder / name, dtype=_TEXTS))
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{folder / name}: cannot be read: {error}") from error
+    return RunLog(*frames)
+
+
+def batch_curves(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """Losses and accuracies of single training batches, for the trials that recorded them.
+
+    One row per batch: trial, seed, batch (from 0), batch_loss (nats), batch_accuracy.
+    """
+    frames = []
+    for trial in trials:
+        if trial.record_batches and result_of(trial, folder):
+            scalars = read_scalars(folder / trial.directory / BATCHES)
+            frame = pd.DataFrame(scalars).sort_index().rename_axis("batch").reset_index()
+            frames.append(frame.assign(trial=trial.name, seed=trial.seed))
+    columns = ["trial", "seed", "batch", "batch_loss", "batch_accuracy"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def layer_table(trial: Trial, folder: Path) -> pd.DataFrame:
+    """The layers of a trained network: name, type, output shape, parameters."""
+    result = result_of(trial, folder)
+    if result is None:
+        return pd.DataFrame(columns=["name", "type", "output shape", "parameters"])
+    frame = pd.DataFrame(result["layers"]).rename(columns={"output_shape": "output shape"})
+    frame = frame.drop(columns="inputs", errors="ignore")
+    frame["output shape"] = [" × ".join(map(str, shape)) for shape in frame["output shape"]]
+    return frame
+
+
+def candidates(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """The networks that searches for an architecture tried: a row each, with the search's trial."""
+    rows = [
+        {"search": trial.name, "seed": trial.seed} | candidate
+        for trial in trials
+        if (result := result_of(trial, folder))
+        for candidate in result.get("candidates", [])
+    ]
+    columns = ["search", "seed", "number", "val_accuracy", "epochs", "seconds", "parameters"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]] | None:
+    """Counts (true class, predicted class) on the test images, and the class names."""
+    result = result_of(trial, folder)
+    if result is None or result["confusion_matrix"] is None:
+        return None
+    return np.array(result["confusion_matrix"]), result["data"]["classes"]
+
+
+def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """Where the numbers came from: data, versions, hardware; all values that occur.
+
+    Among them are, where there is any such thing, another precision than float32, with how many
+    others trials were trained, and where they were imported from.
+    """
+    facts: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        if (result := result_of(trial, folder)) is None:
+            continue
+        flat = {"data": result["data"]["source"], "stand-in": result["data"]["stand_in"]}
+        counts = result["data"]
+        flat["images"] = (
+            f"{counts['train_images']:,} train, {counts['validation_images']:,} validation, "
+            f"{counts['test_images']:,} test"
+        )
+        if trial.precision != FLOAT32:
+            flat["precision"] = f"{trial.precision}, with variables in {FLOAT32}"
+        if fused := result.get("fused"):
+            flat["trained together"] = f"groups of {fused['members']}"
+        if origin := result.get("imported"):
+            flat["imported"] = f"packed {origin['packed']} by refit {origin['written_by']}"
+        flat |= {name: str(value or "none") for name, value in result["environment"].items()}
+        for name, value in flat.items():
+            facts.setdefault(name, {})[value] = None
+    rows = [
+        {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()
+    ]
+    return pd.DataFrame([row for row in rows if row["value"]], columns=["fact", "value"])
+
+
+def _replicates(seeds: Any) -> np.ndarray:
+    """The seeds by which trials are paired: those of repetitions lie a step further."""
+    return np.asarray(seeds).astype(int) % SEED_STEP
+
+
+def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
+    return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
+
+
+def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "sweep": trial.sweep,
+        "trial": trial.name,
+        "title": trial.title,
+        "seed": trial.seed,
+        "status": "done",
+        "reason": "",
+        "digest": trial.digest,
+        "published_epochs": trial.published_epochs,
+    }
+    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
+    settings["planned_epochs"] = settings.pop("epochs")
+    if result is None:
+        reason = _reason(trial, folder)
+        status = "failed" if reason else "missing"
+        return row | {"status": status, "reason": reason} | settings
+    metrics = dict(result["metrics"])
+    images = result["data"]["train_images"]
+    metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
+    if "test_accuracy" in metrics:
+        metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
+    metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
+    metrics["train_images"] = images
+    metrics["minutes"] = metrics["seconds"] / 60
+    metrics["demonstration"] = bool(result["data"]["embedded"])
+    metrics["workers"] = result["environment"].get("workers")
+    metrics["machine"] = _machine(result["environment"])
+    metrics["stand_in"] = bool(result["data"]["stand_in"])
+    metrics["cut"] = trial.data.train_images is not None
+    metrics["altered"] = trial.altered or result.get("smaller_batches", False)
+    if (share := result.get("fused", {}).get("seconds")) is not None:
+        metrics[SHARE] = share
+    return row | {"reason": result.get("batch_note", "")} | settings | metrics
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    """What the times of a training depend on, beside the training itself."""
+    gpus = environment.get("gpus") or []
+    told = [environment.get("processor"), *gpus, environment.get("backend")]
+    return ", ".join(str(each) for each in told if each)
+
+
+def _reason(trial: Trial, folder: Path) -> str:
+    """Why a trial that has been trained has no result; empty where it has not been.
+
+    Pages travel, and whose machine they come from is nobody's business: home is `~`.
+    """
+    if damage := damage_of(trial, folder):
+        return f"damaged: {damage}; the next run trains this trial again"
+    failure = failures.read(folder / trial.directory)
+    told = f"{failure['kind']}: {failure['reason']}" if failure else ""
+    return told.replace(str(Path.home()), "~")
+
+
+def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
+    """The metrics that a trial's curves give; losses that are not numbers are infinite."""
+    if curve.empty:
+        return {}
+    train, validation = (
+        curve[name].fillna(np.inf).reset_index(drop=True) for name in ("train_loss", "val_loss")
+    )
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        rises = [losses.iloc[-1] - losses.min() for losses in (train, validation)]
+        gap = validation.iloc[-1] - train.iloc[-1]
+        accuracy = curve["val_accuracy"].reset_index(drop=True)
+        fall = 1 - accuracy.iloc[-1] / accuracy.max() if accuracy.max() > 0 else 0.0
+        rise = rises[1] / validation.min()
+        best = accuracy.idxmax()
+    return {
+        "learning_rate": curve["learning_rate"].iloc[-1],
+        "train_loss_at_best_val_accuracy": train[best],
+        "train_accuracy_at_best_val_accuracy": curve["train_accuracy"].iloc[best],
+        "val_loss_at_best_val_accuracy": validation[best],
+        "val_accuracy_fall": accuracy[best] - accuracy.iloc[-1],
+        "min_train_loss": train.min(),
+        "train_loss_at_min_val_loss": train[validation.idxmin()],
+        "train_loss_rise": rises[0],
+        "val_loss_rise": rises[1],
+        "largest_train_loss_rise": train.diff().max() if len(train) > 1 else 0.0,
+        "loss_gap": gap,
+        "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
+        "loss_rise_beyond_accuracy_fall": rise - fall,
+        "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
+    }
+
+
+def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:
+    classes = result["data"]["classes"]
+    return [
+        (trial.name, trial.seed, classes[true], classes[predicted], count)
+        for true, row in enumerate(result["confusion_matrix"] or [])
+        for predicted, count in enumerate(row)
+        if count
+    ]
+
+
+def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
+    curves: dict[str, dict[int, float]] = {}
+    for group, names in _COLUMNS.items():
+        scalars = read_scalars(folder / trial.directory / group)
+        curves |= {column: scalars.get(tag, {}) for tag, column in names.items()}
+    epochs = sorted(set().union(*curves.values()))
+    # One array: pandas takes ten times longer to align a dozen columns.
+    values = [[curve.get(epoch, np.nan) for curve in curves.values()] for epoch in epochs]
+    table = np.array(values, float).reshape(len(epochs), len(curves))
+    frame = pd.DataFrame(table, pd.Index(epochs, dtype=int), list(curves))
+    if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
+        # A diverged training stops early, but stays what it has become.
+        reached, last = len(frame), frame.drop(columns=list(_TIMES)).iloc[-1]
+        frame = frame.reindex(range(trial.epochs))
+        frame.loc[reached:, last.index] = last.to_numpy()
+    frame.insert(0, "epoch", frame.index + 1)
+    return frame.assign(sweep=trial.sweep, trial=trial.name, seed=trial.seed)

@@ -1,0 +1,223 @@
+"""The processes that trainings run in: one for each, forked from a server that has loaded Keras."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pebble
+from pebble.pool.process import WORKERS_NAME
+
+from refit import paths
+from refit.errors import TrialError
+from refit.run_directory import failures
+
+# What the training processes print; useful when one of them dies.
+TRAINING_LOG = "training.log"
+# Pools that may break before a training has ended in one of them.
+MOST_BREAKS = 5
+# In seconds: a call waits for a process at most for as long as one needs to be started, so that
+# after this time without any the calls were lost with the process that had just taken them.
+LOST = 120.0
+# In seconds: how long a process that minds SIGTERM may take to save what it did.
+GRACE = 15.0
+
+# How a call has ended: kind, reason and traceback of its failure; empty strings where it is done.
+Outcome = tuple[str, str, str]
+
+
+class Call(NamedTuple):
+    """What is to be called in a process of its own, and the key by which it is known."""
+
+    key: Hashable
+    function: Callable[..., Outcome]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Processes:
+    """Runs calls in processes of their own, so many `workers` at once, each for `time_limit` s.
+
+    Use it as a context manager; leaving it by an exception, Ctrl-C included, ends all of them at
+    once, but for those that mind SIGTERM: they have GRACE seconds to save what they did. Where
+    the pool breaks, because a process was killed between two calls or the server was, it is
+    replaced, and what was running is called again. So a call must stand being repeated.
+    """
+
+    # Started beyond the places, so that none of them waits for its next call.
+    spare = 1
+    # In seconds, until what a call wrote is seen here.
+    delay = 0.0
+
+    def __init__(self, workers: int, time_limit: float) -> None:
+        self._workers = workers
+        self._time_limit = time_limit
+        self._jobs: dict[pebble.ProcessFuture, Call] = {}
+        self._breaks = 0
+
+    def __enter__(self) -> "Processes":
+        self._pool = _new_pool(self._workers)
+        self._busy = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with _without_interrupts():
+            if kind is None:
+                self._pool.close()
+                self._pool.join()
+            else:
+                self._pool.stop()
+                _ask()
+                self._end()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def places(self) -> int:
+        """How many calls are at work at once."""
+        return self._workers
+
+    @property
+    def running(self) -> list[Hashable]:
+        """The keys of the calls that a process is at work on."""
+        return [call.key for job, call in self._jobs.items() if job.running()]
+
+    def start(
+        self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
+    ) -> None:
+        """Call a function in the next process that is free. Raises TrialError where none lives."""
+        self._schedule([Call(key, function, args, kwargs)])
+
+    def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
+        """The calls that have ended since, by their keys; waits for one at most so many seconds.
+
+        An outcome is what the function returned, or the kind and reason of its process's own end.
+        """
+        done = wait(self._jobs, timeout=seconds, return_when=FIRST_COMPLETED).done
+        whole = [job for job in done if not isinstance(job.exception(), BrokenProcessPool)]
+        found = [(self._jobs.pop(job).key, self._outcome(job)) for job in whole]
+        if found:
+            self._breaks = 0
+        if found or self.running:
+            self._busy = time.monotonic()
+        if len(whole) < len(done) or time.monotonic() - self._busy > LOST:
+            self._schedule([])
+        return found
+
+    def _outcome(self, job: pebble.ProcessFuture) -> Outcome:
+        try:
+            return job.result()
+        except TimeoutError:
+            return "timed out", f"ran longer than {self._time_limit:g} s", ""
+        except pebble.ProcessExpired as error:
+            return "killed", failures.death(error.exitcode), ""
+
+    def _schedule(self, calls: list[Call]) -> None:
+        """Hand calls to the pool; without any, hand those that it had to a new one."""
+        renew = not calls
+        while renew or calls:
+            if renew:
+                calls = [*self._jobs.values(), *calls]
+                self._renew()
+            try:
+                while calls:
+                    call = calls[0]
+                    job = self._pool.schedule(
+                        call.function, call.args, call.kwargs, timeout=self._time_limit
+                    )
+                    self._jobs[job] = call
+                    del calls[0]
+                return
+            except RuntimeError:  # what a broken pool raises
+                renew = True
+
+    def _renew(self) -> None:
+        self._breaks += 1
+        if self._breaks > MOST_BREAKS:
+            raise TrialError(
+                "the processes for trainings die as soon as they are started; the end of "
+                f"{paths.runs() / TRAINING_LOG} may tell why"
+            )
+        self._jobs = {}
+        with _without_interrupts():
+            self._end()
+        self._pool = _new_pool(self._workers)
+        self._busy = time.monotonic()
+
+    def _end(self) -> None:
+        """End all processes now. What they do may be broken off anywhere."""
+        self._pool.stop()
+        for process in _workers():
+            process.kill()
+        self._pool.join()
+
+
+def _workers() -> list[multiprocessing.process.BaseProcess]:
+    return [each for each in multiprocessing.active_children() if each.name == WORKERS_NAME]
+
+
+def _ask() -> None:
+    """Ask all processes to end, and wait for a while until they have."""
+    asked = _workers()
+    for process in asked:
+        process.terminate()
+    latest = time.monotonic() + GRACE
+    for process in asked:
+        process.join(max(latest - time.monotonic(), 0))
+
+
+def _end_when_asked() -> None:
+    """In a process: let SIGTERM end it at once, where pebble would first return to Python."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _new_pool(workers: int) -> pebble.ProcessPool:
+    _start_server()
+    context = multiprocessing.get_context("forkserver")
+    return pebble.ProcessPool(workers, max_tasks=1, initializer=_end_when_asked, context=context)
+
+
+def _start_server() -> None:
+    """Start the fork server, unless it runs, with its standard error in a file.
+
+    TensorFlow greets every process with lines that no setting silences; they would bury the
+    progress bar.
+    """
+    multiprocessing.set_forkserver_preload(["refit.training.fit", "refit.running.runner"])
+    path = paths.runs() / TRAINING_LOG
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+            forkserver.ensure_running()
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let a second Ctrl-C wait for the end of the processes, which would live on without it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

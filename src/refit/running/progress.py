@@ -1,0 +1,228 @@
+"""How far a run is, shown where it is watched: terminal, notebook, and lines in a log file."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from refit import files
+from refit.experiments.trial import Trial
+from refit.run_directory import directory
+from refit.run_directory.directory import PROGRESS
+
+LOG = "progress.log"
+# A log file is read afterwards; more lines would hide the trials that ended.
+LOG_SECONDS = 30.0
+
+
+class Progress:
+    """A bar with trials done, the running trials' epochs and accuracies, and the time left.
+
+    A full disk hides some of it and stops nothing: the trials that cannot be stored tell of it.
+
+    Use it as a context manager around a run of `total` trials, of which those in `expected` are
+    still to be trained; it maps them to the seconds that each will take, or to any numbers in
+    that proportion.
+    """
+
+    def __init__(self, total: int, expected: Mapping[Trial, float], folder: Path) -> None:
+        self.total, self.done = total, total - len(expected)
+        self.expected = dict(expected)
+        self.folder = folder
+        self.failed = 0
+        self._ended = 0.0
+        # What interrupted trainings had done before does not count as done by this run.
+        self._before = {trial: self._state(trial)[1] for trial in self.expected}
+        self._started = time.monotonic()
+        self._last_log = 0.0
+
+    def __enter__(self) -> "Progress":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._log = (self.folder / LOG).open("a")
+        self._display = _in_notebook() and _display("")
+        self._bar = None
+        if not self._display:
+            self._bar = terminal_bar(self.total, self.done)
+        self._write(f"{self.total - self.done} of {self.total} trials to train in {self.folder}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        end = "finished" if kind is None else "interrupted; the next run goes on from here"
+        self._write(f"{self._counts()}, {end}")
+        if self._bar is not None:
+            self._bar.set_postfix_str("")
+            self._bar.close()
+        elif self._display:
+            self._display.update(_bar(self.done, self.total, f"{self._counts()}, {end}"))
+        with contextlib.suppress(OSError):
+            (self.folder / PROGRESS).unlink()
+        with contextlib.suppress(OSError):
+            self._log.close()
+
+    def finished(self, trial: Trial, failure: str) -> None:
+        """Count a trial that has ended; `failure` is its kind, or empty if it has a result."""
+        self._ended += self.expected[trial] * (1 - self._before[trial])
+        if failure:
+            self.failed += 1
+            self._write(f"{trial.directory.name}: failed ({failure})")
+            return
+        self.done += 1
+        result = files.read_object(self.folder / trial.directory / directory.RESULT)
+        metrics = result.get("metrics", {})
+        accuracy = metrics.get("val_accuracy", float("nan"))
+        took = f"{metrics.get('seconds', float('nan')):.1f} s"
+        if (share := result.get("fused", {}).get("seconds")) is not None:
+            took = f"{share:.1f} s, its share of a group's time"
+        self._write(
+            f"{trial.directory.name}: val accuracy {accuracy:.4f} after {took} ({self._counts()})"
+        )
+        if self._bar is not None:
+            self._bar.update()
+
+    def show(self, running: Sequence[Trial]) -> None:
+        """Show the state of the running trials and the time left."""
+        states = {trial: self._state(trial) for trial in running}
+        text = "; ".join(text for text, _ in states.values())
+        partly = sum(
+            self.expected[trial] * max(fraction - self._before[trial], 0)
+            for trial, (_, fraction) in states.items()
+        )
+        left = self._time_left(partly)
+        line = f"{text} {left}".strip()
+        if self._bar is not None:
+            self._bar.set_postfix_str(line)
+        elif self._display:
+            self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
+        state = {"total": self.total, "done": self.done, "text": line}
+        with contextlib.suppress(OSError):
+            files.write_json(self.folder / PROGRESS, state)
+        if time.monotonic() - self._last_log > LOG_SECONDS:
+            self._write(f"{self._counts()}: {line}")
+
+    def _counts(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} trials done{failed}"
+
+    def _state(self, trial: Trial) -> tuple[str, float]:
+        """A running trial in words, and the fraction of it that is done."""
+        state = files.read_object(self.folder / trial.directory / PROGRESS)
+        epoch = state.get("epoch", 0)
+        accuracy = state.get("val_accuracy")
+        known = f" {accuracy:.3f}" if accuracy is not None else ""
+        epochs = state.get("epochs", trial.epochs)  # of a search, those of all candidates
+        return f"{trial.name} {epoch}/{epochs}{known}", epoch / epochs
+
+    def _time_left(self, partly: float) -> str:
+        """Time left if what is to come goes on at the pace so far; empty while unknown.
+
+        `partly` is the expected time of what the running trials have done.
+        """
+        ended = self._ended + partly
+        if ended <= 0:
+            return ""
+        work = sum(self.expected[trial] * (1 - part) for trial, part in self._before.items())
+        left = max(work - ended, 0)
+        return f"about {_duration((time.monotonic() - self._started) / ended * left)} left"
+
+    def _write(self, line: str) -> None:
+        self._last_log = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            self._log.flush()
+
+
+def terminal_bar(total: int, done: int) -> tqdm:
+    """A bar on standard error, with room for what is running; not shown but in a terminal."""
+    return tqdm(
+        total=total,
+        initial=done,
+        bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {postfix}",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        disable=None,
+    )
+
+
+@contextlib.contextmanager
+def follow(folder: Path) -> Iterator[None]:
+    """Show in this terminal the progress of a run that another process makes in `folder`.
+
+    A notebook's own output is captured. Where standard error is no terminal, the lines that the
+    run adds to its log are printed.
+    """
+    with contextlib.suppress(OSError):
+        (folder / PROGRESS).unlink()  # left by a run that was killed
+    stop = threading.Event()
+    show = _follow_bar if sys.stderr.isatty() else _follow_log
+    thread = threading.Thread(target=show, args=(folder, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _follow_bar(folder: Path, stop: threading.Event) -> None:
+    bar = None
+    while not stop.wait(0.5):
+        state = files.read_object(folder / PROGRESS)
+        if not state:
+            continue
+        bar = bar or terminal_bar(state["total"], state["done"])
+        bar.n = state["done"]
+        bar.set_postfix_str(state["text"])
+    if bar:
+        # The last state is gone before it can be read; the log's last line tells how it ended.
+        bar.set_postfix_str((folder / LOG).read_text().rstrip().rpartition("\n")[2])
+        bar.close()
+
+
+def _follow_log(folder: Path, stop: threading.Event) -> None:
+    log = folder / LOG
+    position = log.stat().st_size if log.exists() else 0
+    last = False
+    while not last:
+        last = stop.wait(0.5)
+        if log.exists():
+            with log.open() as file:
+                file.seek(position)
+                for line in file:
+                    print(f"  {line.rstrip()}", flush=True)
+                position = file.tell()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules and "IPython" in sys.modules
+
+
+def _display(text: str) -> Any:
+    from IPython.display import HTML, display
+
+    return display(HTML(text), display_id=True)
+
+
+def _bar(done: int, total: int, text: str) -> Any:
+    from IPython.display import HTML
+
+    return HTML(f'<progress value="{done}" max="{total}"></progress> {escape(text)}')

@@ -1,0 +1,257 @@
+"""Trials on several machines, as Ray tasks.
+
+A task trains in a child process of its own, as on one machine, so that a crash, a full memory and
+the time limit mean the same there. What Ray adds is where a trial runs, and that it is begun again
+elsewhere when a machine dies; it then goes on from the last epoch in the shared folder.
+"""
+
+import contextlib
+import importlib.util
+import math
+import os
+import socket
+import sys
+import uuid
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+from refit import backends, paths
+from refit.errors import DeclarationError, TrialError, UnavailableError
+from refit.run_directory import failures
+from refit.running.processes import Outcome, Processes
+
+GPUS_PER_TRIAL = "REFIT_GPUS_PER_TRIAL"
+# How often a trial is begun again after the machine or the Ray worker that trained it has died.
+RETRIES = 3
+# In seconds; a node's first task starts a Python process there.
+ANSWER_LIMIT = 300.0
+
+
+class RayPool:
+    """Runs calls as `Processes` does, but on the nodes of a Ray cluster.
+
+    The cluster is the one that `RAY_ADDRESS` names, or that this machine belongs to. A call gets a
+    CPU and so many GPUs as `REFIT_GPUS_PER_TRIAL` says, else one where the cluster has any, and
+    `time_limit` s; so many `workers` run at once, with 0 as many as have room. What lies in
+    `folder` must be the same on all nodes. Leaving it, by Ctrl-C too, ends the calls.
+
+    Entering it raises UnavailableError where Ray or a cluster is missing or no node has room for a
+    call, TrialError where a node lacks refit or the folder.
+    """
+
+    # Ray starts a task within milliseconds of a place becoming free.
+    spare = 0
+    # In seconds: on NFS, what one machine writes may be seen a minute later by another that looked
+    # before.
+    delay = 90.0
+
+    def __init__(self, folder: Path, workers: int, time_limit: float) -> None:
+        self._workers = workers
+        self._time_limit = time_limit
+        self._cluster = _joined(folder)
+        self._jobs: dict[Future, Hashable] = {}
+
+    def __enter__(self) -> "RayPool":
+        self._share, self._mark = self._cluster.__enter__()
+        # A worker is used again but where it holds a GPU, whose number another task may not get.
+        options = {"num_gpus": self._share, "max_calls": 1 if self._share else 0}
+        self._task = _ray().remote(num_cpus=1, max_retries=RETRIES, **options)(_attempt)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._cluster.__exit__(*error)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def places(self) -> int:
+        """How many calls have room now; nodes may come and go. Never none, because a call that was
+        handed over waits for a node."""
+        places = sum(_places(node["Resources"], self._share) for node in alive())
+        return max(1, min(places, self._workers or places))
+
+    @property
+    def running(self) -> list[Hashable]:
+        """The keys of all calls, because Ray does not say when it begins one."""
+        return list(self._jobs.values())
+
+    def start(
+        self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
+    ) -> None:
+        """Call a function on the next node with room."""
+        task = self._task.remote(self._mark, self._time_limit, function, args, kwargs)
+        self._jobs[task.future()] = key
+
+    def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
+        """The calls that have ended since, by their keys; waits for one at most so many seconds."""
+        done = wait(self._jobs, timeout=seconds, return_when=FIRST_COMPLETED).done
+        return [(self._jobs.pop(job), _outcome(job)) for job in done]
+
+
+def _outcome(job: Future) -> Outcome:
+    """What the function of an ended task returned, or the kind and reason of the task's own end."""
+    from ray import exceptions
+
+    try:
+        return job.result()
+    except exceptions.OutOfMemoryError as error:
+        return "out of memory", f"ended by Ray: {_first_line(error)}", ""
+    except exceptions.RayTaskError as error:
+        return failures.kind_of(error.cause), failures.describe(error.cause), str(error)
+    except exceptions.RayError as error:
+        return "killed", f"given up by Ray, whose last word is: {_first_line(error)}", ""
+
+
+@contextlib.contextmanager
+def _joined(folder: Path) -> Iterator[tuple[float, Path]]:
+    """Connected to the cluster: the GPUs that a call gets, and a file by which nodes know a folder.
+
+    Raises as `RayPool` tells.
+    """
+    share = asked_share()
+    ours = _connect()
+    # Not the name of a file that a copy of the folder could have; a killed driver leaves its own.
+    mark = folder / f".shared-{uuid.uuid4().hex}"
+    try:
+        if share is None:
+            share = float(any(node["Resources"].get("GPU") for node in alive()))
+        if not any(_places(node["Resources"], share) for node in alive()):
+            raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPU(s)")
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        _check_nodes(mark)
+        yield share, mark
+    finally:
+        mark.unlink(missing_ok=True)
+        if ours:
+            # The end of the driver ends its tasks.
+            _ray().shutdown()
+
+
+def alive() -> list[dict[str, Any]]:
+    """The cluster's nodes, as Ray describes them."""
+    return [node for node in _ray().nodes() if node["Alive"]]
+
+
+def asked_share() -> float | None:
+    """GPUs for each trial, as `REFIT_GPUS_PER_TRIAL` says; None where it says nothing.
+
+    Raises DeclarationError for what Ray cannot give: neither a fraction of one nor a whole number.
+    """
+    text = os.environ.get(GPUS_PER_TRIAL, "")
+    if not text:
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share < math.inf or (share > 1 and share != int(share)):
+        raise DeclarationError(
+            f"{GPUS_PER_TRIAL} is {text!r}; give a fraction of a GPU or a whole number, 0 for none"
+        )
+    return share
+
+
+def _ray() -> Any:
+    import ray
+
+    return ray
+
+
+def _connect() -> bool:
+    """Connect to the cluster; returns whether this has made the connection."""
+    if importlib.util.find_spec("ray") is None:
+        raise UnavailableError("executor ray needs the package ray; `make extras` installs it")
+    ray = _ray()
+    if ray.is_initialized():
+        return False
+    variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
+    variables |= {backends.VARIABLE: backends.name()}  # a node may have another one of its own
+    try:
+        with warnings.catch_warnings():
+            # Without a GPU of its own a trial sees none, which a later version would change.
+            warnings.simplefilter("ignore", FutureWarning)
+            ray.init(
+                address="auto",
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": variables},
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UnavailableError(
+            "executor ray needs a Ray cluster that runs: start one with `ray start --head`, and "
+            f"set RAY_ADDRESS where it is elsewhere ({_first_line(error)})"
+        ) from error
+    return True
+
+
+def _places(resources: Mapping[str, float], share: float) -> int:
+    """How many trials find room on a node at once; a fraction is of one GPU, never of two."""
+    places = int(resources.get("CPU", 0))
+    if share:
+        gpus = int(resources.get("GPU", 0))
+        places = min(places, gpus * int(1 / share) if share <= 1 else gpus // int(share))
+    return places
+
+
+def _check_nodes(mark: Path) -> None:
+    """Let every node look for the shared folder before anything is trained."""
+    from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = _ray().remote(num_cpus=0, max_retries=0)(_obstacle)
+    answers = {}
+    for node in alive():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        answers[node["NodeID"]] = task.options(scheduling_strategy=there).remote(mark)
+    found = {}
+    for number, answer in answers.items():
+        try:
+            found[number] = _ray().get(answer, timeout=ANSWER_LIMIT)
+        except exceptions.RayError as error:
+            found[number] = f"is refit installed there? {_first_line(error)}"
+    # One that died meanwhile is no obstacle.
+    told = [
+        f"{node['NodeManagerHostname']}: {obstacle}"
+        for node in alive()
+        if (obstacle := found.get(node["NodeID"]))
+    ]
+    if told:
+        raise TrialError("; ".join(told))
+
+
+def _obstacle(mark: Path) -> str:
+    """On a node: why it cannot train; empty where it can."""
+    if mark.exists():
+        return ""
+    return (
+        f"does not see {mark.parent} of the machine that started the run; put the runs into a "
+        "folder that all nodes share (REFIT_RUNS)"
+    )
+
+
+def _attempt(
+    mark: Path,
+    time_limit: float,
+    function: Callable[..., Outcome],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Outcome:
+    """On a node: call the function in a child of this Ray worker, and tell how it ended."""
+    if obstacle := _obstacle(mark):
+        return "storage", f"{socket.gethostname()}: {obstacle}", ""
+    # Else every child would load the script of Ray's worker, and with it Ray.
+    sys.modules["__main__"].__file__ = None
+    with Processes(1, time_limit) as processes:
+        processes.start(None, function, *args, **kwargs)
+        while not (ended := processes.ended(1)):
+            pass
+    return ended[0][1]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

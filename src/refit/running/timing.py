@@ -1,0 +1,82 @@
+"""How long a training will take, judged by those that are done.
+
+Times come from finished trainings of whatever profile: the same network on images of the same
+size, scaled by the number of images and epochs.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from refit import files
+from refit.experiments.trial import StopAtTarget, Trial
+from refit.run_directory.directory import RESULT
+
+# What makes two trainings take equally long per image, from the closest match to the loosest; the
+# precision always, because devices compute in bfloat16 many times faster or slower.
+_LIKENESS = (
+    ("model", "options", "size", "batch_size", "optimizer", "settings"),
+    ("model", "options", "size", "batch_size", "optimizer"),
+    ("model", "options", "size", "batch_size"),
+    ("model", "options", "size"),
+    ("model", "size"),
+    ("model",),
+)
+
+
+class Times:
+    """The times of all finished trainings below a folder of runs."""
+
+    def __init__(self, runs: Path) -> None:
+        self._records = pd.DataFrame(_records(runs))
+
+    def seconds(self, trial: Trial, images: int) -> float:
+        """How long a trial trains on so many images, in seconds; NaN where nothing is like it."""
+        traits = _traits(trial)
+        for names in _LIKENESS if len(self._records) else ():
+            alike = self._records
+            for name in ("precision", *names):
+                alike = alike[alike[name] == traits[name]]
+            if len(alike):
+                # Trainings on many images tell most: short epochs are mostly fixed cost.
+                best = alike[alike["images"] == alike["images"].max()]
+                # One that stops at a target takes fewer epochs than it may.
+                early = alike[alike["target"] & traits["target"]]
+                epochs = early["epochs"].median() if len(early) else trial.epochs
+                candidates = trial.model.options.get("candidates", 1)  # of a search
+                return float(best["seconds_per_image"].median() * images * epochs * candidates)
+        return math.nan
+
+
+def _records(runs: Path) -> Iterator[dict[str, object]]:
+    for path in sorted(runs.glob(f"*/*/*/*/{RESULT}")):
+        result = files.read_json(path)
+        if isinstance(result, dict) and "imported" in result:
+            continue  # from another machine
+        try:
+            trial = Trial.model_validate(result["trial"])
+            images = result["data"]["train_images"]
+            seconds = result["metrics"]["seconds_per_epoch"]
+            epochs = result["metrics"]["epochs"]
+        except (TypeError, KeyError, ValueError):
+            continue
+        if math.isnan(seconds):
+            continue  # it was trained together with others, and has no time of its own
+        measured = {"images": images, "epochs": epochs, "seconds_per_image": seconds / images}
+        yield _traits(trial) | measured
+
+
+def _traits(trial: Trial) -> dict[str, object]:
+    return {
+        "precision": trial.precision,
+        "model": trial.model.name,
+        "options": json.dumps(trial.model.options, sort_keys=True),
+        "size": (trial.data.image_size, trial.data.frames or 1),
+        "batch_size": trial.batch_size,
+        "optimizer": trial.optimizer.name,
+        "settings": trial.optimizer.model_dump_json(),
+        "target": any(isinstance(callback, StopAtTarget) for callback in trial.callbacks),
+    }

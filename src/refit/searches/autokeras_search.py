@@ -1,0 +1,393 @@
+"""The AutoKeras search: residual networks proposed and trained one by one, the best one kept.
+
+AutoKeras's own tuner and loop choose and train the candidates; this module makes the search one of
+this project's trainings: seeded, resumable, recorded epoch by epoch. What it finds is handed on as
+plain Keras, so that nothing that reads it needs AutoKeras.
+
+How AutoKeras 3.0.0 is used, where it leaves a choice or needs one:
+
+- The first candidate is the network that the report found: ResNet50 on images resized to 32x32,
+  global max pooling, no dropout, Adam at 0.001. AutoKeras would have drawn a random one.
+- Weights are never pretrained, which would download them, and images are never resized to the 224
+  of ImageNet, which costs 49 times as much. Both stay out of the search space.
+- A candidate is stopped as AutoKeras stops it, after 10 epochs without a better validation loss,
+  and judged, as in AutoKeras, by its lowest one; the weights of that epoch are kept. AutoKeras
+  trains the best candidate once more only where it was not told when to stop, and its export then
+  still holds the weights from the search. Here it is told, so the kept network is the one whose
+  curve was recorded, and no time goes into another.
+- The optimizer and callbacks of a trial's declaration mean nothing here: AutoKeras has its own.
+"""
+
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from refit import files
+from refit.data.arrays import Dataset, Part
+from refit.errors import DeclarationError, TrialError, UnavailableError
+from refit.run_directory.directory import PROGRESS
+from refit.run_directory.events import EventWriter, hparams_session, hparams_session_end
+from refit.training import callbacks
+
+if TYPE_CHECKING:
+    from refit.experiments.trial import Trial
+
+# Below the run directory: the network found, all candidates, a folder for each, AutoKeras's state.
+BEST = "best.keras"
+CANDIDATES = "candidates.json"
+FOLDERS = "candidates"
+PROJECT = "autokeras"
+# Below a candidate's folder.
+CANDIDATE = "candidate.json"
+
+# Names in AutoKeras's graph, which its hyper-parameters' names begin with.
+_IMAGES = "image_block"
+_HEAD = "classification_head"
+_RESNET = f"{_IMAGES}/res_net_block_1"
+_AUGMENTATION = f"{_IMAGES}/image_augmentation_1"
+# What AutoKeras inserts where it is given no other.
+_PATIENCE = {"patience": 10, "min_delta": 1e-4}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gives.
+
+    `model` is the best network with the weights of its best epoch, in plain Keras, not compiled: it
+    maps float images (batch, height, width, channels) in 0..1 to probabilities (batch, classes).
+    `history` is the curve of the training that gave it, a row per epoch as `callbacks.Recorder`
+    keeps them; the weights are those after epoch `kept_epoch` of the chosen candidate.
+
+    `candidates` has a row per candidate, in order: `number` from 1, `chosen`, AutoKeras's
+    hyper-parameters by their last names (`version`, `reduction_type`, `dropout`, `optimizer`,
+    `learning_rate` ...), `kept_epoch` (from 1; None where no loss was finite), `val_accuracy` and
+    `val_loss` after it, `epochs`, `seconds` of all its epochs, and `parameters`.
+    """
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    candidates: list[dict[str, Any]]
+
+
+def run(trial: "Trial", dataset: Dataset, run_dir: Path, wanted: Callable[[], bool]) -> Found:
+    """Search, or go on with an interrupted search after its last finished candidate.
+
+    `trial.model.options` are `candidates` (how many at most), `augment` and `version` (the only
+    ResNet to use, or None for all that AutoKeras has); `trial.epochs` limits every candidate.
+    Everything is kept below `run_dir`, and a finished search is read from there. Raises
+    UnavailableError where AutoKeras cannot be imported, DeclarationError for data of two classes,
+    TrialError where no candidate could be trained, MemoryError where a batch does not fit, and
+    `callbacks.OrphanedError` soon after `wanted` says that nobody waits for the result.
+    """
+    if (run_dir / CANDIDATES).exists() and (run_dir / BEST).exists():
+        return _read(run_dir)
+    classes = len(dataset.class_names)
+    if classes < 3:
+        raise DeclarationError(
+            f"model 'autokeras' needs data of three or more classes, not {classes}: for two "
+            "AutoKeras builds networks with one output"
+        )
+    autokeras = _import()
+    with _quiet():
+        search = _prepare(autokeras, trial, run_dir, wanted)
+        images, labels = _arrays(dataset.train, classes)
+        search.fit(
+            images,
+            labels,
+            validation_data=_arrays(dataset.validation, classes),
+            batch_size=trial.batch_size,
+            epochs=trial.epochs,
+            callbacks=[keras.callbacks.EarlyStopping(**_PATIENCE)],
+            shuffle=trial.shuffle,
+            verbose=0,
+        )
+        _keep(search, run_dir)
+    for big in [*(run_dir / PROJECT).rglob("*.h5"), *(run_dir / PROJECT).rglob("*.keras")]:
+        big.unlink()
+    return _read(run_dir)
+
+
+def plain(model: keras.Model) -> keras.Model:
+    """The same network with the same weights, not compiled, without AutoKeras's own layers.
+
+    AutoKeras begins every network with a cast to float32, which does nothing to images that are
+    float32 already. Raises TrialError for any other layer of its own.
+    """
+
+    def call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
+        if not type(layer).__module__.startswith("autokeras"):
+            return layer(*inputs, **options)
+        if type(layer).__name__ == "CastToFloat32" and inputs[0].dtype == "float32":
+            return inputs[0]
+        raise TrialError(f"AutoKeras's layer {layer.name!r} has no counterpart in plain Keras")
+
+    uncompiled = keras.Model(model.input, model.output, name=model.name)
+    return keras.models.clone_model(
+        uncompiled, clone_function=lambda layer: layer, call_function=call
+    )
+
+
+class CandidateRecorder(callbacks.Recorder):
+    """Records a candidate in a folder of its own, and how far the whole search is in `run_dir`.
+
+    A candidate is trained as a whole or again, so there is nothing to save for resuming. Epochs
+    that an interrupted attempt has logged are logged again; readers take the later values.
+    """
+
+    def __init__(
+        self, run_dir: Path, number: int, trial: "Trial", wanted: Callable[[], bool]
+    ) -> None:
+        super().__init__(_folder(run_dir, number), trial.epochs, 1, wanted)
+        self.search_dir = run_dir
+        self.number = number
+        self.trial = trial
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._writers:
+            # The first attempt did not end. AutoKeras begins again with half the batch, which is
+            # not what the trial declares.
+            raise MemoryError(f"batches of {self.trial.batch_size} images do not fit into memory")
+        super().on_train_begin(logs)
+
+    def _save(self) -> None:
+        pass
+
+    def _report(self) -> None:
+        progress = {
+            "epoch": (self.number - 1) * self.epochs + len(self.history),
+            "epochs": self.trial.model.options["candidates"] * self.epochs,
+            "val_accuracy": self.history[-1]["val_accuracy"] if self.history else None,
+        }
+        files.write_json(self.search_dir / PROGRESS, progress)
+
+
+def _import() -> ModuleType:
+    try:
+        with _quiet():
+            import autokeras
+    except Exception as error:  # a broken installation can raise anything
+        raise UnavailableError(
+            f"AutoKeras cannot be used, because importing it fails ({error}); install it with "
+            "`make setup`, or with: .venv/bin/python -m pip install -r requirements.txt"
+        ) from error
+    return autokeras
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what AutoKeras and Keras Tuner print, and warn of, to themselves."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _arrays(part: Part, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 images in 0..1, and one-hot labels, because AutoKeras would count the classes itself
+    and miss those that a small part of the data lacks."""
+    images = np.divide(part.images, 255, dtype=np.float32)
+    return np.asarray(images), np.eye(classes, dtype=np.float32)[part.labels]
+
+
+def _prepare(
+    autokeras: ModuleType, trial: "Trial", run_dir: Path, wanted: Callable[[], bool]
+) -> Any:
+    """AutoKeras's AutoModel for the trial, with the state of an interrupted search where there is
+    one that can be read; one damaged by a kill, or without its weights, is begun anew."""
+    # A network that was found and is gone cannot be made again from what AutoKeras has left.
+    overwrite = (run_dir / CANDIDATES).exists()
+    try:
+        return _auto_model(autokeras, trial, run_dir, wanted, overwrite)
+    except (ValueError, LookupError, RuntimeError):
+        return _auto_model(autokeras, trial, run_dir, wanted, overwrite=True)
+
+
+def _auto_model(
+    autokeras: ModuleType,
+    trial: "Trial",
+    run_dir: Path,
+    wanted: Callable[[], bool],
+    overwrite: bool,
+) -> Any:
+    options = trial.model.options
+    images = autokeras.ImageInput()
+    block = autokeras.ImageBlock(
+        block_type="resnet", normalize=True, augment=options["augment"], name=_IMAGES
+    )
+    head = autokeras.ClassificationHead(name=_HEAD)
+    model = autokeras.AutoModel(
+        images,
+        head(block(images)),
+        max_trials=options["candidates"],
+        directory=run_dir,
+        project_name=PROJECT,
+        overwrite=overwrite,
+        # Keras Tuner counts its seed up draw by draw, and neighbouring seeds would draw the same.
+        seed=int(np.random.SeedSequence(trial.seed).generate_state(1)[0]),
+        tuner=_tuner_class(autokeras, trial, run_dir, wanted),
+        initial_hps=[_first_candidate(options)],
+        hyperparameters=_fixed(options),
+    )
+    # Failures are diverged candidates; three in a row need not end a search that has found others.
+    model.tuner.oracle.max_consecutive_failed_trials = math.inf
+    return model
+
+
+def _first_candidate(options: dict[str, Any]) -> dict[str, Any]:
+    """The report's network as AutoKeras's hyper-parameters.
+
+    The report gives no details of its augmentation: these are what AutoKeras's own image classifier
+    begins with.
+    """
+    values = {
+        f"{_RESNET}/version": options["version"] or "resnet50",
+        f"{_RESNET}/pretrained": False,
+        f"{_RESNET}/imagenet_size": False,
+        f"{_HEAD}/spatial_reduction_1/reduction_type": "global_max",
+        f"{_HEAD}/dropout": 0.0,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+    }
+    if not options["augment"]:
+        return values
+    return values | {
+        f"{_AUGMENTATION}/translation_factor": 0.1,
+        f"{_AUGMENTATION}/horizontal_flip": True,
+        f"{_AUGMENTATION}/vertical_flip": True,
+        f"{_AUGMENTATION}/rotation_factor": 0.0,
+        f"{_AUGMENTATION}/zoom_factor": 0.0,
+        f"{_AUGMENTATION}/contrast_factor": 0.0,
+    }
+
+
+def _fixed(options: dict[str, Any]) -> Any:
+    """The hyper-parameters that AutoKeras must not search; its ImageBlock cannot be told."""
+    import keras_tuner
+
+    fixed = keras_tuner.HyperParameters()
+    fixed.Fixed(f"{_RESNET}/pretrained", False)
+    fixed.Fixed(f"{_RESNET}/imagenet_size", False)
+    if options["version"]:
+        fixed.Fixed(f"{_RESNET}/version", options["version"])
+    return fixed
+
+
+def _tuner_class(
+    autokeras: ModuleType, trial: "Trial", run_dir: Path, wanted: Callable[[], bool]
+) -> type:
+    """AutoKeras's greedy tuner, which is AutoModel's default, made repeatable and recorded."""
+
+    class Tuner(autokeras.Greedy):
+        def pre_create_trial(self) -> None:
+            # AutoKeras draws from NumPy's global generator, which an interruption would reset.
+            np.random.seed([trial.seed, len(self.oracle.trials)])
+
+        def _build_hypermodel(self, hp: Any) -> keras.Model:
+            model = super()._build_hypermodel(hp)
+            # Off as in all trainings. AutoKeras leaves it to Keras, which has XLA on beside a GPU.
+            model.jit_compile = False
+            # Where the first step has to do this, Keras traces that step, a minute's work, twice.
+            model.optimizer.build(model.trainable_variables)
+            return model
+
+        def _build_and_fit_model(self, candidate: Any, **options: Any) -> Any:
+            number = int(candidate.trial_id) + 1
+            # AutoKeras takes the number of images for this, and AdamW's learning rate, which falls
+            # to zero over the training, would be there after as many steps as there are epochs.
+            self.hypermodel.inputs[0].batch_size = trial.batch_size
+            keras.utils.set_random_seed(trial.seed)
+            recorder = CandidateRecorder(run_dir, number, trial, wanted)
+            # First, so that an epoch's seconds do not hold the saving of its weights.
+            options["callbacks"] = [recorder, *options["callbacks"]]
+            values = _plain_names(candidate.hyperparameters.values)
+            log = EventWriter(recorder.run_dir)
+            shown = _columns(trial, number, values)
+            log.summary(hparams_session(shown, f"{trial.directory}/{number:02}"))
+            try:
+                history = super()._build_and_fit_model(candidate, **options)
+                log.summary(hparams_session_end(success=True))
+            finally:
+                recorder.close()
+                log.close()
+            row = {"number": number} | values | _score(recorder)
+            stored = {"candidate": row, "history": recorder.history}
+            files.write_json(recorder.run_dir / CANDIDATE, stored)
+            return history
+
+        def _try_run_and_update_trial(self, candidate: Any, **options: Any) -> None:
+            # Keras Tuner would take any error, even the one that ends an unwanted search, for a
+            # failed candidate and go on with the next.
+            self._run_and_update_trial(candidate, **options)
+            candidate.status = "COMPLETED"
+
+        def on_search_end(self) -> None:
+            if all(one.status != "COMPLETED" for one in self.oracle.trials.values()):
+                raise TrialError("no candidate of the AutoKeras search has a finite loss")
+
+    return Tuner
+
+
+def _plain_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters under the last part of their names, the network's version first."""
+    named = {name.rpartition("/")[2]: value for name, value in values.items()}
+    return {"version": named.pop("version")} | named
+
+
+def _columns(trial: "Trial", number: int, values: dict[str, Any]) -> dict[str, Any]:
+    """A candidate as a row of TensorBoard's HParams tab, in the columns that trials have there."""
+    renamed = {"optimizer": "optimizer", "learning_rate": "optimizer.learning_rate"}
+    own = {renamed.get(name, f"model.{name}"): value for name, value in values.items()}
+    return trial.hyper_parameters() | own | {"trial": f"{trial.name} {number:02}"}
+
+
+def _score(recorder: CandidateRecorder) -> dict[str, Any]:
+    """What is said of a trained candidate: the values of the epoch whose weights are kept."""
+    losses = [row["val_loss"] for row in recorder.history]
+    finite = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
+    kept = min(finite, key=losses.__getitem__, default=None)
+    row = recorder.history[-1 if kept is None else kept]
+    return {
+        "kept_epoch": None if kept is None else kept + 1,
+        "val_accuracy": row["val_accuracy"],
+        "val_loss": row["val_loss"],
+        "epochs": len(recorder.history),
+        "seconds": sum(row["seconds"] for row in recorder.history),
+        "parameters": recorder.model.count_params(),
+    }
+
+
+def _keep(search: Any, run_dir: Path) -> None:
+    """Store the best network of a finished search and the table of its candidates."""
+    oracle = search.tuner.oracle
+    (best,) = oracle.get_best_trials(1)
+    unfinished = run_dir / f".{BEST}"
+    plain(search.export_model()).save(unfinished)
+    unfinished.replace(run_dir / BEST)
+    rows = []
+    for candidate in sorted(oracle.end_order):
+        row = files.read_json(_folder(run_dir, int(candidate) + 1) / CANDIDATE)["candidate"]
+        rows.append(row | {"chosen": candidate == best.trial_id})
+    files.write_json(run_dir / CANDIDATES, rows)
+
+
+def _folder(run_dir: Path, number: int) -> Path:
+    return run_dir / FOLDERS / f"{number:02}"
+
+
+def _read(run_dir: Path) -> Found:
+    """A finished search. The network is read back, so that it is the one that others will load."""
+    candidates = files.read_json(run_dir / CANDIDATES)
+    (chosen,) = (row["number"] for row in candidates if row["chosen"])
+    history = files.read_json(_folder(run_dir, chosen) / CANDIDATE)["history"]
+    with _quiet():
+        model = keras.models.load_model(run_dir / BEST, compile=False)
+    model.jit_compile = False
+    return Found(model, history, candidates)

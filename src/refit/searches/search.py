@@ -1,0 +1,212 @@
+"""Keras Tuner over the space of a grid, with refit's own trials: what does it find, for how much?
+
+A tuner suggests a point of the grid; the point is a trial of refit, with its id, trained by refit's
+runner unless its result is there. So after an exhaustive grid a search costs no training and can
+be repeated many times, an interrupted search is repeated up to where it was, at no cost either, and
+nothing depends on the tuner's own files. What counts as its cost are the epochs that a tuner alone
+would have trained.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from refit import files
+from refit.errors import RefitError
+from refit.experiments.declaration import Search
+from refit.experiments.trial import Trial
+from refit.run_directory import run_log
+from refit.running import runner
+
+FOLDER = "search"
+# Beside a page: what this begins, the sweep's name ends.
+FILE = "search_"
+TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
+COLUMNS = ["sweep", "tuner", "repeat", "step", "trial", "digest", "reached", "epochs", "score"]
+
+Point = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The space of a search: the axes of a sweep, and the trial at each of its points."""
+
+    sweep: str
+    axes: Mapping[str, list[Any]]
+    trials: Mapping[Point, Trial]
+
+    @property
+    def digests(self) -> list[str]:
+        return [trial.digest for trial in self.trials.values()]
+
+
+def run(grid: Grid, spec: Search, folder: Path, data_dir: Path | None = None) -> pd.DataFrame:
+    """Search a grid with every declared tuner, each as often as declared, or read what is there.
+
+    `folder` is the experiment's folder of runs. Returns one row per suggestion: sweep, tuner,
+    repeat (from 1, the tuner's seed), step, trial and its digest, reached (epochs at which it was
+    scored), epochs (that the suggestion added to the cost) and score (the declared metric then).
+    Raises TrialError where a training fails.
+    """
+    tables = [
+        _search(grid, spec, tuner, repeat, folder, data_dir)
+        for tuner in spec.tuners
+        for repeat in range(1, spec.repeats + 1)
+    ]
+    return pd.DataFrame([row for rows in tables for row in rows], columns=COLUMNS)
+
+
+def summary(trace: pd.DataFrame, exhaustive: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per tuner: what it found, for how many epochs, means over its repeats.
+
+    `exhaustive` has the grid's finished trials, with `metric` and `epochs`; the first row is the
+    exhaustive search itself. `short of best` is in the metric's unit, `found the best` the share of
+    repeats that did, `epochs, share` a fraction of the exhaustive search's.
+    """
+    best, cost = exhaustive[metric].max(), int(exhaustive["epochs"].sum())
+    repeats = trace.groupby(["tuner", "repeat"], sort=False)
+    each = repeats.agg(
+        trials=("trial", "nunique"), epochs=("epochs", "sum"), score=("score", "max")
+    )
+    each["found"] = each["score"] >= best
+    tuners = each.groupby("tuner", sort=False)
+    rows = [("exhaustive grid", 1, len(exhaustive), cost, 1.0, best, 0.0, 1.0)]
+    for tuner, part in tuners:
+        mean = part.mean()
+        shares = (mean["epochs"], mean["epochs"] / cost, mean["score"], best - mean["score"])
+        rows.append((tuner, len(part), mean["trials"], *shares, mean["found"]))
+    columns = ["search", "repeats", "trials", "epochs", "epochs, share", "best found"]
+    return pd.DataFrame(rows, columns=[*columns, "short of best", "found the best"])
+
+
+def progress(trace: pd.DataFrame) -> pd.DataFrame:
+    """The best score so far against epochs spent: tuner, seed, epochs, found, per suggestion."""
+    groups = trace.groupby(["tuner", "repeat"], sort=False)
+    return pd.DataFrame(
+        {
+            "tuner": trace["tuner"],
+            "seed": trace["repeat"],
+            "epochs": groups["epochs"].cumsum(),
+            "found": groups["score"].cummax(),
+        }
+    )
+
+
+def _search(
+    grid: Grid, spec: Search, tuner: str, repeat: int, folder: Path, data_dir: Path | None
+) -> list[list[Any]]:
+    """The rows of one search, from its record if there is one of this very search."""
+    path = folder / FOLDER / f"{grid.sweep}-{tuner}-{repeat}.json"
+    meaning = {"search": spec.model_dump(mode="json", exclude={"tuners", "repeats"})}
+    meaning |= {"digests": grid.digests}
+    record = files.read_json(path)
+    if not isinstance(record, dict) or any(record.get(key) != meaning[key] for key in meaning):
+        rows = _ask(grid, spec, tuner, repeat, _Evaluator(grid, spec, folder, data_dir))
+        record = meaning | {"keras_tuner": version("keras-tuner"), "rows": rows}
+        files.write_json(path, record)
+    return [[grid.sweep, tuner, repeat, *row] for row in record["rows"]]
+
+
+def _ask(
+    grid: Grid, spec: Search, tuner: str, repeat: int, evaluate: Callable[..., list[Any]]
+) -> list[list[Any]]:
+    """Let Keras Tuner search, and return what it asked for: step, trial, digest, ... , score."""
+    import keras_tuner
+
+    rows: list[list[Any]] = []
+
+    def run_trial(self: Any, suggestion: Any, **_: Any) -> dict[str, float]:
+        values = suggestion.hyperparameters.values
+        point = tuple(values[axis] for axis in grid.axes)
+        try:
+            row = evaluate(point, values.get("tuner/epochs"), values.get("tuner/initial_epoch", 0))
+        except RefitError as error:
+            # Whatever else is raised, a tuner takes for a bad suggestion and goes on.
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        rows.append([len(rows) + 1, *row])
+        return {"score": row[-1]}
+
+    space = keras_tuner.HyperParameters()
+    for axis, values in grid.axes.items():
+        space.Choice(axis, values)
+    budget = {
+        "random": {"max_trials": spec.trials},
+        "bayesian": {"max_trials": spec.trials, "num_initial_points": spec.initial_points},
+        "hyperband": {"max_epochs": spec.hyperband_epochs},
+    }
+    kind = type("Searcher", (getattr(keras_tuner, TUNERS[tuner]),), {"run_trial": run_trial})
+    # On few points several threads make its Gaussian process many times slower.
+    with TemporaryDirectory() as directory, warnings.catch_warnings(), threadpool_limits(1):
+        # Keras Tuner's own deprecated calls, and its Gaussian process on few points.
+        warnings.simplefilter("ignore")
+        searcher = kind(
+            objective=keras_tuner.Objective("score", "max"),
+            hyperparameters=space,
+            seed=repeat,
+            directory=directory,
+            project_name=tuner,
+            **budget[tuner],
+        )
+        try:
+            searcher.search(verbose=0)
+        except keras_tuner.errors.FatalError as error:
+            raise (error.__cause__ or error) from None
+    return rows
+
+
+class _Evaluator:
+    """Scores points of a grid by their trials, and trains those that are missing."""
+
+    def __init__(self, grid: Grid, spec: Search, folder: Path, data_dir: Path | None) -> None:
+        self.grid = grid
+        self.spec = spec
+        self.folder = folder
+        self.data_dir = data_dir
+        self.paid: dict[Point, int] = {}
+
+    def __call__(self, point: Point, epochs: int | None, initial: int) -> list[Any]:
+        """Trial, digest, epochs reached, epochs added, and score; `epochs` is None for all."""
+        trial = self.grid.trials[point]
+        curve = self._curve(trial)
+        if curve.empty:
+            trial = self._shortened(trial, epochs)
+            curve = self._curve(trial)
+        if curve.empty:
+            self._train(trial, self._shortened(self.grid.trials[point], initial or None))
+            curve = self._curve(trial)
+        curve = curve.iloc[:epochs]
+        reached = len(curve)
+        # A network seen before goes on from where it was, or is not trained again at all.
+        added = max(0, reached - self.paid.get(point, 0))
+        self.paid[point] = max(reached, self.paid.get(point, 0))
+        score = float(curve[self.spec.metric].iloc[-1])
+        return [trial.name, trial.digest, reached, added, score]
+
+    def _curve(self, trial: Trial) -> pd.DataFrame:
+        """What a finished trial has left, one row per epoch; empty where it is not finished."""
+        return run_log.read([trial], self.folder).curves
+
+    def _shortened(self, trial: Trial, epochs: int | None) -> Trial:
+        if epochs is None or epochs >= trial.epochs:
+            return trial
+        return trial.model_copy(update={"epochs": epochs})
+
+    def _train(self, trial: Trial, shorter: Trial) -> None:
+        earlier = {trial: shorter} if shorter.epochs < trial.epochs else {}
+        summary = runner.run(
+            [trial],
+            self.folder,
+            workers=1,
+            data_dir=self.data_dir,
+            earlier=earlier,
+            keep_checkpoints=True,
+            describe=False,
+        )
+        runner.check(summary)

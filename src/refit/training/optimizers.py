@@ -1,0 +1,53 @@
+"""Keras optimizers from their declarations, with what Keras 3 or PyTorch changed restored."""
+
+from typing import Any
+
+import keras
+
+from refit.experiments.trial import Optimizer
+
+# Those of which the reports vary nothing but the rate.
+PLAIN = {
+    "adam": keras.optimizers.Adam,
+    "adagrad": keras.optimizers.Adagrad,
+    "adamax": keras.optimizers.Adamax,
+    "ftrl": keras.optimizers.Ftrl,
+    "nadam": keras.optimizers.Nadam,
+    "rmsprop": keras.optimizers.RMSprop,
+}
+
+
+class DecayingSGD(keras.optimizers.SGD):
+    """SGD with Keras 2's time decay and PyTorch's weight decay.
+
+    Step t uses learning_rate / (1 + decay * t). Keras 3 removed `decay`, and its schedules cannot
+    be combined with ReduceLROnPlateau, which sets the learning rate itself; here the decay acts on
+    whatever rate is set. The gradient becomes g + l2 * w, so that the penalty is l2 / 2 * |w|²;
+    Keras's own weight decay is another where there is momentum.
+    """
+
+    def __init__(self, *args: Any, decay: float = 0.0, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decay = decay
+        self.l2 = l2
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        steps = keras.ops.cast(self.iterations, learning_rate.dtype)
+        rate = learning_rate / (1.0 + self.decay * steps)
+        super().update_step(gradient + self.l2 * variable, variable, rate)
+
+
+def build(spec: Optimizer, parts: int = 1) -> keras.optimizers.Optimizer:
+    """The Keras optimizer of a declaration, with Keras 2's defaults where they differed.
+
+    It makes a step after so many `parts` of a batch, with the mean of their gradients.
+    """
+    settings = {"gradient_accumulation_steps": parts if parts > 1 else None}
+    if spec.name == "adadelta":
+        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95, **settings)
+    if spec.name != "sgd":
+        return PLAIN[spec.name](spec.learning_rate, **settings)
+    settings |= {"momentum": spec.momentum, "nesterov": spec.nesterov}
+    if spec.decay or spec.weight_decay:
+        return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
+    return keras.optimizers.SGD(spec.learning_rate, **settings)

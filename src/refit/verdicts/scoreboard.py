@@ -1,0 +1,149 @@
+"""All experiments of one profile on one page: what held, what did not, what it cost.
+
+Everything is read from the tables that the experiments' pages stored, so it takes no training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from refit import files
+from refit.errors import ReportError
+from refit.run_directory import directory
+from refit.run_directory.run_log import RESULTS_FILE, total_seconds
+from refit.verdicts import claims, ledger
+
+FIGURES_FILE = "figures.csv"
+CLAIMS_FILE = "claims.csv"
+# What is read of the stored tables, numbers last.
+FIGURE_COLUMNS = ("verdict", "trial", "metric", "place", "published", "reproduced", "difference")
+CLAIM_COLUMNS = ("verdict", "id", "statement", "published", "observed", "note", "p")
+RESULT_COLUMNS = ("status", "seconds")
+# The index's tables once more, for programs.
+VERDICTS = "verdicts"
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """The tables of the scoreboard.
+
+    `figures` and `claims` count verdicts, a row per experiment; `disagreements` are the most
+    interesting first; `cost` has trainings, hours of training and hardware.
+    """
+
+    figures: pd.DataFrame
+    claims: pd.DataFrame
+    disagreements: pd.DataFrame
+    cost: pd.DataFrame
+
+    def save(self, folder: Path) -> None:
+        """Store the counts as verdicts.json and, one row per count, as verdicts.csv."""
+        files.write_json(folder / f"{VERDICTS}.json", self.content())
+        files.write_bytes(folder / f"{VERDICTS}.csv", self.long().to_csv(index=False).encode())
+
+    def content(self) -> dict[str, Any]:
+        """Counts and cost as plain data: kind -> experiment -> column -> value."""
+        tables = {"figures": self.figures, "claims": self.claims, "cost": self.cost}
+        return {
+            kind: table.set_index("experiment").to_dict("index") for kind, table in tables.items()
+        }
+
+    def long(self) -> pd.DataFrame:
+        """One row per count: experiment, kind, verdict, count."""
+        tables = {"figures": self.figures, "claims": self.claims}
+        rows = [
+            table.melt("experiment", var_name="verdict", value_name="count").assign(kind=kind)
+            for kind, table in tables.items()
+        ]
+        frame = pd.concat(rows, ignore_index=True)
+        return frame[["experiment", "kind", "verdict", "count"]]
+
+
+def collect(folder: Path) -> Scoreboard:
+    """Read the tables of all experiments below `folder`, the pages of one profile.
+
+    Raises ReportError where a stored table cannot be read.
+    """
+    figures, judged, costs, disagreements = [], [], [], []
+    for stored in sorted(folder.glob(f"*/{CLAIMS_FILE}")):
+        name = stored.parent.name
+        numbers = read_table(stored.parent / FIGURES_FILE, FIGURE_COLUMNS, FIGURE_COLUMNS[-3:])
+        verdicts = read_table(stored, CLAIM_COLUMNS, CLAIM_COLUMNS[-1:])
+        results = read_table(stored.parent / RESULTS_FILE, RESULT_COLUMNS, RESULT_COLUMNS[-1:])
+        figures.append({"experiment": name} | _counts(numbers, ledger.VERDICTS))
+        judged.append({"experiment": name} | _counts(verdicts, claims.VERDICTS))
+        costs.append({"experiment": name} | _cost(stored.parent, results))
+        disagreements.append(_disagreements(numbers, verdicts).assign(experiment=name))
+    columns = ["experiment", "what", "published", "observed", "verdict"]
+    found = pd.concat(disagreements) if disagreements else pd.DataFrame(columns=[*columns, "rank"])
+    found = found.sort_values("rank", kind="stable").reset_index(drop=True)[columns]
+    return Scoreboard(
+        pd.DataFrame(figures, columns=["experiment", *ledger.VERDICTS]),
+        pd.DataFrame(judged, columns=["experiment", *claims.VERDICTS]),
+        found,
+        pd.DataFrame(costs, columns=["experiment", "trainings", "hours", "hardware"]),
+    )
+
+
+def read_table(
+    path: Path, columns: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A stored table, its texts as texts. Raises ReportError, also where it lacks `columns`, or
+    those of `numbers` hold none."""
+    try:
+        table = pd.read_csv(path)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: cannot be read as a table: {error}") from error
+
+
+def _counts(table: pd.DataFrame, verdicts: tuple[str, ...]) -> dict[str, int]:
+    found = table["verdict"].value_counts()
+    return {verdict: int(found.get(verdict, 0)) for verdict in verdicts}
+
+
+def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
+    done = results[results["status"] == "done"]
+    page = files.read_object(folder / directory.PAGE)
+    return {
+        "trainings": len(done),
+        "hours": round(total_seconds(done) / 3600, 2),
+        "hardware": str(page.get("hardware", "")),
+    }
+
+
+def _disagreements(numbers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Contradicted claims by certainty, then numbers that differ, then claims leaning against."""
+    contradicted = verdicts[verdicts["verdict"] == "contradicted"].sort_values("p")
+    against = verdicts["note"].astype(str).str.contains("observed against")
+    leaning = verdicts[(verdicts["verdict"] == "inconclusive") & against].sort_values("p")
+    differs = numbers[numbers["verdict"] == "differs"]
+    size = (differs["difference"] / differs["published"]).abs()
+    differs = differs.loc[size.sort_values(ascending=False).index]
+    rows = [
+        {
+            "what": f"{row.id}: {row.statement}",
+            "published": row.published,
+            "observed": row.observed,
+            "verdict": row.verdict,
+            "rank": rank,
+        }
+        for rank, table in ((0, contradicted), (2, leaning))
+        for row in table.itertuples()
+    ]
+    rows += [
+        {
+            "what": f"{row.trial}, {row.metric} ({row.place})",
+            "published": f"{row.published:.4g}",
+            "observed": f"{row.reproduced:.4g}",
+            "verdict": row.verdict,
+            "rank": 1,
+        }
+        for row in differs.itertuples()
+    ]
+    return pd.DataFrame(rows, columns=["what", "published", "observed", "verdict", "rank"])
