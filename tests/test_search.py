@@ -114,7 +114,7 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
 SCRIPT = """
 import pickle, sys
 from pathlib import Path
-from refit import search, finished
+from refit.searches import search; from refit.run_directory import directory
 if __name__ == "__main__":
     grid, spec = pickle.loads(bytes.fromhex(sys.stdin.read()))
     search.run(grid, spec, Path(sys.argv[1]))
