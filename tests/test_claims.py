@@ -13,7 +13,7 @@ from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.predicates import Claim, Selection
 from refit.run_directory import run_log
 from refit.run_directory.run_log import RunLog
-from refit.verdicts import claims, evidence
+from refit.verdicts import claims, contrasts, interval_tests
 
 # One step per seed; its mean is zero, so that a case's centre is its observed mean.
 STEPS = np.array([-1.2, -0.5, 0.1, 0.5, 1.1])
@@ -307,7 +307,7 @@ def test_two_seeds_show_a_direction_and_decide_nothing(kind):
 
 def test_every_predicate_has_its_cases():
     assert {case[0]["is"] for case in CASES.values()} == {
-        kind.model_fields["kind"].annotation.__args__[0] for kind in evidence._TESTS
+        kind.model_fields["kind"].annotation.__args__[0] for kind in contrasts._CONTRASTS
     }
 
 
@@ -882,11 +882,11 @@ def test_p_values_of_an_interval_are_two_one_sided_tests():
     for low, high in [(0.4, 0.7), (0.45, 0.56), (0.6, 0.9), (0.1, 0.2), (0.499, 0.501)]:
         above = stats.ttest_1samp(values, low, alternative="greater").pvalue
         below = stats.ttest_1samp(values, high, alternative="less").pvalue
-        inside, outside = evidence.Test("", values, low, high).p_values()
+        inside, outside = interval_tests.IntervalTest("", values, low, high).p_values()
         assert inside == pytest.approx(max(above, below))
         assert outside == pytest.approx(min(1 - above, 1 - below))
         assert max(inside, outside) >= 0.5, "never both"
-    one_sided = evidence.Test("", values, 0.4).p_values()
+    one_sided = interval_tests.IntervalTest("", values, 0.4).p_values()
     assert one_sided[0] == pytest.approx(
         stats.ttest_1samp(values, 0.4, alternative="greater").pvalue
     )
@@ -1082,7 +1082,7 @@ def test_an_effect_that_is_none_is_rarely_decided():
         log = RunLog(results.assign(val_accuracy=luck + noise), pd.DataFrame())
         found.append(judge(log, claim(X_EFFECT)).loc["C1", "verdict"])
     decided = found.count("reproduced") + found.count("contradicted")
-    assert 0.02 * count < decided <= fair_count(evidence.LEVEL, count)
+    assert 0.02 * count < decided <= fair_count(interval_tests.LEVEL, count)
     assert decided + found.count("inconclusive") == count
 
 

@@ -21,7 +21,7 @@ from refit.errors import ReportError
 from refit.figures import picture, plots
 from refit.figures.picture import COLOURS, Picture, checked, count_trials, finite, nothing_finished
 from refit.figures.sweep_plots import DARK, GREY, PALE, in_order, spread
-from refit.verdicts.evidence import half_width
+from refit.verdicts.interval_tests import half_width
 
 SHUFFLES = 50_000  # more than the orders of eight optimizers, which are so all tried
 # Where errors differ by more than this factor, an axis of accuracies shows only the worst.

@@ -16,7 +16,8 @@ from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.metrics import METRICS
 from refit.run_directory.run_log import RunLog
 from refit.verdicts import ledger
-from refit.verdicts.evidence import FEWEST_SEEDS, LEVEL, Test, evaluate
+from refit.verdicts.contrasts import evaluate
+from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest
 
 PACES = {"seconds_per_epoch", "train_seconds", "microseconds_per_sample"}
 # Processor times are not among them: what else the machine does changes them little.
@@ -84,7 +85,7 @@ class _Case:
     """
 
     verdict: str
-    tests: Sequence[Test] = ()
+    tests: Sequence[IntervalTest] = ()
     n: int = 0
     p: float | None = None
     reason: str = ""
@@ -118,8 +119,8 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
     """Measure a claim. All its parts are needed to bear it out; any of them may refute it."""
     if claim.undecidable:
         return _Case("undecidable", reason=claim.undecidable)
-    tests: list[Test] = []
-    deciding: list[Test] = []
+    tests: list[IntervalTest] = []
+    deciding: list[IntervalTest] = []
     barred = shared = ""
     for predicate in claim.holds:
         rows = log.rows(_trials(predicate, log))
@@ -187,7 +188,7 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
     return ""
 
 
-def _never_differed(tests: Sequence[Test], rows: pd.DataFrame) -> bool:
+def _never_differed(tests: Sequence[IntervalTest], rows: pd.DataFrame) -> bool:
     """Whether a cut training ended before what is compared, such as a callback, could act.
 
     Then some trainings are one and the same; accuracies on few images may be equal by chance, and

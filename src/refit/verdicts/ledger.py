@@ -14,6 +14,7 @@ from refit.experiments.metrics import METRICS
 from refit.experiments.predicates import Selection
 from refit.experiments.trial import FLOAT32
 from refit.run_directory.run_log import RunLog
+from refit.verdicts.contrasts import describe_trial
 
 DEMONSTRATION = "demonstration data"
 VERDICTS = ("exact", "reproduced", "differs", "not comparable", "not run")
@@ -71,15 +72,6 @@ def for_plot(numbers: pd.DataFrame, metric: str, titles: Mapping[str, str]) -> p
     frame.insert(1, "title", frame["trial"].map(titles))
     order = {name: number for number, name in enumerate(titles)}
     return frame.sort_values("trial", key=lambda names: names.map(order))
-
-
-def describe_trial(trial: str | Selection) -> str:
-    """A trial's name, or a selection in words."""
-    if isinstance(trial, str):
-        return trial
-    where = ", ".join(f"{name} = {value}" for name, value in trial.where.items())
-    take = "best" if trial.take == "of_best" else trial.take
-    return f"{take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
 
 
 def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) -> str:

@@ -1,120 +1,47 @@
 """What predicates ask of the measurements: numbers, and the interval in which a claim wants them.
 
-Every predicate becomes one or more tests. A test has one number per replicate, that is per seed or,
-in a grid, per matched pair of trials; the doubt about their mean is Student's t.
+Every predicate becomes one or more contrasts. Each has one number per replicate, that is per seed
+or, in a grid, per matched pair of trials; `interval_tests` doubts their mean.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from refit.experiments import predicates as p
 from refit.experiments.metrics import METRICS
 from refit.experiments.trial import SEED_STEP
 from refit.run_directory.run_log import RunLog
-from refit.verdicts import ledger
+from refit.verdicts.interval_tests import IntervalTest
 
-LEVEL = 0.05
-# Fewer replicates than this show a direction but decide nothing.
-FEWEST_SEEDS = 3
-MOST_SEEDS = 1000
 # Units of metrics that tell what a network has learned, not what it cost.
 LEARNED = {"fraction", "nats", "epoch", "share"}
 
 
-@dataclass(frozen=True)
-class Test:
-    """What one predicate asks of the measurements: the mean of `values` between `low` and `high`.
-
-    `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in
-    words what was measured. Where `strict`, the ends lie outside: what is equal is not greater.
-    """
-
-    label: str
-    values: pd.Series
-    low: float = -math.inf
-    high: float = math.inf
-    strict: bool = False
-    unit: str = "seed"
-
-    @cached_property
-    def mean(self) -> float:
-        return float(self.values.mean())
-
-    @property
-    def holds(self) -> bool:
-        """Whether the observed mean lies where the claim wants it."""
-        at_end = self.strict and math.isfinite(self.mean) and self.mean in (self.low, self.high)
-        return self.low <= self.mean <= self.high and not at_end
-
-    def p_values(self) -> tuple[float, float]:
-        """The one-sided p-values against "outside" and against "inside" the interval.
-
-        Inside needs both ends to be passed (Schuirmann's two one-sided tests), outside one of
-        them. Values without any spread are taken at their word.
-        """
-        values = self.values.to_numpy(float)
-        if (values == values[0]).all():
-            return (0.0, 1.0) if self.holds else (1.0, 0.0)
-        inside = max(_p_above(values, self.low), _p_above(-values, -self.high))
-        outside = min(_p_above(-values, -self.low), _p_above(values, self.high))
-        return inside, outside
-
-    def seeds_needed(self, level: float = LEVEL) -> int | None:
-        """How many seeds would decide, were mean and spread to stay as they are."""
-        values = self.values.to_numpy(float)
-        if self.unit != "seed" or len(values) < 2 or not np.isfinite(values).all():
-            return None
-        distance = min(abs(self.mean - end) for end in (self.low, self.high))
-        counts = range(FEWEST_SEEDS, MOST_SEEDS + 1)
-        first = bisect_left(counts, True, key=lambda n: half_width(values, n, level) < distance)
-        return counts[first] if first < len(counts) else None
-
-    def __str__(self) -> str:
-        values = self.values.to_numpy(float)
-        interval = ""
-        if len(values) >= FEWEST_SEEDS and np.isfinite(values).all() and np.ptp(values) > 0:
-            half = half_width(values, len(values), LEVEL)
-            interval = f" [{self.mean - half:.4g}, {self.mean + half:.4g}]"
-        signs = (">", "<") if self.strict else ("≥", "≤")
-        ends = zip(signs, (self.low, self.high), strict=True)
-        wanted = " and ".join(f"{sign} {end:.4g}" for sign, end in ends if math.isfinite(end))
-        count = "" if self.unit == "seed" else f" over {len(values)} {self.unit}s"
-        return f"{self.label}: {self.mean:.4g}{interval}{count}, claimed {wanted}"
+def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[IntervalTest]:
+    """The contrasts that a predicate stands for; values are empty where nothing was measured."""
+    found = _CONTRASTS[type(predicate)](predicate, log, classes)
+    every = _names(predicate.subjects(), log)
+    return [replace(t, metric=predicate.metric, trials=t.trials or every) for t in found]
 
 
-def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[Test]:
-    """The tests that a predicate stands for; values are empty where nothing was measured."""
-    return _TESTS[type(predicate)](predicate, log, classes)
+def describe_trial(trial: p.Trials) -> str:
+    """A trial's name, or a selection in words."""
+    if isinstance(trial, str):
+        return trial
+    where = ", ".join(f"{name} = {value}" for name, value in trial.where.items())
+    take = "best" if trial.take == "of_best" else trial.take
+    return f"{take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
 
 
-def half_width(values: np.ndarray, count: int, level: float = LEVEL) -> float:
-    """Half of a confidence interval of the mean, were there `count` values with this spread.
-
-    Student's t; `level` is the share of such intervals that miss the mean.
-    """
-    quantile = float(special.stdtrit(count - 1, 1 - level / 2))
-    return quantile * values.std(ddof=1) / math.sqrt(count)
-
-
-def _p_above(values: np.ndarray, bound: float) -> float:
-    """The p-value against a mean at or below `bound`, by Student's t.
-
-    Where a training diverged its loss is infinite and there is no mean; the sign test remains.
-    """
-    if math.isinf(bound):
-        return 0.0 if bound < 0 else 1.0
-    if not np.isfinite(values).all():
-        return float(special.bdtrc((values > bound).sum() - 1, len(values), 0.5))
-    distance = (values.mean() - bound) * math.sqrt(len(values)) / values.std(ddof=1)
-    return float(special.stdtr(len(values) - 1, -distance))
+def _names(subjects: Sequence[p.Trials], log: RunLog) -> tuple[str, ...]:
+    """The names of some trials, those of selections among them."""
+    groups = ([trial] if isinstance(trial, str) else log.select(trial) for trial in subjects)
+    return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
 def _measure(trial: p.Trials, predicate: p.Predicate, log: RunLog) -> pd.Series:
@@ -126,14 +53,18 @@ def _between(a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog) -> p
     return (_measure(a, predicate, log) - _measure(b, predicate, log)).dropna()
 
 
-def _lead(a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog, by: float = 0.0) -> Test:
+def _lead(
+    a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog, by: float = 0.0
+) -> IntervalTest:
     """`a` above `b` by more than `by`."""
     label = f"{_minus(a, b)}, {predicate.metric}"
-    return Test(label, _between(a, b, predicate, log), by, strict=True)
+    values = _between(a, b, predicate, log)
+    trials = _names([a, b], log)
+    return IntervalTest(label, values, by, strict=True, kind="difference", trials=trials)
 
 
 def _minus(a: p.Trials, b: p.Trials) -> str:
-    return f"{ledger.describe_trial(a)} − {ledger.describe_trial(b)}"
+    return f"{describe_trial(a)} − {describe_trial(b)}"
 
 
 def _bounds(predicate: p.Bounded) -> tuple[float, float]:
@@ -141,32 +72,33 @@ def _bounds(predicate: p.Bounded) -> tuple[float, float]:
     return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def _greater(claim: p.Greater, log: RunLog, classes: int) -> list[Test]:
+def _greater(claim: p.Greater, log: RunLog, classes: int) -> list[IntervalTest]:
     return [_lead(claim.a, claim.b, claim, log, claim.by)]
 
 
-def _difference(claim: p.Difference, log: RunLog, classes: int) -> list[Test]:
+def _difference(claim: p.Difference, log: RunLog, classes: int) -> list[IntervalTest]:
     label = f"{_minus(claim.a, claim.b)}, {claim.metric}"
-    return [Test(label, _between(claim.a, claim.b, claim, log), *_bounds(claim))]
+    values = _between(claim.a, claim.b, claim, log)
+    return [IntervalTest(label, values, *_bounds(claim), kind="difference")]
 
 
-def _ratio(claim: p.Ratio, log: RunLog, classes: int) -> list[Test]:
-    names = f"{ledger.describe_trial(claim.a)} / {ledger.describe_trial(claim.b)}"
+def _ratio(claim: p.Ratio, log: RunLog, classes: int) -> list[IntervalTest]:
+    names = f"{describe_trial(claim.a)} / {describe_trial(claim.b)}"
     ratio = (_measure(claim.a, claim, log) / _measure(claim.b, claim, log)).dropna()
-    return [Test(f"{names}, {claim.metric}", ratio, *_bounds(claim))]
+    return [IntervalTest(f"{names}, {claim.metric}", ratio, *_bounds(claim), kind="ratio")]
 
 
-def _value(claim: p.Value, log: RunLog, classes: int) -> list[Test]:
-    label = f"{ledger.describe_trial(claim.trial)}, {claim.metric}"
-    return [Test(label, _measure(claim.trial, claim, log), *_bounds(claim))]
+def _value(claim: p.Value, log: RunLog, classes: int) -> list[IntervalTest]:
+    label = f"{describe_trial(claim.trial)}, {claim.metric}"
+    return [IntervalTest(label, _measure(claim.trial, claim, log), *_bounds(claim))]
 
 
-def _order(claim: p.Order, log: RunLog, classes: int) -> list[Test]:
+def _order(claim: p.Order, log: RunLog, classes: int) -> list[IntervalTest]:
     trials = claim.trials if claim.direction == "descending" else claim.trials[::-1]
     return [_lead(upper, lower, claim, log) for upper, lower in pairwise(trials)]
 
 
-def _best(claim: p.Best, log: RunLog, classes: int) -> list[Test]:
+def _best(claim: p.Best, log: RunLog, classes: int) -> list[IntervalTest]:
     """The winner against each other trial.
 
     Not against the best of the others seed by seed, for a maximum of many noisy numbers lies above
@@ -181,16 +113,16 @@ def _best(claim: p.Best, log: RunLog, classes: int) -> list[Test]:
     return [_lead(upper, lower, claim, log) for upper, lower in pairs]
 
 
-def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[Test]:
+def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[IntervalTest]:
     tests = []
     for first, second in pairwise(claim.pairs):
         growth = (_between(*second, claim, log) - _between(*first, claim, log)).dropna()
         label = f"({_minus(*second)}) − ({_minus(*first)}), {claim.metric}"
-        tests.append(Test(label, growth, 0.0, strict=True))
+        tests.append(IntervalTest(label, growth, 0.0, strict=True, kind="difference"))
     return tests
 
 
-def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
+def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[IntervalTest]:
     """One number per matched pair: the metric at `a` minus that at `b`, mean over seeds.
 
     Trials that are declared repetitions of each other make a pair each. Pairs in which a training
@@ -219,7 +151,10 @@ def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[Test]:
     if idle:
         networks = "network" if len(idle) == 1 else "networks"
         label += f" (without {len(idle)} {networks} cut before learning began)"
-    return [Test(label, pairs.astype(float), claim.by, strict=True, unit="matched pair")]
+    values = pairs.astype(float)
+    return [
+        IntervalTest(label, values, claim.by, strict=True, unit="matched pair", kind="difference")
+    ]
 
 
 def _still_guessing(rows: pd.DataFrame) -> set[str]:
@@ -235,7 +170,7 @@ def _still_guessing(rows: pd.DataFrame) -> set[str]:
     return set(rows.loc[idle, "trial"])
 
 
-def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[Test]:
+def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[IntervalTest]:
     """Per seed: the weakest of the strong settings minus the strongest of the weak ones."""
     rows = log.settings(claim.sweep)
     measured = pd.DataFrame({trial: _measure(trial, claim, log) for trial in rows.index}).dropna()
@@ -249,7 +184,7 @@ def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[Test]:
         leads[seed] = min(strong) - max(weak)
     names = f"{', '.join(claim.strong)} over {', '.join(claim.weak)}"
     label = f"lead of {names} in {claim.sweep}, share of the ranks of {claim.metric}"
-    return [Test(label, pd.Series(leads, dtype=float), 0.0, strict=True)]
+    return [IntervalTest(label, pd.Series(leads, dtype=float), 0.0, strict=True, kind="share")]
 
 
 def _between_groups(values: pd.Series, groups: pd.Series) -> float:
@@ -259,7 +194,7 @@ def _between_groups(values: pd.Series, groups: pd.Series) -> float:
     return float(((means - values.mean()) ** 2).sum() / total) if total else 0.0
 
 
-def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[Test]:
+def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[IntervalTest]:
     names = [claim.trial] if isinstance(claim.trial, str) else log.select(claim.trial)
     moved = {}
     for name in names:
@@ -268,17 +203,25 @@ def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[Test]:
             scale = abs(values.mean()) if claim.relative else 1.0
             moved[name] = abs(values.iloc[0] - values.iloc[1]) / scale
     kind = "relative change" if claim.relative else "change"
-    label = f"{kind} with another seed of {ledger.describe_trial(claim.trial)}, {claim.metric}"
-    return [Test(label, pd.Series(moved, dtype=float), *_bounds(claim), unit="repeated trial")]
+    label = f"{kind} with another seed of {describe_trial(claim.trial)}, {claim.metric}"
+    return [
+        IntervalTest(
+            label,
+            pd.Series(moved, dtype=float),
+            *_bounds(claim),
+            unit="repeated trial",
+            kind="ratio" if claim.relative else "difference",
+        )
+    ]
 
 
-def _confuses(claim: p.Confuses, log: RunLog, classes: int) -> list[Test]:
+def _confuses(claim: p.Confuses, log: RunLog, classes: int) -> list[IntervalTest]:
     rows = log.confusions[log.confusions["trial"] == claim.trial]
     rows = rows[rows["true"] == claim.actual]
     taken = rows["count"].where(rows["predicted"] == claim.predicted, 0).groupby(rows["seed"]).sum()
     shares = (taken / rows.groupby("seed")["count"].sum()).astype(float)
     label = f"share of {claim.actual} that {claim.trial} takes for {claim.predicted}"
-    return [Test(label, shares, *_bounds(claim))]
+    return [IntervalTest(label, shares, *_bounds(claim), kind="share")]
 
 
 def _curves(claim: p.OnCurve, log: RunLog) -> pd.DataFrame:
@@ -292,7 +235,7 @@ def _curves(claim: p.OnCurve, log: RunLog) -> pd.DataFrame:
     return curve.dropna(axis=1)
 
 
-def _trend(claim: p.Trend, log: RunLog, classes: int) -> list[Test]:
+def _trend(claim: p.Trend, log: RunLog, classes: int) -> list[IntervalTest]:
     curve = _curves(claim, log)
     change = pd.Series(dtype=float)
     if len(curve) > 1:
@@ -309,50 +252,53 @@ def _trend(claim: p.Trend, log: RunLog, classes: int) -> list[Test]:
         "not rising": (-math.inf, claim.by),
     }[claim.direction]
     strict = claim.direction in ("rising", "falling")
-    return [Test(f"change of {claim.trial}, {claim.metric}", change, low, high, strict)]
+    label = f"change of {claim.trial}, {claim.metric}"
+    return [IntervalTest(label, change, low, high, strict, kind="difference")]
 
 
-def _minimum(claim: p.Minimum, log: RunLog, classes: int) -> list[Test]:
+def _minimum(claim: p.Minimum, log: RunLog, classes: int) -> list[IntervalTest]:
     curve = _curves(claim, log)
     nothing = pd.Series(dtype=float)
     lowest = curve.idxmin().astype(float) if len(curve) else nothing
     label = f"epoch of the minimum of {claim.trial}, {claim.metric}"
-    tests = [Test(label, lowest, *claim.between)]
+    tests = [IntervalTest(label, lowest, *claim.between, kind="epoch")]
     if claim.rise:
         rise = (curve.iloc[-1] - curve.min()).dropna() if len(curve) else nothing
         label = f"rise of {claim.trial} from its minimum, {claim.metric}"
-        tests.append(Test(label, rise, claim.rise))
+        tests.append(IntervalTest(label, rise, claim.rise, kind="difference"))
     return tests
 
 
-def _share(claim: p.Share, log: RunLog, classes: int) -> list[Test]:
+def _share(claim: p.Share, log: RunLog, classes: int) -> list[IntervalTest]:
     curve = _curves(claim, log)
     low, high = _bounds(claim)
     shares = ((curve >= low) & (curve <= high)).mean()
     label = f"share of {claim.trial}'s epochs with {claim.metric} in range"
-    return [Test(label, shares.dropna(), claim.at_least)]
+    return [IntervalTest(label, shares.dropna(), claim.at_least, kind="share")]
 
 
-def _largest_rise(claim: p.LargestRise, log: RunLog, classes: int) -> list[Test]:
+def _largest_rise(claim: p.LargestRise, log: RunLog, classes: int) -> list[IntervalTest]:
     rises = _curves(claim, log).diff().max().dropna()
     low = -math.inf if claim.at_least is None else claim.at_least
     high = math.inf if claim.at_most is None else claim.at_most
-    return [Test(f"largest rise of {claim.trial}, {claim.metric}", rises, low, high)]
+    label = f"largest rise of {claim.trial}, {claim.metric}"
+    return [IntervalTest(label, rises, low, high, kind="difference")]
 
 
-def _chance(claim: p.Chance, log: RunLog, classes: int) -> list[Test]:
+def _chance(claim: p.Chance, log: RunLog, classes: int) -> list[IntervalTest]:
     guess = 1 / classes
     values = _measure(claim.trial, claim, log)
     label = f"{claim.trial}, {claim.metric}"
-    return [Test(label, values, guess - claim.tolerance, guess + claim.tolerance)]
+    return [IntervalTest(label, values, guess - claim.tolerance, guess + claim.tolerance)]
 
 
-def _diverges(claim: p.Diverges, log: RunLog, classes: int) -> list[Test]:
+def _diverges(claim: p.Diverges, log: RunLog, classes: int) -> list[IntervalTest]:
     flags = log.measure(claim.trial, "diverged")
-    return [Test(f"share of {claim.trial}'s seeds that diverge", flags, 0.5)]
+    label = f"share of {claim.trial}'s seeds that diverge"
+    return [IntervalTest(label, flags, 0.5, kind="flag")]
 
 
-_TESTS: dict[type[p.Predicate], Callable[..., Sequence[Test]]] = {
+_CONTRASTS: dict[type[p.Predicate], Callable[..., Sequence[IntervalTest]]] = {
     p.Greater: _greater,
     p.Difference: _difference,
     p.Ratio: _ratio,
