@@ -19,7 +19,7 @@ from refit.pages.templating import PLOTLY
 from refit.run_directory.directory import PAGE
 from refit.study import Study
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 def is_unchanged(study: Study, parameters: Mapping[str, Any]) -> bool:
@@ -79,10 +79,10 @@ def outputs(study: Study) -> str:
         explorable = PLOTLY in page.read_text()
     except (OSError, ValueError):
         return ""
-    files = [page, *sorted(path for path in study.pages.rglob("*") if path.name != PAGE)]
+    made = [page, *sorted(path for path in study.pages.rglob("*") if path.name != PAGE)]
     if explorable:
-        files.append(page.with_name(PLOTLY))
-    return _digest(_contents(files, page.parent))
+        made.append(page.with_name(PLOTLY))
+    return _digest(_contents(made, page.parent))
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -94,8 +94,8 @@ def _state(path: Path) -> tuple[int, ...]:
     return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else ()
 
 
-def _contents(files: Iterable[Path], folder: Path) -> list[tuple[str, str]]:
-    return [(_name(path, folder), files.digest(path)) for path in files]
+def _contents(found: Iterable[Path], folder: Path) -> list[tuple[str, str]]:
+    return [(_name(path, folder), files.digest(path)) for path in found]
 
 
 def _name(path: Path, folder: Path) -> str:
