@@ -17,7 +17,7 @@ from PIL import Image
 
 from refit.errors import ReportError
 from refit.figures import explore
-from refit.figures.picture import Picture
+from refit.figures.old_picture import Picture
 from refit.pages.report import render
 
 HOSTILE = """</script><img src=x onerror="document.title='run'">'<b>&amp;"""

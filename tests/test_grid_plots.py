@@ -8,7 +8,7 @@ import pytest
 
 from refit.errors import ReportError
 from refit.figures import grid_plots, training_plots
-from refit.figures.picture import Picture
+from refit.figures.old_picture import Picture
 
 CLASSES = ["shirt", "coat", "bag"]
 MATRIX = np.array([[80, 15, 5], [3, 96, 1], [0, 0, 0]])

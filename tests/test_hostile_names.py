@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from refit.data.arrays import Dataset, Part
 from refit.figures import clip_plots, plots, sweep_plots, training_plots
-from refit.figures.picture import Picture
+from refit.figures.old_picture import Picture
 from refit.pages.report import PageEntry, record_page, render, write_index
 from refit.pages.tables import table
 

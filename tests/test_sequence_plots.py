@@ -9,7 +9,7 @@ import pytest
 
 from refit.errors import ReportError
 from refit.figures import run_views, sequence_plots
-from refit.figures.picture import COLOURS
+from refit.figures.old_picture import COLOURS
 from refit.pages import tables
 from refit.run_directory.run_log import RunLog
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from refit.errors import ReportError
 from refit.figures import sweep_curves, sweep_plots
-from refit.figures.picture import Picture
+from refit.figures.old_picture import Picture
 
 RATES = (0.02, 0.1, 0.2)
 KINDS = {"mlp": "perceptrons", "cnn": "CNNs"}

@@ -12,7 +12,7 @@ from scipy import stats
 
 from refit.errors import ReportError
 from refit.figures import layer_graph, transfer_plots, tuning_plots
-from refit.figures.picture import COLOURS, Picture
+from refit.figures.old_picture import COLOURS, Picture
 
 VALUES = ("elu", "relu", "selu")
 AXES = {f"model.activation{number}": f"activation {number}" for number in (1, 2, 3, 4)}

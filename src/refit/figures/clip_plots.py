@@ -4,7 +4,7 @@ import numpy as np
 
 from refit.data.arrays import Dataset
 from refit.errors import ReportError
-from refit.figures.picture import Picture, nothing_finished, shortened
+from refit.figures.old_picture import Picture, nothing_finished, shortened
 
 WIDEST = 11.0  # inches of a page's column
 NAMES = 1.8  # inches left of the frames, for the classes

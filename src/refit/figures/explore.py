@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from IPython.display import HTML
 
 from refit.errors import ReportError
-from refit.figures.picture import COLOURS, Picture, save, shortened
+from refit.figures.old_picture import COLOURS, Picture, save, shortened
 from refit.pages.templating import fill
 
 # Where there are more values than colours, the symbols tell them apart.

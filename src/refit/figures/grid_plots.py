@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from refit.errors import ReportError
 from refit.experiments.metrics import METRICS
-from refit.figures.picture import (
+from refit.figures.old_picture import (
     COLOURS,
     MARKERS,
     Picture,

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from refit.errors import ReportError
-from refit.figures.picture import COLOURS, Picture, legend_columns, nothing_finished
+from refit.figures.old_picture import COLOURS, Picture, legend_columns, nothing_finished
 
 # What a layer's type has in its name, by kind; the first that fits counts.
 KINDS = {

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from refit.data.arrays import Dataset
 from refit.errors import ReportError
-from refit.figures.picture import (
+from refit.figures.old_picture import (
     COLOURS,
     Picture,
     checked,

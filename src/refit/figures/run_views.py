@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from refit.errors import ReportError
-from refit.figures.picture import COLOURS, Picture, amount, nothing_finished
+from refit.figures.old_picture import COLOURS, Picture, amount, nothing_finished
 from refit.figures.sweep_plots import GREY
 from refit.figures.transfer_plots import HEADING
 from refit.run_directory.run_log import RunLog

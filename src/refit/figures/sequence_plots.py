@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from refit.figures.picture import (
+from refit.figures.old_picture import (
     COLOURS,
     Picture,
     checked,

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from refit.figures import picture
-from refit.figures.picture import Picture, checked, count_trials, cut, nothing_finished
+from refit.figures import old_picture as picture
+from refit.figures.old_picture import Picture, checked, count_trials, cut, nothing_finished
 from refit.figures.sweep_plots import CROSS, GREY, in_order
 
 LOSSES = ["train_loss", "val_loss"]

@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from refit.errors import ReportError
-from refit.figures import picture
-from refit.figures.picture import COLOURS, Picture, checked, count_trials, nothing_finished
+from refit.figures import old_picture as picture
+from refit.figures.old_picture import COLOURS, Picture, checked, count_trials, nothing_finished
 
 GREY, DARK, PALE = "#555555", "#222222", "#8DB7D6"
 CROSS = {"marker": "x", "ms": 6, "mew": 1.6, "ls": "", "clip_on": False, "zorder": 5}

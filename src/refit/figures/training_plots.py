@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from refit.errors import ReportError
-from refit.figures.picture import (
+from refit.figures.old_picture import (
     COLOURS,
     Picture,
     checked,

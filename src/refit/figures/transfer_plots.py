@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from refit.figures.picture import (
+from refit.figures.old_picture import (
     COLOURS,
     MARKERS,
     Picture,

@@ -18,8 +18,16 @@ from matplotlib.patches import Patch
 from scipy import integrate, special, stats
 
 from refit.errors import ReportError
-from refit.figures import picture, plots
-from refit.figures.picture import COLOURS, Picture, checked, count_trials, finite, nothing_finished
+from refit.figures import old_picture as picture
+from refit.figures import plots
+from refit.figures.old_picture import (
+    COLOURS,
+    Picture,
+    checked,
+    count_trials,
+    finite,
+    nothing_finished,
+)
 from refit.figures.sweep_plots import DARK, GREY, PALE, in_order, spread
 from refit.verdicts.interval_tests import half_width
 
