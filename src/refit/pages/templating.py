@@ -1,11 +1,11 @@
-"""The one jinja2 environment of all pages and tables: everything put into a template is escaped."""
+"""The one jinja2 environment of all pages and tables: everything put into HTML is escaped."""
 
 import base64
 import hashlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -17,7 +17,8 @@ def fill(template: str, **values: Any) -> str:
     """Fill a template of `templates/`; a value that it needs and does not get is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        # Code is escaped as a whole, once it is highlighted.
+        autoescape=select_autoescape(disabled_extensions=["py.j2"], default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,224 @@
+"""Claims as a reader meets them: a verdict in plain words, one sentence of evidence, a picture.
+
+The words for verdicts and their colours are here and nowhere else, so that the index, the summary,
+the claims and the conclusion of a page say and show the same.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+# Internal name -> (tone, which names the colour; word; what several claims do).
+WORDS = {
+    "reproduced": ("yes", "holds", "hold"),
+    "contradicted": ("no", "does not hold", "do not hold"),
+    "inconclusive": ("open", "open", "stay open"),
+    "like": ("yes", "like", "look like the report"),
+    "unlike": ("no", "unlike", "look unlike it"),
+    "unclear": ("open", "unclear", "are unclear"),
+    "not_judged": ("none", "not judged here", "are not judged here"),
+}
+SMALL_SCALE = ("like", "unlike", "unclear")
+# More comparisons than this bury the claim that they are about.
+MOST_COMPARISONS = 6
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a picture of an estimate puts what: shares of its width in percent, and labels.
+
+    `band` (start, width) is what was claimed, `bar` the same of our interval, `dot` our estimate.
+    """
+
+    band: tuple[float, float]
+    bar: tuple[float, float] | None
+    dot: float
+    claimed: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class ClaimItem:
+    """One claim of a report. `verdict` is a key of WORDS; texts are plain, not yet escaped."""
+
+    id: str
+    weight: str
+    quote: str
+    place: str
+    statement: str
+    verdict: str
+    evidence: str
+    hidden: str
+    statistics: Sequence[tuple[str, str]]
+    reason: str
+    note: str
+    trials: Sequence[str]
+    interval: Interval | None
+    certainty: float
+
+    @property
+    def tone(self) -> str:
+        return WORDS[self.verdict][0]
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.verdict][1]
+
+    @property
+    def at_small_scale(self) -> bool:
+        return self.verdict in SMALL_SCALE
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many claims have one verdict, as a part of the stacked bar."""
+
+    tone: str
+    word: str
+    count: int
+
+
+def items(verdicts: pd.DataFrame) -> list[ClaimItem]:
+    """The claims of a table of verdicts: headlines first, else in the report's order."""
+    rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
+    found = [_item(row) for row in rows]
+    return sorted(found, key=lambda item: item.weight != "headline")
+
+
+def shares(verdicts: Iterable[str]) -> list[Share]:
+    """How many claims have each verdict, in the order of WORDS, without those that none has."""
+    counts = pd.Series(list(verdicts), dtype=object).value_counts()
+    return [
+        Share(tone, many, int(counts[name]))
+        for name, (tone, _, many) in WORDS.items()
+        if name in counts
+    ]
+
+
+def sentence(verdicts: Sequence[str]) -> str:
+    """The verdicts in one sentence: "Of 51 claims 12 hold and 3 do not hold; 36 stay open"."""
+    decided, rest = [], []
+    for share in shares(verdicts):
+        (decided if share.tone in ("yes", "no") else rest).append(f"{share.count} {share.word}")
+    parts = [part for part in (" and ".join(decided), ", ".join(rest)) if part]
+    start = "At small scale, of" if set(verdicts) & set(SMALL_SCALE) else "Of"
+    return f"{start} {len(verdicts)} claims {'; '.join(parts)}."
+
+
+def shown_verdict(row: Any) -> str:
+    """What a claim's row is shown as: its verdict, or else what it looks like at small scale."""
+    small = row.get("small_scale")
+    return small if row["verdict"] == "not_judged" and small in SMALL_SCALE else row["verdict"]
+
+
+def _item(row: dict[str, Any]) -> ClaimItem:
+    verdict = shown_verdict(row)
+    evidence, hidden = _evidence(row)
+    return ClaimItem(
+        id=str(row["id"]),
+        weight=row["weight"] or "detail",
+        quote=row["quote"] or "",
+        place=row["place"] or "",
+        statement=row["statement"] or "",
+        verdict=verdict,
+        evidence=evidence,
+        hidden=hidden,
+        statistics=_statistics(row),
+        reason=row["reason"] or "",
+        note=row["note"] or "",
+        trials=[name.strip() for name in (row["trials"] or "").split(",") if name.strip()],
+        interval=_interval(row),
+        certainty=row["q"] if row["q"] is not None else 1.0,
+    )
+
+
+def _evidence(row: dict[str, Any]) -> tuple[str, str]:
+    """What was measured, in a sentence, and what is left out of it."""
+    if observed := row.get("observed"):
+        parts = observed.split("; ")
+        shown = "; ".join(parts[:MOST_COMPARISONS])
+        if len(parts) > MOST_COMPARISONS:
+            return shown, f"{MOST_COMPARISONS} of {len(parts)} comparisons shown"
+        return shown, ""
+    if row["estimate"] is None:
+        return "", ""
+    text = f"Measured {amount(row['estimate'])}"
+    if row["interval_low"] is not None:
+        text += f" [{amount(row['interval_low'])}, {amount(row['interval_high'])}]"
+    return f"{text}, wanted {_wanted(row)} ({_replicates(row)})", ""
+
+
+def _statistics(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a statistician asks for, by name, without what was not computed."""
+    facts = {"estimate": row["estimate"], "q": row["q"], "p": row["p"]}
+    found = [(name, amount(value)) for name, value in facts.items() if value is not None]
+    if row["interval_low"] is not None:
+        ends = f"{amount(row['interval_low'])} to {amount(row['interval_high'])}"
+        found.insert(1, ("95 % interval", ends))
+    return [*found, ("n", _replicates(row))] if row["n"] else found
+
+
+def _replicates(row: dict[str, Any]) -> str:
+    count, unit = int(row["n"] or 0), row["unit"] or "seed"
+    if unit == "seed" and row["seeds_declared"] and count < row["seeds_declared"]:
+        return f"{count} of {int(row['seeds_declared'])} seeds"
+    return f"{count} {unit}{'s' * (count != 1 and not unit.endswith('s'))}"
+
+
+def _wanted(row: dict[str, Any]) -> str:
+    low, high = row["low"], row["high"]
+    if low is None or not math.isfinite(low):
+        return "any" if high is None or not math.isfinite(high) else f"below {amount(high)}"
+    if high is None or not math.isfinite(high):
+        return f"above {amount(low)}"
+    return f"{amount(low)} to {amount(high)}"
+
+
+def _interval(row: dict[str, Any]) -> Interval | None:
+    """The picture of an estimate; None where nothing finite was measured."""
+    numbers = [row[name] for name in ("estimate", "interval_low", "interval_high", "low", "high")]
+    finite = [n for n in numbers if n is not None and math.isfinite(n)]
+    if row["estimate"] is None or not math.isfinite(row["estimate"]) or len(finite) < 2:
+        return None
+    estimate, low, high, wanted_low, wanted_high = numbers
+    span = (max(finite) - min(finite)) or abs(finite[0]) or 1.0
+    first, width = min(finite) - 0.25 * span, 1.5 * span
+
+    def place(value: float | None, otherwise: float) -> float:
+        inside = value is not None and math.isfinite(value)
+        return round(100 * (value - first) / width, 2) if inside else otherwise  # type: ignore[operator]
+
+    start, end = place(wanted_low, 0.0), place(wanted_high, 100.0)
+    bar = None
+    if low is not None and high is not None:
+        left, right = place(low, 0.0), place(high, 100.0)
+        bar = (left, round(right - left, 2))
+    measured = amount(estimate)
+    if bar:
+        measured += f" [{amount(low)}, {amount(high)}]"
+    band = (start, round(end - start, 2))
+    return Interval(band, bar, place(estimate, 50.0), _wanted(row), measured)
+
+
+def amount(value: float) -> str:
+    """A number as a reader wants it: three digits, whole ones in full, small ones as 1e-06."""
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value)):
+        return f"{int(value):,d}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+
+
+def as_new(verdicts: pd.DataFrame, as_published: bool) -> pd.DataFrame:
+    """The first edition's table of claims with the columns of the second."""
+    if "weight" in verdicts:
+        return verdicts
+    judged = {"reproduced": "like", "contradicted": "unlike", "inconclusive": "unclear"}
+    known = verdicts["verdict"].isin(list(judged))
+    frame = verdicts.rename(columns={"published": "place"})
+    frame["small_scale"] = None if as_published else verdicts["verdict"].map(judged)
+    frame["verdict"] = verdicts["verdict"].where(known & as_published, "not_judged")
+    frame["reason"] = verdicts["note"].str.split(". ", regex=False).str[0].where(~known)
+    missing = "weight quote estimate low high interval_low interval_high unit seeds_declared q"
+    return frame.assign(**dict.fromkeys([*missing.split(), "scope", "trials"]))
