@@ -5,18 +5,14 @@ EXPERIMENTS ?=
 SEEDS ?= 1
 WORKERS ?=
 DATA_DIR ?=
-OUT_OF_MEMORY ?=
 EXECUTOR ?=
-FUSED ?=
-PRECISION ?=
 BENCH ?=
 STRESS_SECONDS ?= 900
 FAULTS ?=
-PACK ?= refit.zip
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR OUT_OF_MEMORY EXECUTOR FUSED PRECISION PACK
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR EXECUTOR
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -24,13 +20,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
-OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" $${PRECISION:+--precision "$$PRECISION"} -- $$EXPERIMENTS
+OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" -- $$EXPERIMENTS
 AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
-NO_MEMORY := $${OUT_OF_MEMORY:+--out-of-memory "$$OUT_OF_MEMORY"}
-WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"} $${FUSED:+--fused "$$FUSED"}
+WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status pack import test stress bench lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	@echo "refit: reproduce published reports of convolutional-network experiments"
@@ -42,12 +37,8 @@ help: ## show this help
 	@echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
 	@echo "  WORKERS        trainings at once; one per core where empty"
 	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
-	@echo "  OUT_OF_MEMORY  where a batch does not fit: fail (default), accumulate its gradients, or smaller batches"
 	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
-	@echo "  FUSED          trials that differ in numbers only as one program on JAX: auto (on a GPU), always, never"
-	@echo "  PRECISION      float32 (default), or bfloat16 inside the networks, which is compared with nothing published"
-	@echo "  PACK           the file of make pack (default refit.zip), or the files of make import"
-	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, fused, resume, second_run; all where empty"
+	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
@@ -67,7 +58,7 @@ $(EXTRAS): $(READY) requirements-extras.txt
 	@touch $@
 
 reproduce: setup ## train what is missing and make the report pages
-	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(NO_MEMORY) $(WHERE) $(OPTIONS)
+	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(WHERE) $(OPTIONS)
 
 report: setup ## make the report pages from the results at hand, without training
 	set -f; $(BIN)/refit report $(OPTIONS)
@@ -77,12 +68,6 @@ status: setup ## show what is done, failed and missing
 
 plan: setup ## show how much would be trained, and for how long
 	set -f; $(BIN)/refit plan $(AT_ONCE) $(OPTIONS)
-
-pack: setup ## write all finished trials of EXPERIMENTS and PROFILE into one file, PACK
-	set -f; $(BIN)/refit pack --profile "$$PROFILE" -- "$$PACK" $$EXPERIMENTS
-
-import: setup ## add the trials in the files PACK, from other machines, to the results here
-	set -f; $(BIN)/refit import -- $$PACK
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: extras ## run the tests and, with nbval, the notebooks

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench import analysis, fixed_cost, fused, real_data, resume, second_run, sweep, table
+from bench import analysis, fixed_cost, real_data, resume, second_run, sweep, table
 from bench.measure import Options
 from refit import paths
 
@@ -14,7 +14,6 @@ MEASUREMENTS = {
     "fixed_cost": fixed_cost.measure,
     "real_data": real_data.measure,
     "analysis": analysis.measure,
-    "fused": fused.measure,
     "resume": resume.measure,
     "second_run": second_run.measure,
 }

@@ -21,7 +21,6 @@ PACKAGES = (
     "tensorboard",
     "papermill",
     "keras-tuner",
-    "jax",
 )
 HEADINGS = ("what", "way", "median", "spread", "processor", "runs", "ratio", "goal", "met")
 EXPLANATION = """\

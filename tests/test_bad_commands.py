@@ -205,10 +205,7 @@ WRONG = {
     "data_dir": (3, "DATA_DIR: 3 cannot be a folder"),
     "runs_dir": (["a"], r"runs_dir: \['a'\] cannot be a folder"),
     "reports_dir": (1.5, "reports_dir: 1.5 cannot be a folder"),
-    "out_of_memory": ("never", "out_of_memory is 'never'; known: fail"),
     "executor": ("slurm", "executor is 'slurm'; known: local, ray"),
-    "fused": ("always", "fused is 'always', but KERAS_BACKEND is 'tensorflow'; give jax"),
-    "precision": ("float8", "precision is 'float8'; known: float32, bfloat16"),
 }
 
 
@@ -218,13 +215,11 @@ def test_parameter_that_papermill_alone_lets_through_is_refused(parameter, make_
     value, said = WRONG[parameter]
     given = {
         "profile": "smoke", "seeds": 1, "data_dir": "", "runs_dir": "", "reports_dir": "",
-        "train": True, "workers": 1, "out_of_memory": "fail", "executor": "local",
-        "fused": "auto",
+        "train": True, "workers": 1, "executor": "local",
     } | {parameter: value}  # fmt: skip
-    names = ("workers", "out_of_memory", "executor", "fused")
-    workers, *others = (given.pop(name) for name in names)
+    workers, executor = given.pop("workers"), given.pop("executor")
     with pytest.raises(DeclarationError, match=said):
-        Study.open(NAME, **given).train(workers or None, *others)
+        Study.open(NAME, **given).train(workers or None, executor)
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "2", 10**9, [1], None])
@@ -254,4 +249,4 @@ def test_parameter_of_another_type_is_refused_before_anything_runs(notebook, fol
 def test_every_notebook_checks_all_that_it_is_told(notebook):
     source = "".join(cell.source for cell in nbformat.read(notebook, 4).cells)
     if "Study.open" in source:
-        assert "profile, seeds, data_dir, runs_dir, reports_dir, train, precision" in source
+        assert "profile, seeds, data_dir, runs_dir, reports_dir, train" in source

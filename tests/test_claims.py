@@ -841,14 +841,6 @@ def test_another_network_than_published_is_not_judged():
     assert verdict(log, count).verdict == "not comparable"
 
 
-def test_another_precision_than_published_is_shown_but_not_judged():
-    log = log_of(trials={"a": around(0.92), "b": around(0.9)[::-1]}, precision="bfloat16")
-    found = verdict(log, A_OVER_B)
-    assert (found.verdict, found.n) == ("not comparable", 5)
-    assert found.note == "another precision than published: bfloat16"
-    assert found.observed
-
-
 def test_best_of_a_sweep_is_held_against_all_of_it():
     trials = {"a": around(0.9), "b": around(0.92)[::-1], "c": around(0.95)}
     log = log_of(trials=trials, sweep={"a": "s", "b": "s", "c": "other"})

@@ -194,10 +194,6 @@ WRONG = {
         "cnn1.*optimizer: rho belongs to adadelta",
     ),
     "a seed of its own": (change(*CNN1, "seed", to=7), "cnn1.*seed: cannot be set here"),
-    "a precision of its own": (
-        change(*CNN1, "precision", to="bfloat16"),
-        "cnn1.*precision: cannot be set here",
-    ),
     "data as text": (change(*CNN1, "data", to="digits"), "cnn1.*data"),
     "data without a name": (change("data", "name"), "cnn1.*data.name: missing key"),
     "unknown data": (change("data", "name", to="mnist"), "data.name: 'mnist' is unknown.*digits"),

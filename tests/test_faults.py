@@ -34,7 +34,6 @@ from refit.run_directory.directory import (
     result_of,
 )
 from refit.running import processes, runner
-from refit.training import checkpoint
 
 TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
 
@@ -115,23 +114,6 @@ def encrypted(path: Path) -> None:
     path.write_bytes(content)
 
 
-def made_together(path: Path) -> None:
-    """Let a checkpoint be one of a group, which had another curve."""
-    state, variables = checkpoint.read_checkpoint(path)
-    state["circumstances"]["together"] = True
-    checkpoint.write_checkpoint(path, state, variables)
-    writer = events.EventWriter(path.parent / "train")
-    writer.scalars({"epoch_loss": 99.0}, 0)
-    writer.close()
-
-
-def older(path: Path) -> None:
-    """Let a checkpoint tell of the backend only, as those of earlier versions do."""
-    state, variables = checkpoint.read_checkpoint(path)
-    state["backend"] = state.pop("circumstances")["backend"]
-    checkpoint.write_checkpoint(path, state, variables)
-
-
 def from_the_future(folder: Path) -> None:
     """Events of batches after the last whole epoch, dated as if the clock had gone back since."""
     writer = events.EventWriter(folder)
@@ -148,8 +130,6 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
     run_dir = fault_tools.interrupted(TRIAL, tmp_path / "interrupted", after=1)
     damage = [
         (CHECKPOINT, encrypted, 0),
-        (CHECKPOINT, made_together, 0),
-        (CHECKPOINT, older, 1),
         ("train", fault_tools.unreadable, 1),
         (BATCHES, from_the_future, 1),
     ]

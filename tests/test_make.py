@@ -22,10 +22,7 @@ VARIABLES = {
     "SEEDS": "--seeds",
     "DATA_DIR": "--data-dir",
     "WORKERS": "--workers",
-    "OUT_OF_MEMORY": "--out-of-memory",
     "EXECUTOR": "--executor",
-    "FUSED": "--fused",
-    "PRECISION": "--precision",
 }
 
 

@@ -226,17 +226,6 @@ def test_what_is_not_finite_is_named_instead(study, store, monkeypatch):
         assert [point.step for point in points] == epochs
 
 
-def test_a_run_that_was_trained_together_lasts_for_its_share(study, store, monkeypatch):
-    trial = study.trials[0]
-    monkeypatch.setattr(Study, "open", lambda *_, **__: replace(study, trials=[trial]))
-    leave(study, trial, seconds=float("nan"), total_seconds=float("nan"))
-    path = study.runs / trial.directory / directory.RESULT
-    files.write_json(path, files.read_object(path) | {"fused": {"seconds": 2.5}})
-    exported()
-    (run,) = runs_in(store).values()
-    assert run.info.end_time - run.info.start_time == 2500
-
-
 # --- again -----------------------------------------------------------------------------------
 
 

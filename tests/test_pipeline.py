@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from refit.data.arrays import Part
-from refit.training.fit import pipeline
+from refit.training import pipeline
 
 IMAGES, CLIPS = (11, 6, 5, 3), (11, 4, 6, 5, 3)
 

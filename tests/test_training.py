@@ -86,7 +86,7 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tm
 DRIVER = """
 import sys
 from pathlib import Path
-from refit import runner, finished
+from refit.running import runner
 from refit.experiments.trial import Trial
 if __name__ == "__main__":
     runner.run([Trial.model_validate_json(sys.argv[1])], Path(sys.argv[2]), workers=1)

@@ -5,26 +5,15 @@ import os
 import signal
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from refit import files, paths
-from refit import fused as groups
 from refit.errors import DataError, RefitError, TrialError
 from refit.experiments import expand
-from refit.experiments.trial import (
-    AUTO,
-    EXECUTORS,
-    FAIL,
-    FLOAT32,
-    FUSED,
-    LOCAL,
-    OUT_OF_MEMORY,
-    PRECISIONS,
-)
+from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
 from refit.run_directory import failures, run_log
 from refit.running import runner
@@ -62,13 +51,6 @@ def _shared_options(command: Any) -> Any:
             help="replicates of every trial that the profile repeats",
         ),
         click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
-        click.option(
-            "--precision",
-            type=click.Choice(PRECISIONS),
-            default=FLOAT32,
-            show_default=True,
-            help="of the numbers inside networks; bfloat16 is compared with nothing published",
-        ),
     ]
     return _with(options, command)
 
@@ -87,28 +69,6 @@ _workers_option = click.option(
 )
 
 
-def _training_options(command: Any) -> Any:
-    """How trials are trained on this machine, as `Study.train` takes it."""
-    options = [
-        _workers_option,
-        click.option(
-            "--out-of-memory",
-            type=click.Choice(OUT_OF_MEMORY),
-            default=FAIL,
-            show_default=True,
-            help="where a batch does not fit: accumulate gradients of its parts, or smaller ones",
-        ),
-        click.option(
-            "--fused",
-            type=click.Choice(FUSED),
-            default=AUTO,
-            show_default=True,
-            help="trials that differ in numbers only as one program on JAX; auto: on a GPU",
-        ),
-    ]
-    return _with(options, command)
-
-
 @click.group(cls=_Group)
 @click.version_option(package_name="refit")
 def main() -> None:
@@ -117,7 +77,7 @@ def main() -> None:
 
 @main.command()
 @_shared_options
-@_training_options
+@_workers_option
 @click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
@@ -128,16 +88,12 @@ def main() -> None:
 def reproduce(
     experiments: tuple[str, ...],
     workers: int | None,
-    out_of_memory: str,
-    fused: str,
     executor: str,
     **which: Any,
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
     runner.check_workers(workers, executor)
-    groups.used(fused, executor)
-    parameters = {"workers": workers or 0, "train": True, "out_of_memory": out_of_memory}
-    parameters |= {"executor": executor, "fused": fused}
+    parameters = {"workers": workers or 0, "train": True, "executor": executor}
     _make_pages(experiments, which, parameters)
 
 
@@ -219,71 +175,6 @@ def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> Non
 
 
 @main.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("experiments", nargs=-1)
-@click.option("--profile", default="smoke", show_default=True, help="smoke, small or full")
-@click.option("--weights", is_flag=True, help="also the weights that trials keep")
-@click.option("--unfinished", is_flag=True, help="also checkpoints, to go on with trials elsewhere")
-def pack(
-    file: Path, experiments: tuple[str, ...], profile: str, weights: bool, unfinished: bool
-) -> None:
-    """Write all finished trials of EXPERIMENTS into one FILE, for `refit import` elsewhere."""
-    from refit.run_directory import packing
-
-    for line in packing.pack(file, experiments, profile, weights, unfinished):
-        click.echo(line)
-
-
-_pack_file = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-@main.command("import")
-@click.argument("files", nargs=-1, required=True, type=_pack_file)
-def import_(files: tuple[Path, ...]) -> None:
-    """Add the trials that were packed into FILES to the results here; keeps what is here."""
-    from refit.run_directory import merging
-
-    for line in merging.merge(files):
-        click.echo(line)
-
-
-@main.command()
-@_shared_options
-@_training_options
-@click.option("--minutes", type=float, default=9.0, show_default=True, help="end before that")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="for the pack"
-)
-@click.option("--from", "origins", multiple=True, type=_pack_file, help="a pack to go on from")
-@click.option("--weights", is_flag=True, help="also pack the weights that trials keep")
-def lease(
-    experiments: tuple[str, ...],
-    workers: int | None,
-    out_of_memory: str,
-    fused: str,
-    minutes: float,
-    out: Path,
-    origins: tuple[Path, ...],
-    weights: bool,
-    **which: Any,
-) -> None:
-    """Train what is missing of EXPERIMENTS for some minutes, then pack all there is.
-
-    They are trained in the given order; cifar10/mlp_sgd is one sweep of an experiment. Ends with 0
-    where everything is done, with 3 where work is left: the same call, which finds its pack in
-    --out, goes on from the last finished epochs. With 1 where trials failed.
-    """
-    from refit import lease as leases
-
-    runner.check_workers(workers)
-    groups.used(fused)
-    opened = partial(_open, experiments, sweeps=True, **which)
-    told = origins, weights, click.echo
-    how = {"workers": workers, "out_of_memory": out_of_memory, "fused": fused}
-    sys.exit(leases.run(which["profile"], opened, minutes, out, *told, **how))
-
-
-@main.command()
 def notebooks() -> None:
     """Run all notebooks on smoke data and keep the outputs that nbval compares."""
     from refit.pages import report as pages
@@ -293,19 +184,16 @@ def notebooks() -> None:
         pages.refresh(path)
 
 
-def _open(experiments: tuple[str, ...], sweeps: bool = False, **which: Any) -> list[Study]:
+def _open(experiments: tuple[str, ...], **which: Any) -> list[Study]:
     """Open every experiment first, so that a mistake in one stops the command at once.
 
-    Where none is named, those whose data are not at hand are left out, and it says so. With
-    `sweeps`, one of an experiment's may be named behind a slash, and the others are left out.
+    Where none is named, those whose data are not at hand are left out, and it says so.
     `which` is as for `Study.open`.
     """
     studies = []
-    for path in dict.fromkeys(experiments or expand.names()):
-        name, slash, sweep = path.partition("/") if sweeps else (path, "", "")
+    for name in dict.fromkeys(experiments or expand.names()):
         try:
-            study = Study.open(name, **which)
-            studies.append(study.only(sweep) if slash else study)
+            studies.append(Study.open(name, **which))
         except DataError as error:
             if experiments:
                 raise
@@ -320,7 +208,7 @@ def _make_pages(
 ) -> None:
     """Make pages of the experiments, with parameters for their notebooks beside `which`."""
     studies = _open(experiments, **which)
-    parameters |= {"seeds": which["seeds"], "precision": which["precision"]}
+    parameters |= {"seeds": which["seeds"]}
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration, Profile, Retrain, Search
-from refit.experiments.trial import AUTO, FAIL, FLOAT32, LOCAL, SEED_STEP, Trial
+from refit.experiments.trial import LOCAL, SEED_STEP, Trial
 from refit.run_directory import directory, run_log
 from refit.run_directory.directory import PREDICTIONS
 from refit.run_directory.run_log import RunLog
@@ -46,12 +46,10 @@ class Study:
         runs_dir: str | Path = "",
         reports_dir: str | Path = "",
         train: bool = True,
-        precision: str = FLOAT32,
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `precision` is that of all trials, as for `expand`; another than float32
-        has pages in a folder of its own. `train` is only checked, because every text is true, `no`
+        `train` is only checked, because every text is true, `no`
         as well as `yes`. Raises DeclarationError or DataError before anything is trained.
         """
         if not isinstance(train, bool):
@@ -62,14 +60,12 @@ class Study:
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = expand.load(name)
-        trials = expand.expand(declaration, profile, seeds, folder, precision)
+        trials = expand.expand(declaration, profile, seeds, folder)
         if runs_dir:
             # Cache, log and times of earlier trainings lie there too.
             os.environ["REFIT_RUNS"] = str(runs_dir)
         runs = paths.runs()
         reports = reports_dir or paths.reports()
-        if precision != FLOAT32:
-            reports = reports / precision  # what it is compared with has pages of its own
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
         )
@@ -90,11 +86,9 @@ class Study:
     def train(
         self,
         workers: int | None = None,
-        out_of_memory: str = FAIL,
         executor: str = LOCAL,
-        fused: str = AUTO,
     ) -> runner.Summary:
-        """Train what is missing; all four are as for `refit.running.runner.run`.
+        """Train what is missing; both are as for `refit.running.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
@@ -104,9 +98,7 @@ class Study:
             self.runs,
             workers,
             data_dir=self.data_dir,
-            out_of_memory=out_of_memory,
             executor=executor,
-            fused=fused,
         )
         optional = {
             trial.directory.name
@@ -116,27 +108,6 @@ class Study:
         if set(summary.failures) - optional:
             raise TrialError(str(summary))
         return summary
-
-    def only(self, sweep: str) -> "Study":
-        """The study with the trials of one sweep, and those whose weights they start from.
-
-        Raises DeclarationError for an unknown sweep, or one that the profile leaves out.
-        """
-        known = dict.fromkeys(trial.sweep for trial in self.trials)
-        if sweep not in known:
-            raise DeclarationError(
-                f"{self.name} has no sweep {sweep!r} in profile {self.profile_name}; "
-                f"known: {', '.join(known)}"
-            )
-        directories = {str(trial.directory): trial for trial in self.trials}
-        wanted = [trial for trial in self.trials if trial.sweep == sweep]
-        chosen = set(wanted)
-        while wanted:
-            source = directories.get(wanted.pop().source)
-            if source and source not in chosen:
-                chosen.add(source)
-                wanted.append(source)
-        return replace(self, trials=[trial for trial in self.trials if trial in chosen])
 
     def has_results(self) -> bool:
         """Whether any trial is done."""
@@ -189,9 +160,7 @@ class Study:
         self,
         sweep: str,
         workers: int | None = None,
-        out_of_memory: str = FAIL,
         executor: str = LOCAL,
-        fused: str = AUTO,
         train: bool = True,
     ) -> pd.DataFrame:
         """Train the winner of a sweep and its default again with other seeds, as declared.
@@ -207,8 +176,9 @@ class Study:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares nothing to retrain")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).retrain
         spec = Retrain.model_validate(declared.model_dump() | changes)
-        places, how = (self.runs, workers, self.data_dir), (out_of_memory, executor, fused)
-        rows = retrain.run(self.trials, sweep, spec, *places, train, *how)
+        rows = retrain.run(
+            self.trials, sweep, spec, self.runs, workers, self.data_dir, train, executor
+        )
         files.write_bytes(
             self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
         )

@@ -27,7 +27,6 @@ FAULTS = [
     killing.ctrl_c_twice,
     killing.clock_back,
     killing.hang,
-    killing.memory,
     killing.page_interrupted,
     disks.disk_full,
     disks.not_allowed,

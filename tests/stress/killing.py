@@ -175,21 +175,6 @@ def hang(stress: Stress) -> tuple[int, int]:
     return 1, 0
 
 
-def memory(stress: Stress) -> tuple[int, int]:
-    """A batch that the memory, cut by a resource limit, does not hold: as tests/test_memory.py."""
-    test = "test_memory.py::test_training_that_runs_out_of_memory_fails_or_goes_on_as_it_is_told"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    found = subprocess.run(
-        command,
-        cwd=Path(fault_tools.__file__).parent,
-        capture_output=True,
-        text=True,
-        timeout=2 * stress.patience,
-    )
-    assert found.returncode == 0, found.stdout
-    return 1, 0
-
-
 def page_interrupted(stress: Stress) -> tuple[int, int]:
     """Ctrl-C, once and twice, while `refit` trains and makes a page."""
     place, done = stress.folder(), 0

@@ -16,11 +16,11 @@ from refit.errors import DeclarationError
 from refit.experiments import consistency, yaml_file
 from refit.experiments.declaration import Cut, Declaration, Profile, Sweep
 from refit.experiments.metrics import filled
-from refit.experiments.trial import FLOAT32, PRECISIONS, SEED_STEP, CarriedOver, Trial
+from refit.experiments.trial import SEED_STEP, CarriedOver, Trial
 from refit.experiments.yaml_file import explain, named
 
 # What a trial gets from its place in the declaration; an entry cannot set it.
-GIVEN = ("sweep", "seed", "published_epochs", "altered", "carried_over", "precision")
+GIVEN = ("sweep", "seed", "published_epochs", "altered", "carried_over")
 # Replicates of a trial; fewer than `SEED_STEP`, and so few that a slip does not fill the memory.
 MOST_SEEDS = 1000
 
@@ -62,14 +62,12 @@ def expand(
     profile: str,
     seeds: int = 1,
     data_dir: Path | None = None,
-    precision: str = FLOAT32,
 ) -> list[Trial]:
-    """All trials of an experiment in one profile and precision, `seeds` replicates of each.
+    """All trials of an experiment in one profile, `seeds` replicates of each.
 
     Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
-    resolved against `data_dir`, because the same name can mean other data there. In another
-    precision than float32 every trial is altered: it is not what was published. Raises
-    DeclarationError for an unknown profile or precision, or a number of seeds that nobody can mean.
+    resolved against `data_dir`, because the same name can mean other data there. Raises
+    DeclarationError for an unknown profile, or a number of seeds that nobody can mean.
     """
     if not isinstance(profile, str) or profile not in declaration.profiles:
         known = ", ".join(declaration.profiles)
@@ -78,19 +76,12 @@ def expand(
         raise DeclarationError(
             f"seeds is {seeds!r}; give a whole number of at least 1 and at most {MOST_SEEDS}"
         )
-    if precision not in PRECISIONS:
-        raise DeclarationError(f"precision is {precision!r}; known: {', '.join(PRECISIONS)}")
     trials = _expand_profile(declaration, declaration.profiles[profile], seeds)
     resolved: dict[DataSpec, DataSpec] = {}
     for trial in trials:
         if trial.data not in resolved:
             resolved[trial.data] = sets.resolve(trial.data, data_dir)
-    changed = []
-    for trial in trials:
-        changes = {"data": resolved[trial.data], "precision": precision}
-        changes["altered"] = trial.altered or precision != FLOAT32
-        changed.append(trial.model_copy(update=changes))
-    return _link(changed)
+    return _link([trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials])
 
 
 def _expand_profile(declaration: Declaration, profile: Profile, seeds: int) -> list[Trial]:

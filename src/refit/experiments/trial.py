@@ -17,15 +17,8 @@ from refit.experiments.metrics import Name, Strict, filled
 
 # The model of trials that are searches, and the optional package that runs them.
 AUTOKERAS = "autokeras"
-# What to do where a batch does not fit into memory.
-FAIL, ACCUMULATE, SMALLER = OUT_OF_MEMORY = ("fail", "accumulate", "smaller")
-# What a network computes in. Its variables, its dropouts and its last layer are always float32.
-FLOAT32, BFLOAT16 = PRECISIONS = ("float32", "bfloat16")
 # Where trials are trained: on this machine, or on the nodes of a Ray cluster.
 LOCAL, RAY = EXECUTORS = ("local", "ray")
-# Whether trials that differ in numbers only are trained together, as one program on JAX: where
-# there is a GPU, or as said.
-AUTO, ALWAYS, NEVER = FUSED = ("auto", "always", "never")
 
 
 class Model(Strict):
@@ -171,9 +164,9 @@ SEED_STEP = 10_000
 class Trial(Strict):
     """One training with everything fixed. Plain data: it travels to other processes as JSON.
 
-    `sweep`, `name`, `title`, `published_epochs` and whether its profile or precision `altered` it
-    say where it belongs; the rest is what the training means and enters its identity. Settings at
-    their default do not, so that a setting added later leaves old results valid.
+    `sweep`, `name`, `title`, `published_epochs` and whether its profile `altered` it say
+    where it belongs; the rest is what the training means and enters its identity. Settings at their
+    default do not, so that a setting added later leaves old results valid.
 
     With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
     loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
@@ -181,9 +174,7 @@ class Trial(Strict):
     `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
     training images after every epoch, with dropout off. `pretrained` and `fine_tuning` are about
     networks with a base, and `keep_base` keeps the base's weights for other trials to start from;
-    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one. With the
-    `precision` bfloat16 the network computes in that, but for dropouts and its last layer, and its
-    variables stay float32; no report trained so.
+    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one.
     """
 
     sweep: Name
@@ -208,7 +199,6 @@ class Trial(Strict):
     keep_base: bool = False
     carried_over: CarriedOver | None = None
     keep_weights: bool = False
-    precision: Literal["float32", "bfloat16"] = FLOAT32
 
     @model_validator(mode="after")
     def _phases_fit(self) -> "Trial":
@@ -246,10 +236,7 @@ class Trial(Strict):
         return Path(self.sweep) / f"{self.name}-seed{self.seed}-{self.digest}"
 
     def hyper_parameters(self) -> dict[str, bool | int | float | str]:
-        """The settings, flat, for tables and for TensorBoard's HParams tab.
-
-        The precision is there only where it is not float32.
-        """
+        """The settings, flat, for tables and for TensorBoard's HParams tab."""
         flat: dict[str, Any] = {"trial": self.name, "model": self.model.name}
         flat |= {f"model.{name}": value for name, value in self.model.options.items()}
         optimizer = self.optimizer.model_dump(exclude_none=True)
@@ -268,8 +255,6 @@ class Trial(Strict):
         if self.fine_tuning:
             tuning = self.fine_tuning.model_dump()
             flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
-        if self.precision != FLOAT32:
-            flat |= {"precision": self.precision}
         flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
         return {
             name: value if isinstance(value, bool | int | float | str) else json.dumps(value)

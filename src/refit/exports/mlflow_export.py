@@ -187,7 +187,7 @@ def _write(
     started = round(datetime.fromisoformat(result["started"]).timestamp() * 1000)
     metrics = result["metrics"]
     # Older results know no searches, and what was trained together has no time but its share.
-    took = result.get("fused", {}).get("seconds", metrics.get("total_seconds", metrics["seconds"]))
+    took = metrics.get("total_seconds", metrics["seconds"])
     ended = started + round(1000 * took)
     tags = _tags(study, trial, result) | {RESULT_DIGEST: content}
     created = client.create_run(

@@ -11,8 +11,6 @@ from typing import Any
 import keras
 from keras.layers import Dense, Dropout, Flatten, Layer
 
-from refit.experiments.trial import FLOAT32
-
 
 def chain(name: str, input_shape: tuple[int, ...], layers: Iterable[Layer]) -> keras.Model:
     """Connect layers one after another into a functional model."""
@@ -35,11 +33,8 @@ def dense_head(
 
 
 def predictions(num_classes: int, **options: Any) -> Layer:
-    """Return the layer every network ends with: class probabilities by softmax.
-
-    It computes in float32 also where the others do not: losses of rounded probabilities are off.
-    """
-    return Dense(num_classes, activation="softmax", dtype=FLOAT32, name="predictions", **options)
+    """Return the layer every network ends with: class probabilities by softmax."""
+    return Dense(num_classes, activation="softmax", name="predictions", **options)
 
 
 def layer_table(model: keras.Model) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ TOO_LARGE = ("out of memory", "killed")
 # The exit code that multiprocessing gives to a process whose fork server has died.
 LOST = 255
 ADVICE = (
-    "; where a batch is too large, out_of_memory=accumulate adds up the gradients of its parts, "
-    "and out_of_memory=smaller makes smaller ones"
+    "; run fewer trainings at once (WORKERS=1), or train on a machine with more memory, because a "
+    "smaller batch_size would be another training than the declared one"
 )
 
 # What to do where a file cannot be written or read, by the number of the error.
@@ -37,15 +37,6 @@ _MENDING = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _IN_THE_WAY),
 }
-# What JAX says where there is no memory: its own, and on a GPU that of the libraries below, which
-# need some for themselves.
-_STARVED = (
-    "RESOURCE_EXHAUSTED",
-    "CUDA_ERROR_OUT_OF_MEMORY",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
-)
 # What HDF5, which has errors of its own, says of a full disk.
 _NO_SPACE = ("No space left on device", f"errno = {errno.ENOSPC},", "Disk quota exceeded")
 
@@ -55,9 +46,6 @@ def kind_of(error: BaseException) -> str:
     name = type(error).__name__
     # The second is what TensorFlow's kernels for CPUs raise where they get none.
     starved = name == "ResourceExhaustedError" or (name == "AbortedError" and "/mkl/" in str(error))
-    starved |= name in ("XlaRuntimeError", "JaxRuntimeError") and any(
-        sign in str(error) for sign in _STARVED
-    )
     if starved or isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, DataError):

@@ -18,7 +18,7 @@ from refit import files
 from refit.errors import ReportError
 from refit.experiments.metrics import CURVE_METRICS, METRICS
 from refit.experiments.predicates import Selection
-from refit.experiments.trial import FLOAT32, SEED_STEP, Trial, is_setting
+from refit.experiments.trial import SEED_STEP, Trial, is_setting
 from refit.run_directory import failures
 from refit.run_directory.directory import BATCHES, damage_of, result_of
 from refit.run_directory.events import read_scalars
@@ -27,10 +27,6 @@ RESULTS_FILE = "results.csv"
 CURVES_FILE = "curves.csv"
 CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
-
-# Of a trial, or an epoch, that was trained together with others: the group's time, divided by its
-# members. It is no metric, so that no claim about times is judged by it.
-SHARE = "share_seconds"
 
 # Event tag -> column, per event folder of a run directory.
 _COLUMNS = {
@@ -235,16 +231,12 @@ class RunLog:
 
 
 def total_seconds(done: pd.DataFrame) -> float:
-    """What some finished trainings took together; older results know no searches.
-
-    Of those that were trained together with others it counts their shares.
-    """
+    """What some finished trainings took together; older results know no searches."""
     if done.empty:
         return 0.0
     whole = done["seconds"]
-    for better in ("total_seconds", SHARE):
-        if better in done:
-            whole = done[better].fillna(whole)
+    if "total_seconds" in done:
+        whole = done["total_seconds"].fillna(whole)
     return float(whole.sum())
 
 
@@ -328,11 +320,7 @@ def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]]
 
 
 def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
-    """Where the numbers came from: data, versions, hardware; all values that occur.
-
-    Among them are, where there is any such thing, another precision than float32, with how many
-    others trials were trained, and where they were imported from.
-    """
+    """Where the numbers came from: data, versions, hardware; all values that occur."""
     facts: dict[str, dict[str, None]] = {}
     for trial in trials:
         if (result := result_of(trial, folder)) is None:
@@ -343,10 +331,6 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
             f"{counts['train_images']:,} train, {counts['validation_images']:,} validation, "
             f"{counts['test_images']:,} test"
         )
-        if trial.precision != FLOAT32:
-            flat["precision"] = f"{trial.precision}, with variables in {FLOAT32}"
-        if fused := result.get("fused"):
-            flat["trained together"] = f"groups of {fused['members']}"
         if origin := result.get("imported"):
             flat["imported"] = f"packed {origin['packed']} by refit {origin['written_by']}"
         flat |= {name: str(value or "none") for name, value in result["environment"].items()}
@@ -397,10 +381,8 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     metrics["machine"] = _machine(result["environment"])
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None
-    metrics["altered"] = trial.altered or result.get("smaller_batches", False)
-    if (share := result.get("fused", {}).get("seconds")) is not None:
-        metrics[SHARE] = share
-    return row | {"reason": result.get("batch_note", "")} | settings | metrics
+    metrics["altered"] = trial.altered
+    return row | {"reason": ""} | settings | metrics
 
 
 def _machine(environment: dict[str, Any]) -> str:

@@ -83,8 +83,6 @@ class Progress:
         metrics = result.get("metrics", {})
         accuracy = metrics.get("val_accuracy", float("nan"))
         took = f"{metrics.get('seconds', float('nan')):.1f} s"
-        if (share := result.get("fused", {}).get("seconds")) is not None:
-            took = f"{share:.1f} s, its share of a group's time"
         self._write(
             f"{trial.directory.name}: val accuracy {accuracy:.4f} after {took} ({self._counts()})"
         )

@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from refit import backends, paths
+from refit import paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.run_directory import failures
 from refit.running.processes import Outcome, Processes
@@ -170,7 +170,6 @@ def _connect() -> bool:
     if ray.is_initialized():
         return False
     variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
-    variables |= {backends.VARIABLE: backends.name()}  # a node may have another one of its own
     try:
         with warnings.catch_warnings():
             # Without a GPU of its own a trial sees none, which a later version would change.

@@ -1,7 +1,7 @@
 """Run the trials that have no result yet: isolated, in parallel, and so that stopping is safe.
 
 Every trial gets a process of its own, forked from a server that has imported Keras once, so a crash
-or a full memory costs one trial and importing TensorFlow or JAX is paid once per run and machine.
+or a full memory costs one trial and importing TensorFlow is paid once per run and machine.
 """
 
 import importlib
@@ -14,25 +14,19 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from refit import backends, paths
-from refit import fused as groups
+from refit import paths
 from refit.data import sets
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.experiments.trial import (
-    AUTO,
     AUTOKERAS,
     EXECUTORS,
-    FAIL,
-    FLOAT32,
     LOCAL,
-    OUT_OF_MEMORY,
     RAY,
     Trial,
 )
@@ -80,37 +74,27 @@ def run(
     earlier: Mapping[Trial, Trial] | None = None,
     keep_checkpoints: bool = False,
     describe: bool = True,
-    out_of_memory: str = FAIL,
     executor: str = LOCAL,
-    fused: str = AUTO,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
-    `workers` defaults to one per core, for groups on a GPU to `fused.GPU_GROUPS`; `time_limit` is
-    in seconds per trial, and per group. With the `executor` ray they are trained on the nodes of a
-    Ray cluster, to which `folder`, the cache and the data are one and the same, and `workers`
-    defaults to what has room there. A failed trial leaves its kind and reason in `failure.json` and
-    is tried again by the next run. Ctrl-C leaves all finished epochs; the next run goes on from
-    them. With `keep_checkpoints` the last state of a
-    training that was not stopped early stays too, and `earlier` names for a trial one of the same
-    settings but fewer epochs, from whose last state it goes on. With `describe` the trials are the
-    experiment's, and TensorBoard's table gets their columns. `out_of_memory` says what to do where
-    a batch does not fit: `fail`; `accumulate` the gradients of parts of it, which is the same
-    training but for batch normalisation; or go on with `smaller` batches. `fused` says whether
-    trials that differ in numbers only are trained together first, as one program (`refit.fused`):
-    `auto` on JAX with a GPU, `always`, which needs JAX, or `never`. Where a data set cannot
-    be loaded its trials fail; raises DataError where none can, before anything is trained, and
-    TrialError where the folder cannot be written.
+    `workers` defaults to one per core; `time_limit` is in seconds per trial. With the `executor`
+    ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
+    are one and the same, and `workers` defaults to what has room there. A failed trial leaves its
+    kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all finished
+    epochs; the next run goes on from them. With `keep_checkpoints` the last state of a training
+    that was not stopped early stays too, and `earlier` names for a trial one of the same settings
+    but fewer epochs, from whose last state it goes on. With `describe` the trials are the
+    experiment's, and TensorBoard's table gets their columns. Where a data set cannot be loaded its
+    trials fail; raises DataError where none can, before anything is trained, and TrialError where
+    the folder cannot be written.
     """
     _check_choice("executor", executor, EXECUTORS)
-    _check_choice("out_of_memory", out_of_memory, OUT_OF_MEMORY)
-    asked, workers = workers, check_workers(workers, executor)
-    together = groups.used(fused, executor) and not (earlier or keep_checkpoints)
+    workers = check_workers(workers, executor)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
-    backends.check()
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
     notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
     sizes, unloaded = _sizes(missing, data_dir)
@@ -122,29 +106,24 @@ def run(
         _describe_to_tensorboard(trials, folder)
     expected = _expected(missing, sizes)
     revision, begun, obstacles = git_revision(), len(missing), len(failed)
-    with Progress(len(trials), expected, folder) as progress:
-        if together:
-            longest = sorted(missing, key=expected.__getitem__, reverse=True)
-            how = {"git_revision": revision}, groups.at_once(asked, workers), time_limit
-            told = partial(progress.finished, failure=""), progress.show
-            missing, left = groups.run_first(longest, folder, data_dir, *how, *told)
-            notes |= left
-        with _pool(executor, folder, workers, time_limit) as pool:
-            options = {"keep_checkpoint": keep_checkpoints, "out_of_memory": out_of_memory}
-            places = folder, data_dir, paths.cache()
-            alone = _Alone(pool, progress, places, revision, earlier or {}, options)
-            alone.train(missing, Schedule(missing, expected))
-    failed |= alone.failed
-    notes = {name: note for name, note in notes.items() if name not in failed} | alone.notes
+    places = folder, data_dir, paths.cache()
+    with (
+        Progress(len(trials), expected, folder) as progress,
+        _pool(executor, folder, workers, time_limit) as pool,
+    ):
+        single = SingleTrials(pool, progress, places, revision, earlier or {}, keep_checkpoints)
+        single.train(missing, Schedule(missing, expected))
+    failed |= single.failed
+    notes = {name: note for name, note in notes.items() if name not in failed}
     return Summary(len(trials), before, begun - len(failed) + obstacles, failed, notes)
 
 
 @dataclass
-class _Alone:
+class SingleTrials:
     """Trials that are trained one by one, each in a process of its own.
 
-    `places` are the folders of the runs, the data and the cache, `options` as for
-    `refit.training.fit.train`. Gathers failures and notes by the names of run directories.
+    `places` are the folders of the runs, the data and the cache. Gathers failures by the names of
+    run directories.
     """
 
     pool: Processes | RayPool
@@ -152,9 +131,8 @@ class _Alone:
     places: tuple[Path, Path | None, Path]
     revision: str
     earlier: Mapping[Trial, Trial]
-    options: dict[str, Any]
+    keep_checkpoints: bool
     failed: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
 
     def train(self, trials: Sequence[Trial], schedule: Schedule) -> None:
         """Train all trials, in the order of their schedule."""
@@ -162,32 +140,26 @@ class _Alone:
         while True:
             workers = min(pool.places, len(trials))
             while len(pool) < pool.places + pool.spare and (found := schedule.start()):
-                self._start(*found, workers)
+                self._start(found, workers)
             if not len(pool):
                 return
-            for (trial, parts), told in pool.ended(0.5):
+            for trial, told in pool.ended(0.5):
                 kind, reason = _judged(told, trial, self.places[0], pool.delay)
-                smaller = kind in failures.TOO_LARGE and self.options["out_of_memory"] != FAIL
-                if smaller and parts < trial.batch_size:
-                    schedule.again(trial, 2 * parts)
-                    continue
                 self._count(trial, kind, reason)
                 schedule.ended(trial)
-            self.progress.show([trial for trial, _ in pool.running])
+            self.progress.show(pool.running)
 
-    def _start(self, trial: Trial, parts: int, workers: int) -> None:
+    def _start(self, trial: Trial, workers: int) -> None:
         shorter = self.earlier.get(trial)
         start = self.places[0] / shorter.directory if shorter else None
         facts = {"git_revision": self.revision, "workers": workers}
-        options = self.options | {"earlier": start, "parts": parts}
+        options = {"earlier": start, "keep_checkpoint": self.keep_checkpoints}
         plain = trial.model_dump(mode="json")
-        self.pool.start((trial, parts), _train, plain, *self.places, facts, **options)
+        self.pool.start(trial, _train, plain, *self.places, facts, **options)
 
     def _count(self, trial: Trial, kind: str, reason: str) -> None:
         if kind:
             self.failed[trial.directory.name] = f"{kind}: {reason}"
-        elif note := (result_of(trial, self.places[0]) or {}).get("batch_note"):
-            self.notes[trial.directory.name] = note
         self.progress.finished(trial, kind)
 
 
@@ -224,7 +196,7 @@ def _obstacles(
             if trial.pretrained and trial.pretrained.weights:
                 weights.find(trial, data_dir)
             if trial.model.name == AUTOKERAS:
-                _check_autokeras(trial)
+                _check_autokeras()
         except (UnavailableError, DataError) as error:
             kind, reason = failures.kind_of(error), str(error)
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
@@ -238,13 +210,7 @@ def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
         raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
 
 
-def _check_autokeras(trial: Trial) -> None:
-    if trial.precision != FLOAT32:
-        raise UnavailableError(f"AutoKeras searches in {FLOAT32} only, not in {trial.precision}")
-    if backends.name() != backends.TENSORFLOW:
-        raise UnavailableError(
-            f"AutoKeras computes on TensorFlow only, and {backends.VARIABLE} is {backends.name()}"
-        )
+def _check_autokeras() -> None:
     if importlib.util.find_spec(AUTOKERAS) is None:
         raise UnavailableError("autokeras is not installed; `make setup` installs it")
 

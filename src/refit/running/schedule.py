@@ -18,7 +18,7 @@ class Schedule:
     def __init__(self, trials: Sequence[Trial], expected: Mapping[Trial, float]) -> None:
         self._expected = expected
         self._followers: dict[str, list[Trial]] = defaultdict(list)
-        self._ready: list[tuple[float, int, Trial, int]] = []
+        self._ready: list[tuple[float, int, Trial]] = []
         self._number = itertools.count()
         directories = {str(trial.directory) for trial in trials}
         for trial in trials:
@@ -28,24 +28,17 @@ class Schedule:
             if trial.source not in directories:
                 self._add(trial)
 
-    def start(self) -> tuple[Trial, int] | None:
-        """The trial to start next, and into how many parts its batches are cut for want of memory.
-
-        None where all others wait for one that is running.
-        """
-        return heapq.heappop(self._ready)[-2:] if self._ready else None
-
-    def again(self, trial: Trial, parts: int) -> None:
-        """Start a trial once more, with its batches in more parts."""
-        self._add(trial, parts)
+    def start(self) -> Trial | None:
+        """The trial to start next; None where all others wait for one that is running."""
+        return heapq.heappop(self._ready)[-1] if self._ready else None
 
     def ended(self, trial: Trial) -> None:
         """Release the trials that start from this one; without its weights they fail at once."""
         for follower in self._followers.pop(str(trial.directory), []):
             self._add(follower)
 
-    def _add(self, trial: Trial, parts: int = 1) -> None:
-        heapq.heappush(self._ready, (-self._way(trial), next(self._number), trial, parts))
+    def _add(self, trial: Trial) -> None:
+        heapq.heappush(self._ready, (-self._way(trial), next(self._number), trial))
 
     def _way(self, trial: Trial) -> float:
         """The time from a trial's start to the end of the last that must wait for it."""

@@ -15,8 +15,7 @@ from refit import files
 from refit.experiments.trial import StopAtTarget, Trial
 from refit.run_directory.directory import RESULT
 
-# What makes two trainings take equally long per image, from the closest match to the loosest; the
-# precision always, because devices compute in bfloat16 many times faster or slower.
+# What makes two trainings take equally long per image, from the closest match to the loosest.
 _LIKENESS = (
     ("model", "options", "size", "batch_size", "optimizer", "settings"),
     ("model", "options", "size", "batch_size", "optimizer"),
@@ -38,7 +37,7 @@ class Times:
         traits = _traits(trial)
         for names in _LIKENESS if len(self._records) else ():
             alike = self._records
-            for name in ("precision", *names):
+            for name in names:
                 alike = alike[alike[name] == traits[name]]
             if len(alike):
                 # Trainings on many images tell most: short epochs are mostly fixed cost.
@@ -63,15 +62,12 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
             epochs = result["metrics"]["epochs"]
         except (TypeError, KeyError, ValueError):
             continue
-        if math.isnan(seconds):
-            continue  # it was trained together with others, and has no time of its own
         measured = {"images": images, "epochs": epochs, "seconds_per_image": seconds / images}
         yield _traits(trial) | measured
 
 
 def _traits(trial: Trial) -> dict[str, object]:
     return {
-        "precision": trial.precision,
         "model": trial.model.name,
         "options": json.dumps(trial.model.options, sort_keys=True),
         "size": (trial.data.image_size, trial.data.frames or 1),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from refit.experiments.declaration import Retrain
-from refit.experiments.trial import AUTO, FAIL, LOCAL, SEED_STEP, Trial
+from refit.experiments.trial import LOCAL, SEED_STEP, Trial
 from refit.run_directory import directory, run_log
 from refit.running import runner
 
@@ -29,9 +29,7 @@ def run(
     workers: int | None = None,
     data_dir: Path | None = None,
     train: bool = True,
-    out_of_memory: str = FAIL,
     executor: str = LOCAL,
-    fused: str = AUTO,
 ) -> pd.DataFrame:
     """Retrain what is missing in `folder`, the experiment's runs; see `Study.retrain`.
 
@@ -60,9 +58,7 @@ def run(
             workers,
             data_dir=data_dir,
             describe=False,
-            out_of_memory=out_of_memory,
             executor=executor,
-            fused=fused,
         )
         runner.check(summary)
     everything = {(role, 0): trial for role, trial in roles.items()} | again

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from refit import backends
 from refit.data.arrays import Dataset, Part
 from refit.experiments.trial import StopAtTarget, Trial
 from refit.models import layers
@@ -158,17 +158,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware of this process."""
-    backend = backends.chosen()
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details
     return {
         "python": sys.version.split()[0],
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
-        **backend.versions(),
+        "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": hardware.processor(),
         "cores": os.cpu_count(),
-        **backend.devices(),
+        "gpus": [details(gpu).get("device_name", gpu.name) for gpu in gpus],
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
     }
 
 

@@ -22,9 +22,9 @@ from refit.experiments.trial import (
     StopAtTarget,
     StopWhenStagnant,
 )
-from refit.run_directory.directory import BATCHES, BEST_WEIGHTS, CHECKPOINT, EVENT_FOLDERS, PROGRESS
+from refit.run_directory.directory import BATCHES, BEST_WEIGHTS, CHECKPOINT, PROGRESS
 from refit.run_directory.events import EventWriter, read_scalars
-from refit.training import checkpoint, circumstances
+from refit.training import checkpoint
 
 # Attributes that Keras's callbacks count with; they are plain numbers.
 _COUNTERS = ("wait", "best", "cooldown_counter")
@@ -173,19 +173,6 @@ def batch_metrics() -> list[keras.metrics.Metric]:
     ]
 
 
-def can_go_on(state: dict[str, Any], wanted: dict[str, Any], run_dir: Path) -> bool:
-    """Whether a training under the `wanted` circumstances can go on from the state of a checkpoint.
-
-    Where that was made under others, all begins anew, and curves in the events are set aside.
-    """
-    if not state or circumstances.of(state) == wanted:
-        return bool(state)
-    for folder in EVENT_FOLDERS:
-        if any(read_scalars(run_dir / folder).values()):
-            files.set_aside(run_dir / folder)
-    return False
-
-
 class Recorder(keras.callbacks.Callback):
     """Records every epoch in `run_dir` and lets an interrupted training go on.
 
@@ -218,10 +205,6 @@ class Recorder(keras.callbacks.Callback):
         """How many epochs the checkpoint holds, without loading it; 0 where there is none."""
         return checkpoint.saved_epochs(self.run_dir / CHECKPOINT)
 
-    def circumstances(self) -> dict[str, Any]:
-        """How this training is computed, which a checkpoint must agree with."""
-        return circumstances.under(keras.backend.backend())
-
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
         """Record a training that was done elsewhere, a row per epoch as `history` has them."""
         self.set_model(model)
@@ -230,15 +213,14 @@ class Recorder(keras.callbacks.Callback):
         self.on_train_end()
 
     def restore(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
-        """Load the checkpoint, if there is a whole one that was made under the same circumstances,
-        into the model and the other callbacks.
+        """Load the checkpoint, if there is a whole one, into the model and the other callbacks.
 
         Returns the number of epochs done.
         """
         self.set_model(model)
         self.others = others
         state, arrays = checkpoint.read_checkpoint(self.run_dir / CHECKPOINT)
-        if not can_go_on(state, self.circumstances(), self.run_dir):
+        if not state:
             return 0
         try:
             losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
@@ -358,7 +340,6 @@ class Recorder(keras.callbacks.Callback):
             "batches": len(self.batch_losses),
             "untrained": self.untrained,
             "workers": self.workers,
-            "circumstances": self.circumstances(),
             "counters": [
                 {name: float(getattr(c, name)) for name in _COUNTERS if hasattr(c, name)}
                 for c in self.others

@@ -6,9 +6,8 @@ This is the only place where a network is fitted. It runs in a process of its ow
 
 import contextlib
 import io
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +15,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from refit import backends, files
+from refit import files
 from refit.data import sets
 from refit.data.arrays import Dataset, Part
 from refit.experiments.trial import (
-    ACCUMULATE,
     AUTOKERAS,
-    BFLOAT16,
-    FAIL,
-    FLOAT32,
-    SMALLER,
     Optimizer,
     Trial,
 )
@@ -54,18 +49,21 @@ MULTIPLICATIONS = 20e9
 EVALUATION_BATCH = 250
 LARGE_IMAGE = 96  # pixels on a side
 LARGE_EVALUATION_BATCH = 32
-# Keras's names of what layers compute in and keep their variables in.
-_POLICIES = {FLOAT32: "float32", BFLOAT16: "mixed_bfloat16"}
 
 
 def use_one_thread(workers: int) -> None:
     """Fix what would make curves depend on the machine: the threads that share an operation.
 
-    The order of summation changes with their number, and with it the loss curve. On a GPU, let
-    several trainings share its memory, and let float32 be what it says, without the faster products
-    of rounded numbers that would be taken otherwise.
+    The order of summation changes with their number, and with it the loss curve. Inter-op threads
+    do not matter to it: a lone training gets two, but beside others a second one costs all of them
+    a fifth of their speed. On a GPU, let several trainings share its memory, and let float32 be
+    what it says, without the faster products of rounded numbers that would be taken otherwise.
     """
-    backends.chosen().use_one_thread(workers)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1 if workers > 1 else 2)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
 
 
 class Shuffling(keras.callbacks.Callback):
@@ -85,35 +83,14 @@ class Shuffling(keras.callbacks.Callback):
         self.order.assign(order.astype(np.int32))
 
 
-def build_model(
-    trial: Trial, input_shape: tuple[int, ...], classes: int, parts: int = 1
-) -> keras.Model:
-    """The trial's network, compiled with its metrics, and its optimizer for batches in `parts`."""
-    with _computing_in(trial.precision):
-        model = networks.build(trial.model.name, input_shape, classes, **trial.model.options)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            # In bfloat16 TensorFlow drops in steps of 1/128, 0.406 of the values instead of 0.4.
-            layer.dtype_policy = FLOAT32
-    _compile(model, trial, trial.optimizer, parts)
+def build_model(trial: Trial, input_shape: tuple[int, ...], classes: int) -> keras.Model:
+    """The trial's network, compiled with its optimizer and its metrics."""
+    model = networks.build(trial.model.name, input_shape, classes, **trial.model.options)
+    _compile(model, trial, trial.optimizer)
     return model
 
 
-@contextlib.contextmanager
-def _computing_in(precision: str) -> Iterator[None]:
-    """Let the layers that are made meanwhile compute in a precision, with variables in float32.
-
-    They keep that for good, while whatever else this process makes is as it was.
-    """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[precision])
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer, parts: int = 1) -> None:
+def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
     """Where a weight penalty is part of the loss, `cross_entropy` is recorded beside it."""
     metrics: list[Any] = ["accuracy"]
     if trial.record_batches:
@@ -122,13 +99,14 @@ def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer, parts: int 
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
     work = layers.multiplications(model) * trial.batch_size
     model.compile(
-        optimizer=optimizers.build(optimizer, parts),
+        optimizer=optimizers.build(optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
         steps_per_execution=1
         if trial.record_batches
         else int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
-        jit_compile=backends.chosen().COMPILES,
+        # XLA costs seconds per trial on a CPU and runs slower there; on a GPU Keras knows best.
+        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
     )
     model.optimizer.build(model.trainable_variables)
 
@@ -142,16 +120,13 @@ def train(
     wanted: Callable[[], bool],
     earlier: Path | None = None,
     keep_checkpoint: bool = False,
-    parts: int = 1,
-    out_of_memory: str = FAIL,
 ) -> dict[str, Any]:
     """Train one trial, or go on with it from its last finished epoch, and store its result.
 
-    `facts` are what only the caller knows of the circumstances, such as the number of workers;
-    the training stops once `wanted` says that nobody waits for it. `earlier` is the run directory
-    of a training with fewer epochs, from whose kept checkpoint this one goes on. Batches that did
-    not fit into memory come in so many `parts`; what is done with these says `out_of_memory`, as
-    for `refit.running.runner.run`. The result file is written last. Returns its content.
+    `facts` are what only the caller knows of the circumstances, such as the number of workers; the
+    training stops once `wanted` says that nobody waits for it. `earlier` is the run directory of a
+    training with fewer epochs, from whose kept checkpoint this one goes on. The result file is
+    written last. Returns its content.
     """
     started = datetime.now(UTC)
     prepare(trial, run_dir)
@@ -161,8 +136,7 @@ def train(
             if (earlier / name).exists():
                 files.write_bytes(run_dir / name, (earlier / name).read_bytes())
     dataset = sets.load(trial.data, data_dir, cache_dir)
-    backends.chosen().keep_compiled(cache_dir / "compiled")
-    backends.chosen().set_seed(trial.seed)
+    keras.utils.set_random_seed(trial.seed)
     recorder = callbacks.Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     with closing(events.EventWriter(run_dir)) as log, closing(recorder):
         log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
@@ -170,15 +144,10 @@ def train(
         if trial.model.name == AUTOKERAS:
             model, done, found = _search(trial, dataset, recorder, wanted)
         else:
-            fitted = trial
-            if out_of_memory == SMALLER:
-                size = math.ceil(trial.batch_size / parts)
-                fitted = trial.model_copy(update={"batch_size": size})
-            accumulated = parts if out_of_memory == ACCUMULATE else 1
-            model, done = _fit(fitted, dataset, recorder, data_dir, accumulated)
-            found = _told(trial, parts, out_of_memory)
+            model, done = _fit(trial, dataset, recorder, data_dir)
+            found = {}
         wall_seconds = time.perf_counter() - fit_started
-        result = told_of(model, trial, dataset, recorder, log, evaluation_batch(trial, parts))
+        result = told_of(model, trial, dataset, recorder, log, evaluation_batch(trial))
         result |= found
         if "candidates" in found:
             result["metrics"]["total_seconds"] = sum(row["seconds"] for row in found["candidates"])
@@ -244,44 +213,27 @@ def _lasting(run_dir: Path) -> list[Path]:
     return [*logged, run_dir / PREDICTIONS, *run_dir.glob("*.h5")]
 
 
-def _told(trial: Trial, parts: int, out_of_memory: str) -> dict[str, Any]:
-    """What a result says of batches that did not fit; nothing where they did."""
-    if parts == 1:
-        return {}
-    at_once = math.ceil(trial.batch_size / parts)
-    instead = "with smaller batches"
-    if out_of_memory == ACCUMULATE:
-        instead = "adding up the gradients of a batch's parts"
-    return {
-        "images_at_once": at_once,
-        "smaller_batches": out_of_memory == SMALLER,
-        "batch_note": f"a batch of {trial.batch_size} did not fit into memory: trained on at most "
-        f"{at_once} at once, {instead}",
-    }
-
-
 def _fit(
     trial: Trial,
     dataset: Dataset,
     recorder: callbacks.Recorder,
     data_dir: Path | None,
-    parts: int,
 ) -> tuple[keras.Model, int]:
     """Fit the trial's network; returns it, and the epochs that had been done before."""
-    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names), parts)
-    evaluated = evaluation_batch(trial, parts)
+    model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
+    evaluated = evaluation_batch(trial)
     if trial.carried_over:
         transfer.carry_over(model, trial, recorder.run_dir)
     if trial.pretrained:
         transfer.start(model, trial, recorder.run_dir, data_dir)
         saved = recorder.saved_epochs()
-        _begin_phase(model, trial, saved - 1, parts)
+        _begin_phase(model, trial, saved - 1)
     others = callbacks.build(trial.callbacks, recorder.run_dir)
     shuffling = [Shuffling(len(dataset.train), trial.seed)] if trial.shuffle else []
     order = shuffling[0].order if shuffling else None
     done = before = recorder.restore(model, others)
     if trial.pretrained and done < saved:
-        _begin_phase(model, trial, 0, parts)  # the checkpoint is damaged, so all begins anew
+        _begin_phase(model, trial, 0)  # the checkpoint is damaged, so all begins anew
     in_order = batches(dataset.train, evaluated)
     validation = batches(dataset.validation, evaluated)
     if trial.evaluate_untrained and not done:
@@ -292,9 +244,9 @@ def _fit(
         if done >= last:
             continue
         if done in phases:
-            _begin_phase(model, trial, done, parts)
+            _begin_phase(model, trial, done)
         model.fit(
-            batches(dataset.train, trial.batch_size, order, parts),
+            batches(dataset.train, trial.batch_size, order),
             validation_data=validation,
             epochs=last,
             initial_epoch=done,
@@ -310,16 +262,16 @@ def _fit(
     return model, before
 
 
-def _begin_phase(model: keras.Model, trial: Trial, epoch: int, parts: int) -> None:
+def _begin_phase(model: keras.Model, trial: Trial, epoch: int) -> None:
     """Compile for the phase that an epoch, counted from 0, belongs to: head, or fine-tuning."""
     tuning = trial.fine_tuning
     if tuning is None or epoch < tuning.after:
         transfer.freeze(model)
-        _compile(model, trial, trial.optimizer, parts)
+        _compile(model, trial, trial.optimizer)
         return
     transfer.thaw(model, tuning.from_layer)
     changes = {"learning_rate": tuning.learning_rate}
-    _compile(model, trial, trial.optimizer.model_copy(update=changes), parts)
+    _compile(model, trial, trial.optimizer.model_copy(update=changes))
 
 
 def _search(
@@ -331,11 +283,11 @@ def _search(
     return found.model, 0, {"candidates": found.candidates}
 
 
-def evaluation_batch(trial: Trial, parts: int = 1) -> int:
+def evaluation_batch(trial: Trial) -> int:
     """How many images are evaluated at once: the result does not depend on it, memory does."""
     pixels = trial.data.image_size**2 * (trial.data.frames or 1)
-    if parts > 1 or pixels > LARGE_IMAGE**2:
-        return min(LARGE_EVALUATION_BATCH, math.ceil(trial.batch_size / parts))
+    if pixels > LARGE_IMAGE**2:
+        return min(LARGE_EVALUATION_BATCH, trial.batch_size)
     return EVALUATION_BATCH
 
 

@@ -37,17 +37,13 @@ class DecayingSGD(keras.optimizers.SGD):
         super().update_step(gradient + self.l2 * variable, variable, rate)
 
 
-def build(spec: Optimizer, parts: int = 1) -> keras.optimizers.Optimizer:
-    """The Keras optimizer of a declaration, with Keras 2's defaults where they differed.
-
-    It makes a step after so many `parts` of a batch, with the mean of their gradients.
-    """
-    settings = {"gradient_accumulation_steps": parts if parts > 1 else None}
+def build(spec: Optimizer) -> keras.optimizers.Optimizer:
+    """The Keras optimizer of a declaration, with Keras 2's defaults where they differed."""
     if spec.name == "adadelta":
-        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95, **settings)
+        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95)
     if spec.name != "sgd":
-        return PLAIN[spec.name](spec.learning_rate, **settings)
-    settings |= {"momentum": spec.momentum, "nesterov": spec.nesterov}
+        return PLAIN[spec.name](spec.learning_rate)
+    settings = {"momentum": spec.momentum, "nesterov": spec.nesterov}
     if spec.decay or spec.weight_decay:
         return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
     return keras.optimizers.SGD(spec.learning_rate, **settings)

@@ -12,7 +12,6 @@ import pandas as pd
 from refit.experiments.declaration import Declaration, Figure, Profile, Tolerance
 from refit.experiments.metrics import METRICS
 from refit.experiments.predicates import Selection
-from refit.experiments.trial import FLOAT32
 from refit.run_directory.run_log import RunLog
 from refit.verdicts.contrasts import describe_trial
 
@@ -98,9 +97,6 @@ def incomparable(profile: Profile, rows: pd.DataFrame, absolute: bool = True) ->
 
 def alteration(rows: pd.DataFrame) -> str:
     """What was trained otherwise than published in some results; empty if nothing was."""
-    precisions = set(rows["precision"].dropna()) - {FLOAT32} if "precision" in rows else set()
-    if precisions:
-        return f"another precision than published: {', '.join(sorted(precisions))}"
     return "another network than published" if flagged(rows, "altered") else ""
 
 
