@@ -1,251 +1,229 @@
-"""Figures that a reader can explore: scatter plots and parallel coordinates of a grid's trials.
+"""A sweep to explore: its trials as lines or dots that can be filtered, above parallel coordinates.
 
-Each is a static picture with plotly's figure folded into it. Where no page script runs, in Jupyter
-or on paper, the picture is all there is; on a report's page `templates/explore.js` draws the
-figure over it and links the figures of one group.
+The static picture of the sweep stands first, and wherever no page script runs it is all there is.
+On a report's page `pages/templates/explore.js` draws both figures in its place once they are
+scrolled into view, with a filter for every setting.
 """
 
-import base64
 import html
-import math
-import re
-from collections.abc import Mapping, Sequence
-from numbers import Real
-from pathlib import Path
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from IPython.display import HTML
 
 from refit.errors import ReportError
-from refit.figures.old_picture import COLOURS, Picture, save, shortened
-from refit.pages.templating import fill
+from refit.figures.picture import COLOURS, Picture, in_order, shortened, written
 
-# Where there are more values than colours, the symbols tell them apart.
-SYMBOLS = ("circle", "square", "diamond", "triangle-up")
-# The lines of parallel coordinates, from the lowest to the highest value of the last metric.
-SCALE = [[0, COLOURS[4]], [0.5, COLOURS[2]], [1, COLOURS[0]]]
-# A legend has no room for more characters; hovering shows the whole value.
-LEGEND_LENGTH = 16
+SYMBOLS = ("circle", "square", "diamond", "triangle-up")  # where there are more values than colours
+SCALE = [[0, COLOURS[4]], [0.5, COLOURS[2]], [1, COLOURS[0]]]  # of the last metric, upwards
 FONT = {"family": "system-ui, Segoe UI, Arial, DejaVu Sans, sans-serif", "color": "#1D232B"}
-STYLE = {
-    "template": go.layout.Template(),
-    "font": FONT,
-    "title": {"x": 0.005, "y": 1, "yanchor": "top", "pad": {"t": 8}, "font": {"size": 13}},
-    "hoverlabel": {"bgcolor": "white", "align": "left", "font": FONT},
-}
+LONGEST = 14  # characters of a tick; hovering shows the whole value
 
 
-def scatter(
+def sweep(
     results: pd.DataFrame,
-    x: str,
-    y: str,
-    axes: Mapping[str, str],
-    labels: Mapping[str, str],
-    group: str,
-    static: Picture,
-    folder: Path,
-) -> HTML:
-    """One panel for each hyper-parameter, all of the same trials, each coloured by its own.
-
-    `results`: one row per trial with its name in `trial`, numbers in the columns `x` and `y`, and
-    the hyper-parameters. `axes` maps a hyper-parameter's column to its label, `labels` does so for
-    `x` and `y`. Figures of one `group` are linked: what is chosen in one lights up in all. `static`
-    is shown wherever scripts do not run, and saved as folder/<group>_<x>_<y>.png.
-
-    Trials whose x or y is missing or infinite are left out, and the title says how many. Raises
-    ReportError for missing columns, for x or y that are not numbers, for several rows of one trial
-    and for a group that is not made of letters, digits, - and _.
-    """
-    shown, note = _finite(results, [x, y], axes)
-    keep = {"group": group, "static": static, "folder": folder, "name": f"{group}_{x}_{y}"}
-    if shown.empty:
-        return _explorable(None, **keep)
-    names = {name: labels.get(name, name) for name in (x, y)}
-    hover = _hover(shown, {**names, **axes})
-    figure = go.Figure(layout=STYLE | {"hovermode": "closest", "plot_bgcolor": "#EAEAF2"})
-    figure.update_layout(
-        title_text=note, dragmode="select", meta=[_text(names[x]), _text(names[y])]
-    )
-    for number, (column, label) in enumerate(axes.items(), start=1):
-        panel = "" if number == 1 else str(number)
-        figure.update_layout(_panel(panel, label))
-        values = shown[column].map(_value)
-        for place, value in enumerate(_categories(shown, column)):
-            chosen = values == value
-            figure.add_scatter(
-                x=shown.loc[chosen, x].tolist(),
-                y=shown.loc[chosen, y].tolist(),
-                ids=shown.loc[chosen, "trial"].astype(str).tolist(),
-                hovertext=hover[chosen].tolist(),
-                name=_text(shortened(value, LEGEND_LENGTH)),
-                marker=_marker(place),
-                xaxis=f"x{panel}",
-                yaxis=f"y{panel}",
-                legend=f"legend{panel}",
-            )
-    figure.update_traces(
-        mode="markers", hoverinfo="text", showlegend=True, unselected_marker_opacity=0.1
-    )
-    return _explorable(figure, **keep)
-
-
-def parallel(
-    results: pd.DataFrame,
-    axes: Mapping[str, str],
+    settings: Mapping[str, str],
     metrics: Mapping[str, str],
-    group: str,
-    static: Picture,
-    folder: Path,
+    title: str,
+    picture: Picture,
+    curves: pd.DataFrame | None = None,
 ) -> HTML:
-    """Parallel coordinates: a line for each trial through its hyper-parameters and metrics.
+    """The picture of a sweep, with its trials folded into it for whoever wants to explore them.
 
-    `results`: one row per trial with its name in `trial`. `axes` maps the hyper-parameters' columns
-    to labels, `metrics` those of the measured numbers; the last metric gives a line its colour.
-    What is brushed here lights up in the scatter plots of the same `group`. `static` is shown
-    wherever scripts do not run, and saved as folder/<group>_parallel.png.
+    `results`: a row per trial and seed with trial, the settings, the metrics and, if known,
+    diverged; seeds are averaged. `settings` and `metrics` map columns to labels; the last metric
+    colours the parallel coordinates. With `curves`, a row per trial, seed and epoch with the last
+    metric, trials are lines over epochs; without, dots of the last metric against the first.
 
-    Trials with a missing or infinite metric are left out, and the title says how many. Raises
-    ReportError where there is no metric, and otherwise as `scatter` does.
+    A trial that diverged stands at the end of an axis; one without a value is left out, and the
+    caption says how many are. Raises ReportError for missing columns, metrics that are no numbers,
+    and where no metric is named.
     """
-    if not metrics:
-        raise ReportError("parallel coordinates need a metric to colour the lines by")
-    shown, note = _finite(results, list(metrics), axes)
-    keep = {"group": group, "static": static, "folder": folder, "name": f"{group}_parallel"}
-    if shown.empty:
-        return _explorable(None, **keep)
-    dimensions = []
-    for column, label in axes.items():
-        categories = _categories(shown, column)
-        places = {value: place for place, value in enumerate(categories)}
-        dimensions.append(
-            {
-                "label": _text(label),
-                "values": [places[_value(value)] for value in shown[column]],
-                "tickvals": list(range(len(categories))),
-                # Unlike all other texts these are shown as they are, so they are not escaped.
-                "ticktext": [shortened(value, LEGEND_LENGTH) for value in categories],
-                "range": [-0.15, len(categories) - 0.85],
-            }
-        )
-    for column, label in metrics.items():
-        dimensions.append({"label": _text(label), "values": shown[column].tolist()})
-    colours = {"color": dimensions[-1]["values"], "colorscale": SCALE, "showscale": True}
-    title = {"text": dimensions[-1]["label"], "side": "right"}
-    figure = go.Figure(layout=STYLE | {"height": 430})
-    figure.update_layout(title_text=note, margin={"l": 60, "r": 30, "t": 80, "b": 30})
-    figure.add_parcoords(
-        ids=shown["trial"].astype(str).tolist(),
-        dimensions=dimensions,
-        line=colours | {"colorbar": {"title": title, "thickness": 14, "outlinewidth": 0}},
-        unselected={"line": {"color": "#B8BEC6", "opacity": 0.12}},
-        labelfont={"size": 13},
-        tickfont={"size": 12},
-        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # it would repeat the highest tick
-    )
-    return _explorable(figure, **keep)
-
-
-def _panel(panel: str, label: str) -> dict[str, Any]:
-    """The axes and the legend of a panel; the page places them, and writes the axes' titles."""
-    style = {"gridcolor": "white", "zeroline": False, "nticks": 6}
-    linked = [{"matches": axis} if panel else {} for axis in "xy"]
-    return {
-        f"xaxis{panel}": style | linked[0] | {"anchor": f"y{panel}"},
-        f"yaxis{panel}": style | linked[1] | {"anchor": f"x{panel}"},
-        f"legend{panel}": {"yanchor": "top", "title": {"text": f"<b>{_text(label)}</b>"}},
+    trials, left_out = _trials(results, settings, metrics)
+    values = {column: _values(trials[column]) for column in settings if len(trials)}
+    values = {column: known for column, known in values.items() if len(known) > 1}
+    if left_out:
+        picture.say(f"Not among the trials to explore: {left_out} without a value.")
+    if not values:
+        return HTML(picture._repr_html_())
+    names = {column: settings[column] for column in values}
+    data = {
+        "settings": [{"label": names[column], "values": known} for column, known in values.items()],
+        "places": [
+            [known.index(written(row[column])) for column, known in values.items()]
+            for row in trials.to_dict("records")
+        ],
+        "colours": COLOURS,
+        "symbols": SYMBOLS,
+        "trials": _members(trials, curves, names, metrics, title),
+        "parallel": _parallel(trials, values, names, metrics, title),
     }
+    # No "<" is left that could end the script: a page shows every name as it is written.
+    content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    return HTML(
+        f'<div class="explorable">{picture._repr_html_()}'
+        f'<script type="application/json">{content}</script></div>'
+    )
 
 
-def _finite(
-    results: pd.DataFrame, numbers: Sequence[str], axes: Mapping[str, str]
-) -> tuple[pd.DataFrame, str]:
-    """The trials whose `numbers` are all finite, and a sentence about the others.
+def _trials(
+    results: pd.DataFrame, settings: Mapping[str, str], metrics: Mapping[str, str]
+) -> tuple[pd.DataFrame, int]:
+    """A row per trial, means over its seeds, and how many trials lack a metric.
 
     A table without rows may lack columns: nothing has been trained yet.
     """
-    if not axes:
-        raise ReportError("a figure to explore needs a hyper-parameter")
+    if not metrics:
+        raise ReportError("a sweep to explore needs a metric")
     if results.empty:
-        return results, ""
-    if missing := sorted({"trial", *numbers, *axes} - set(results.columns)):
-        raise ReportError(f"the table for this figure lacks the columns {', '.join(missing)}")
-    for name in numbers:
-        if not pd.api.types.is_numeric_dtype(results[name]):
-            raise ReportError(f"the column {name} holds no numbers")
-    if (again := results["trial"].duplicated()).any():
-        twice = results.loc[again, "trial"].iloc[0]
-        raise ReportError(f"trial {twice} has several rows: average its seeds first")
-    finite = np.isfinite(results[list(numbers)].astype(float)).all(axis=1)
-    shown = results[finite].reset_index(drop=True)
-    left_out = len(results) - len(shown)
-    trials = "1 trial is" if left_out == 1 else f"{left_out} trials are"
-    return shown, f"{trials} left out: a value is infinite or missing" if left_out else ""
+        return results, 0
+    if missing := sorted({"trial", *settings, *metrics} - set(results.columns)):
+        raise ReportError(f"the table to explore lacks the columns {', '.join(missing)}")
+    for metric in metrics:
+        if not pd.api.types.is_numeric_dtype(results[metric]):
+            raise ReportError(f"the column {metric} holds no numbers")
+    groups = results.groupby("trial", sort=False)
+    trials = groups[[*settings]].first().assign(seeds=groups.size())
+    for metric in metrics:
+        trials[metric] = groups[metric].agg(lambda scores: scores.mean(skipna=False))
+        if "loss" in metric and "diverged" in results:
+            trials.loc[groups["diverged"].any(), metric] = np.inf
+    known = trials.dropna(subset=[*metrics]).reset_index()
+    return known, len(trials) - len(known)
 
 
-def _hover(shown: pd.DataFrame, columns: Mapping[str, str]) -> pd.Series:
-    """What a reader sees who points at a trial: its name and its values, a line each."""
-    lines = f"<b>{{}}</b>{''.join('<br>{}: {}' for _ in columns)}"
-    texts = [
-        lines.format(
-            _text(row["trial"]),
-            *(_text(part) for name in columns for part in (columns[name], _value(row[name], 5))),
+def _values(column: pd.Series) -> list[str]:
+    """The values of a setting as texts, in order; what is missing stands last, as a dash."""
+    known = list(dict.fromkeys(map(written, in_order(column.dropna()))))
+    return [*known, written(None)] if column.isna().any() else known
+
+
+def _members(
+    trials: pd.DataFrame,
+    curves: pd.DataFrame | None,
+    names: Mapping[str, str],
+    metrics: Mapping[str, str],
+    title: str,
+) -> dict[str, Any]:
+    """A plotly figure with a trace for every trial, in their order; the page colours them."""
+    first, last = next(iter(metrics)), list(metrics)[-1]
+    lines = {} if curves is None else _lines(curves, last)
+    x, y = ("epoch", metrics[last]) if lines else (metrics[first], metrics[last])
+    traces = []
+    for row in trials.to_dict("records"):
+        told = [f"<b>{_text(row['trial'])}</b>"]
+        told += [f"{_text(name)}: {_text(written(row[c]))}" for c, name in names.items()]
+        told += [f"{_text(name)}: {row[m]:.4g}" for m, name in metrics.items()]
+        told += [f"mean of {row['seeds']} seeds"] if row["seeds"] > 1 else []
+        ends = _finite(pd.Series([row[first]])), _finite(pd.Series([row[last]]))
+        places = lines.get(row["trial"], ([], [])) if lines else ends
+        hover = "<br>".join(told) + ("<br>epoch %{x}: %{y:.4g}" if lines else "")
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if lines else "markers",
+                "x": list(places[0]),
+                "y": list(places[1]),
+                "marker": {"size": 4 if lines else 10},
+                "line": {"width": 1.5},
+                "hovertemplate": f"{hover}<extra></extra>",
+            }
         )
-        for row in shown.to_dict("records")
-    ]
-    return pd.Series(texts)
+    axis = {"gridcolor": "#E1E5EA", "zeroline": False, "automargin": True}
+    layout = _layout(f"{title}: {metrics[last]} by {x}", 50) | {
+        "height": 430,
+        "hovermode": "closest",
+        "xaxis": axis | {"title": {"text": _text(x)}},
+        "yaxis": axis | {"title": {"text": _text(y)}},
+        "legend": {"orientation": "h", "yanchor": "top", "y": -0.2},
+    }
+    return {"data": traces, "layout": layout}
 
 
-def _categories(shown: pd.DataFrame, column: str) -> list[str]:
-    """The values of a hyper-parameter as texts: numbers by size, others as they first appear."""
-    values = shown[column].tolist()
-    known = [value for value in values if pd.isna(value) is not True]
-    if all(isinstance(value, Real) for value in known):
-        values = sorted(known) + values  # what is missing stays last
-    return list(dict.fromkeys(map(_value, values)))
-
-
-def _value(value: Any, digits: int = 12) -> str:
-    """A value as a reader writes it: 16, not 16.0, and a dash where there is none."""
-    if pd.isna(value) is True:  # of a list it would be an array
-        return "–"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, Real) and math.isfinite(value):
-        return str(int(value)) if value == round(value) else format(value, f".{digits}g")
-    return str(value)
-
-
-def _text(value: Any) -> str:
-    """Text for plotly, which reads a few HTML tags: escaped, names show as they are written."""
-    return html.escape(str(value), quote=False)
-
-
-def _marker(place: int) -> dict[str, Any]:
+def _lines(curves: pd.DataFrame, metric: str) -> dict[str, tuple[list[int], list[float | None]]]:
+    """Epochs and a metric, mean over seeds, by trial; where it is not finite the line breaks."""
+    if curves.empty:
+        return {}
+    if missing := sorted({"trial", "epoch", metric} - set(curves.columns)):
+        raise ReportError(f"the curves to explore lack the columns {', '.join(missing)}")
+    means = curves.groupby(["trial", "epoch"])[metric].mean().reset_index("epoch")
     return {
-        "color": COLOURS[place % len(COLOURS)],
-        "symbol": SYMBOLS[place // len(COLOURS) % len(SYMBOLS)],
-        "size": 9,
-        "opacity": 0.85,
-        "line": {"color": "white", "width": 0.8},
+        str(trial): (rows["epoch"].tolist(), _finite(rows[metric]))
+        for trial, rows in means.groupby("trial")
     }
 
 
-def _explorable(
-    figure: go.Figure | None, group: str, static: Picture, folder: Path, name: str
-) -> HTML:
-    """The picture with the figure folded into it; without a figure only the picture."""
-    if not re.fullmatch(r"[\w-]+", group, re.ASCII):
-        raise ReportError(f"group {group!r} is not made of letters, digits, - and _")
-    save(static, folder, re.sub(r"[^A-Za-z0-9_-]+", "-", name))
-    return HTML(
-        fill(
-            "explorable.html.j2",
-            group=group,
-            picture=base64.b64encode(static.png()).decode(),
-            description=static.description,
-            figure=None if figure is None else figure.to_plotly_json(),
+def _parallel(
+    trials: pd.DataFrame,
+    values: Mapping[str, list[str]],
+    names: Mapping[str, str],
+    metrics: Mapping[str, str],
+    title: str,
+) -> dict[str, Any]:
+    """A plotly figure of parallel coordinates: a line through the settings and metrics of a trial.
+
+    Its ticks are shown as they are; all other texts may have tags, and so are escaped.
+    """
+    dimensions: list[dict[str, Any]] = []
+    for column, known in values.items():
+        dimensions.append(
+            {
+                "label": _text(names[column]),
+                "values": [known.index(written(value)) for value in trials[column]],
+                "tickvals": list(range(len(known))),
+                "ticktext": [shortened(value, LONGEST) for value in known],
+                "range": [-0.15, len(known) - 0.85],
+            }
         )
-    )
+    for metric, name in metrics.items():
+        dimensions.append({"label": _text(name)} | _scale(trials[metric]))
+    colour = dimensions[-1]["values"]
+    lines = {
+        "type": "parcoords",
+        "dimensions": dimensions,
+        "line": {"color": colour, "colorscale": SCALE},
+        "unselected": {"line": {"color": "#B8BEC6", "opacity": 0.12}},
+        "labelfont": {"size": 13},
+        "tickfont": {"size": 12},
+        "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},  # it would repeat the highest tick
+    }
+    layout = _layout(f"{title}: settings and what they reach", 90) | {"height": 400}
+    return {"data": [lines], "layout": layout}
+
+
+def _scale(scores: pd.Series) -> dict[str, Any]:
+    """Values, and ticks where plotly's own would not do: infinite ones stand above all others."""
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == len(scores):
+        return {"values": scores.tolist()}
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    top = high + 0.15 * ((high - low) or abs(high) or 1.0)
+    ticks = np.linspace(low, high, 4).tolist()
+    return {
+        "values": scores.where(np.isfinite(scores), top).tolist(),
+        "tickvals": [*ticks, top],
+        "ticktext": [*(f"{tick:.3g}" for tick in ticks), "infinite"],
+    }
+
+
+def _finite(scores: pd.Series) -> list[float | None]:
+    return [float(score) if np.isfinite(score) else None for score in scores]
+
+
+def _layout(title: str, top: int) -> dict[str, Any]:
+    place = {"x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12, "l": 8}}
+    return {
+        "template": {},
+        "title": {"text": _text(title), "font": {"size": 14}} | place,
+        "font": FONT,
+        "hoverlabel": {"bgcolor": "white", "align": "left", "font": FONT},
+        "margin": {"l": 70, "r": 70, "t": top, "b": 30},
+    }
+
+
+def _text(value: Any) -> str:
+    """Text for plotly, which reads tags and fills in placeholders: names show as written."""
+    return html.escape(str(value), quote=False).replace("%{", "&#37;{")

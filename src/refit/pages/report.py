@@ -187,7 +187,7 @@ def render(executed: Path, page_path: Path, title: str) -> None:
     )
     cells, _ = exporter.from_notebook_node(notebook)
     soup = BeautifulSoup(cells, "html.parser")
-    explorable = soup.select_one("figure.explorable") is not None
+    explorable = soup.select_one(".explorable") is not None
     if explorable:
         _provide_plotly(Path(page_path).with_name(PLOTLY))
     html = page(

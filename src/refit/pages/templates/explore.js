@@ -1,141 +1,114 @@
-// Draws the figures to explore over their static pictures and links those of a group: trials that
-// are chosen in one light up in all its scatter plots.
+// Draws the sweeps to explore in place of their static pictures, once they come near the window:
+// trials that can be coloured and filtered by a setting, above parallel coordinates to brush.
 {
-  const USES = {
-    scatter:
-      "Point at a dot to see its trial. Drag a box, or take the lasso from the menu, to light up the same trials in every panel; a double click clears.",
-    parcoords:
-      "Drag along an axis to keep only the lines that pass there, and to light up their trials in the scatter plots; drag an axis's name to move it. A double click clears.",
-  };
-  // In pixels. A panel is at least NARROWEST wide, its legend to the right of it not counted.
-  const [NARROWEST, HEIGHT, GAP, LETTER] = [220, 250, { x: 62, y: 62 }, 6.6];
+  const { plotly } = document.currentScript.dataset;
   const CONFIG = {
     displaylogo: false,
+    responsive: true,
     // Saving needs more rights than the page has, and the picture is there to be saved.
-    modeBarButtonsToRemove: ["toImage", "autoScale2d"],
+    modeBarButtonsToRemove: ["toImage", "autoScale2d", "select2d", "lasso2d"],
   };
-  const drawings = [];
-  let linking = false; // while plots follow one another they do not answer
+  const APART = 92; // pixels from axis to axis of parallel coordinates, which else cannot be read
+  let loading;
 
-  const isParallel = ({ data }) => data[0].type === "parcoords";
-  const fit = (figure, width) => (isParallel(figure) ? stretch : arrange)(figure, width);
+  const load = () =>
+    (loading ??= new Promise((done, failed) => {
+      const onerror = () => failed(new Error(`${plotly} is not there`));
+      document.head.append(Object.assign(document.createElement("script"), { src: plotly, onload: done, onerror }));
+    }));
 
-  // The layout of parallel coordinates: wider than the page where the axes' labels need it.
-  function stretch({ data, layout }, width) {
-    const lengths = data[0].dimensions.map(({ label }) => label.length);
-    const apart = Math.max(80, ...lengths.slice(1).map((length, place) => 14 + (LETTER * (length + lengths[place])) / 2));
-    return { ...layout, width: Math.max(width, 210 + apart * (lengths.length - 1)) };
+  const add = (parent, tag, properties = {}) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    parent.append(element);
+    return element;
+  };
+
+  function choose(parent, label, texts, onchange) {
+    const select = add(add(parent, "label", { textContent: label }), "select");
+    for (const [value, text] of texts) add(select, "option", { value, textContent: text });
+    select.onchange = () => onchange(select.value);
+    return select;
   }
 
-  // The layout of scatter plots: its panels in as many columns as the width has room for.
-  function arrange({ data, layout }, width) {
-    const panels = Object.keys(layout).filter((name) => /^xaxis\d*$/.test(name)).length;
-    const titles = Object.keys(layout).filter((name) => name.startsWith("legend"));
-    const entries = [...data.map((trace) => trace.name), ...titles.map((name) => layout[name].title.text.slice(7, -4))];
-    const legend = 40 + LETTER * Math.max(...entries.map((text) => text.length));
-    const margin = { l: 66, r: 4, t: layout.title.text ? 46 : 30, b: 50 };
-    const room = width - margin.l - margin.r;
-    const most = Math.max(1, Math.min(3, Math.floor((room + GAP.x) / (NARROWEST + legend + GAP.x))));
-    const rows = Math.ceil(panels / most);
-    const columns = Math.ceil(panels / rows);
-    const tall = rows * HEIGHT + (rows - 1) * GAP.y;
-    const cell = (room - (columns - 1) * GAP.x) / columns;
-    const arranged = { ...layout, margin, width, height: tall + margin.t + margin.b };
-    for (let panel = 0; panel < panels; panel++) {
-      const number = panel ? panel + 1 : "";
-      const [row, column] = [Math.floor(panel / columns), panel % columns];
-      const left = column * (cell + GAP.x);
-      const right = left + Math.max(cell - legend, cell / 2);
-      const above = row * (HEIGHT + GAP.y);
-      arranged[`xaxis${number}`] = {
-        ...layout[`xaxis${number}`],
-        domain: [left / room, right / room],
-        title: { text: panel + columns < panels ? "" : layout.meta[0], standoff: 8 },
-      };
-      arranged[`yaxis${number}`] = {
-        ...layout[`yaxis${number}`],
-        domain: [1 - (above + HEIGHT) / tall, 1 - above / tall],
-        title: { text: column ? "" : layout.meta[1], standoff: 8 },
-      };
-      arranged[`legend${number}`] = { ...layout[`legend${number}`], x: (right + 4) / room, y: 1 - above / tall };
-    }
-    return arranged;
-  }
+  const escape = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  const within = (ranges, value) => !ranges || ranges.some(([low, high]) => low <= value && value <= high);
+  const asRanges = (range) => (range?.length ? (Array.isArray(range[0]) ? range : [range]) : null);
 
-  const group = (drawing) => drawings.filter((other) => other.parentNode.dataset.group === drawing.parentNode.dataset.group);
+  async function draw(sweep) {
+    const { settings, places, colours, symbols, trials, parallel } = JSON.parse(sweep.querySelector("script").textContent);
+    const box = Object.assign(document.createElement("div"), { className: "drawing" });
+    const choices = add(box, "p");
+    const upper = add(box, "div");
+    const lower = add(add(box, "div", { className: "wide" }), "div");
+    let [colour, ranges, brushes] = [0, settings.map(() => null), false];
 
-  // Lights up these trials in the scatter plots of the source's group; null stands for all trials.
-  async function light(source, trials) {
-    if (linking) return;
-    linking = true;
-    try {
-      for (const drawing of group(source)) {
-        if (!isParallel(drawing)) {
-          const places = ({ ids }) => ids.flatMap((id, place) => (trials.has(id) ? [place] : []));
-          const selectedpoints = drawing.data.map((trace) => trials && places(trace));
-          const frames = drawing === source && trials ? {} : { selections: [] };
-          await Plotly.update(drawing, { selectedpoints }, frames);
-        } else if (drawing !== source || !trials) {
-          const brushes = drawing.data[0].dimensions.map((_, axis) => [`dimensions[${axis}].constraintrange`, null]);
-          await Plotly.restyle(drawing, Object.fromEntries(brushes));
-        }
+    // Colours and hides the trials: those stay whose settings and metrics are in all chosen ranges.
+    function show() {
+      const values = parallel.data[0].dimensions.map((dimension) => dimension.values);
+      const kept = places.map((_, trial) => ranges.every((range, axis) => within(range, values[axis][trial])));
+      const at = places.map((place) => place[colour]);
+      const known = new Set();
+      const first = at.map((place, trial) => kept[trial] && !known.has(place) && known.add(place) && true);
+      const hues = at.map((place) => colours[place % colours.length]);
+      shown.textContent = `${kept.filter(Boolean).length} of ${kept.length} trials shown`;
+      for (const [axis, { values }] of settings.entries()) {
+        const inside = values.map((_, place) => place).filter((place) => within(ranges[axis], place));
+        filters[axis].value = ranges[axis] && inside.length === 1 ? inside[0] : "";
       }
-    } finally {
-      linking = false;
-    }
-  }
-
-  // The trials whose lines pass all brushed parts of the axes; null where nothing is brushed.
-  function brushed({ ids, dimensions }) {
-    const axes = dimensions.filter(({ constraintrange }) => constraintrange?.length);
-    const passes = ({ values, constraintrange }, place) =>
-      [constraintrange].flat(constraintrange[0].length ? 1 : 0).some(([low, high]) => low <= values[place] && values[place] <= high);
-    return axes.length ? new Set(ids.filter((_, place) => axes.every((axis) => passes(axis, place)))) : null;
-  }
-
-  function listen(drawing) {
-    if (isParallel(drawing)) {
-      drawing.on("plotly_restyle", ([change]) => {
-        const brush = Object.keys(change).some((name) => name.endsWith("constraintrange"));
-        if (brush) light(drawing, brushed(drawing.data[0]));
+      return Plotly.restyle(upper, {
+        visible: kept,
+        "line.color": hues,
+        "marker.color": hues,
+        "marker.symbol": at.map((place) => symbols[Math.floor(place / colours.length) % symbols.length]),
+        name: at.map((place) => escape(settings[colour].values[place])),
+        legendgroup: at.map(String),
+        legendrank: at.map((place) => 1000 + place),
+        showlegend: first.map(Boolean),
       });
-      drawing.addEventListener("dblclick", () => light(drawing, null));
-      return;
     }
-    drawing.on("plotly_selected", (event) => {
-      const ids = event?.points.map(({ curveNumber, pointNumber }) => drawing.data[curveNumber].ids[pointNumber]);
-      light(drawing, ids?.length ? new Set(ids) : null);
-    });
-    for (const name of ["plotly_deselect", "plotly_doubleclick"]) drawing.on(name, () => light(drawing, null));
-  }
 
-  async function draw(figure) {
-    const drawing = document.createElement("div");
-    drawing.className = "drawing";
+    const labels = settings.map(({ label }, axis) => [axis, label]);
+    choose(choices, "colour", labels, (axis) => show((colour = Number(axis))));
+    const filters = settings.map(({ label, values }, axis) =>
+      choose(choices, label, [["", "all"], ...values.map((value, place) => [place, value])], (place) => {
+        ranges[axis] = place === "" ? null : [[place - 0.25, Number(place) + 0.25]];
+        // What the brush says is taken over by the listener below.
+        return brushes ? Plotly.restyle(lower, { [`dimensions[${axis}].constraintrange`]: [ranges[axis]?.[0] ?? null] }) : show();
+      }),
+    );
+    const shown = add(choices, "output");
+
     try {
-      const content = JSON.parse(figure.querySelector("script").textContent);
+      await load();
+      sweep.prepend(box);
       // A finger that drags over a figure wants to scroll the page.
-      if (matchMedia("(pointer: coarse)").matches) content.layout.dragmode = false;
-      figure.append(drawing);
-      await Plotly.newPlot(drawing, content.data, fit(content, figure.clientWidth), CONFIG);
-      if (drawing.querySelector(".no-webgl")) throw new Error("parallel coordinates need WebGL");
+      if (matchMedia("(pointer: coarse)").matches) trials.layout.dragmode = false;
+      await Plotly.newPlot(upper, trials.data, trials.layout, CONFIG);
+      await show();
     } catch (error) {
-      drawing.remove(); // the picture stays
-      console.warn(`A figure cannot be explored: ${error.message}`);
+      box.remove(); // the picture stays
+      console.warn(`A sweep cannot be explored: ${error.message}`);
       return;
     }
-    const use = document.createElement("figcaption");
-    use.textContent = USES[drawing.data[0].type];
-    figure.append(use);
-    figure.classList.add("drawn");
-    drawings.push(drawing);
-    listen(drawing);
+    sweep.classList.add("drawn");
+    lower.style.minWidth = `${APART * parallel.data[0].dimensions.length}px`;
+    await Plotly.newPlot(lower, parallel.data, parallel.layout, CONFIG);
+    if (lower.querySelector(".no-webgl")) return lower.parentNode.remove();
+    brushes = true;
+    lower.on("plotly_restyle", () => {
+      ranges = lower.data[0].dimensions.map(({ constraintrange }) => asRanges(constraintrange));
+      show();
+    });
   }
 
-  document.querySelectorAll("figure.explorable").forEach(draw);
-  addEventListener("resize", () => {
-    for (const drawing of drawings) {
-      Plotly.react(drawing, drawing.data, fit(drawing, drawing.parentNode.clientWidth), CONFIG);
-    }
-  });
+  const near = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (isIntersecting) near.unobserve(target);
+        if (isIntersecting) draw(target);
+      }
+    },
+    { rootMargin: "300px" },
+  );
+  document.querySelectorAll(".explorable").forEach((sweep) => near.observe(sweep));
 }
