@@ -146,6 +146,14 @@ def nothing_finished(title: str) -> Picture:
     return picture
 
 
+def keys(panel: Axes) -> tuple[list[Any], list[str]]:
+    """What the legend of a panel explains, each name once, for `Picture.explain`; removes it."""
+    named = dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    if legend := panel.get_legend():
+        legend.remove()
+    return list(named.values()), list(named)
+
+
 def palette(names: Iterable[Hashable]) -> dict[Hashable, str]:
     """A colour for each name, for seaborn; from the eighth on they return with other markers."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(dict.fromkeys(names))}
@@ -162,8 +170,8 @@ def markers(names: Iterable[Hashable]) -> dict[Hashable, str]:
 def shades(values: Iterable[Hashable]) -> dict[Hashable, tuple[float, ...]]:
     """A colour for each value of an ordered setting, from dark for the first to bright."""
     ordered = list(dict.fromkeys(values))
-    # One more than needed: on white nobody sees the brightest.
-    return dict(zip(ordered, sns.color_palette("viridis", len(ordered) + 1), strict=False))
+    scale = sns.color_palette("plasma", as_cmap=True)  # on white nobody sees its brightest
+    return dict(zip(ordered, map(tuple, scale(np.linspace(0, 0.85, len(ordered)))), strict=True))
 
 
 def in_order(values: Iterable[Hashable]) -> list[Hashable]:
@@ -171,10 +179,10 @@ def in_order(values: Iterable[Hashable]) -> list[Hashable]:
     return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
 
-def label(column: str) -> str:
+def label(column: str, part: str = "validation") -> str:
     """A table's column as the label of an axis, with the unit unless its words name it."""
     words = column.split(".")[-1].replace("_", " ").removeprefix("model ")
-    words = words.replace("val ", "validation ").replace("processor seconds", "processor time")
+    words = words.replace("val ", f"{part} ").replace("processor seconds", "processor time")
     words = words.replace("seconds", "time")
     if words.endswith(("loss", "entropy")):
         return f"{words} (nats)"
@@ -225,3 +233,8 @@ def loss_limit(highest: pd.Series) -> float:
         return 1.0
     usual = known[known <= 4 * known.quantile(0.5, interpolation="lower")]
     return 1.05 * float(usual.max()) or 1.0
+
+
+def amount(value: float) -> str:
+    """A measured value with the digits that a reader compares: 0.871, 47.9, 12,345."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,309 @@
+"""How trainings go: curves over epochs, trial by trial or by a setting, and batch by batch.
+
+Lines are means over seeds, and bands reach from the lowest to the highest seed. A diverged
+training is a result: its line ends where its loss is no number any more, and legend and caption
+say so. Tables are those of a log: one row per trial, seed and epoch.
+"""
+
+import math
+import textwrap
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from refit.figures import picture as pictures
+from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme
+
+LOSSES = ["train_loss", "val_loss"]
+ACCURACIES = ["train_accuracy", "val_accuracy"]
+PARTS = ("training", "validation")
+EARLY = 5  # epochs after which a caption says who learns slowest
+WINDOW = 100  # batches: single ones are too noisy to be compared, so their running mean is drawn
+_line = partial(sns.lineplot, errorbar=("pi", 100), err_kws={"lw": 0, "alpha": 0.2}, legend=False)
+
+
+@theme()
+def learning_curves(
+    curves: pd.DataFrame, title: str, titles: Mapping[str, str] | None = None
+) -> Picture:
+    """The reports' six plots for one family of trials: loss, accuracy, and one against the other.
+
+    Training images stand on the left, validation images on the right. `titles` names the trials.
+    """
+    rows = _named(curves, titles)
+    if rows.empty:
+        return nothing_finished(title)
+    picture = Picture(title, 6.6)
+    panels = picture.panels(3, 2, sharey="row")
+    names = list(dict.fromkeys(rows["name"]))
+    style = {"hue": "name", "style": "name", "dashes": False, "palette": pictures.palette(names)}
+    style |= {"markers": pictures.markers(names), "markevery": max(1, rows["epoch"].max() // 6)}
+    means = rows.groupby(["name", "epoch"], sort=False)[LOSSES + ACCURACIES].mean().reset_index()
+    for column, part, images in zip(panels.T, ("train", "val"), PARTS, strict=True):
+        loss, accuracy = f"{part}_loss", f"{part}_accuracy"
+        _line(rows, x="epoch", y=loss, ax=column[0], **style, legend=part == "train" and "full")
+        _line(rows, x="epoch", y=accuracy, ax=column[1], **style)
+        _line(means, x=accuracy, y=loss, sort=False, estimator=None, ax=column[2], **style)
+        column[0].set(title=f"{images} images", ylabel="loss (nats)")
+        column[1].set_ylabel("accuracy")
+        column[2].set(xlabel="accuracy", ylabel="loss (nats)")
+        for panel in column[:2]:
+            _whole_epochs(panel)
+    picture.explain(*pictures.keys(panels[0, 0]))
+    return picture.say(*_course(rows), _cut(panels[[0, 2]].flat, rows, LOSSES))
+
+
+@theme()
+def small_multiples(
+    curves: pd.DataFrame, title: str, titles: Mapping[str, str], metric: str = "accuracy"
+) -> Picture:
+    """A small panel for each trial, training dashed, validation solid, the same axes everywhere.
+
+    `titles` maps the trials to the panels' titles, in their order; one without curves says so.
+    `metric` is "accuracy" or "loss". Colours tell sweeps apart, where the table has several.
+    """
+    rows = _named(curves[curves["trial"].isin(list(titles))], titles)
+    if rows.empty:
+        return nothing_finished(title)
+    columns = 2 if len(titles) in (2, 4) else min(3, len(titles))
+    lines = math.ceil(len(titles) / columns)
+    picture = Picture(title, 0.7 + (4.5 / columns) * lines)
+    panels = picture.panels(lines, columns, sharex=True, sharey=True)
+    colours = pictures.palette(rows["sweep"])
+    for place, (panel, (trial, name)) in enumerate(zip(panels.flat, titles.items(), strict=False)):
+        part = rows[rows["trial"] == trial]
+        for kind, dashes, images in zip(("train", "val"), ("--", "-"), PARTS, strict=True):
+            style = {"color": colours.get(part["sweep"].max()), "ls": dashes, "label": images}
+            style |= {"marker": "o"} if part["epoch"].max() == 1 else {}
+            _line(part, x="epoch", y=f"{kind}_{metric}", ax=panel, **style)
+        told = part["name"].max() if len(part) else f"{name} (not finished)"
+        panel.set_title(textwrap.fill(told, 76 // columns))
+        panel.set(xlabel="epoch", ylabel=pictures.label(metric))
+        panel.tick_params(labelbottom=place + columns >= len(titles))
+        panel.xaxis.label.set_visible(place + columns >= len(titles))
+    for panel in panels.flat[len(titles) :]:
+        panel.set_visible(False)
+    _whole_epochs(panels[0, 0])
+    picture.explain(*pictures.keys(panels[0, 0]))
+    limits = _cut(panels.flat[:1], rows, LOSSES) if metric == "loss" else ""
+    return picture.say(*_course(rows), limits)
+
+
+@theme()
+def curves_by_setting(
+    curves: pd.DataFrame,
+    values: Mapping[str, Hashable],
+    title: str,
+    setting: str,
+    measures: Sequence[str] = (*LOSSES, *ACCURACIES),
+    part: str = "test",
+) -> Picture:
+    """A panel for each measure, a thin line for each trial, coloured by the value of a setting.
+
+    `values` maps the trials to draw to their value of `setting`; a strong line is the median of
+    those that share one, where those that ended count with their last epoch and diverged losses as
+    infinite. `part` says on which images validation was: reports without any use their test images.
+    """
+    rows = curves[curves["trial"].isin([t for t, value in values.items() if pd.notna(value)])]
+    if rows.empty:
+        return nothing_finished(title)
+    rows = rows.assign(value=rows["trial"].map(dict(values)))
+    picture = Picture(title, 0.6 + 2.4 * math.ceil(len(measures) / 2))
+    panels = picture.panels(math.ceil(len(measures) / 2), 2)
+    order = pictures.in_order(rows["value"])
+    style = {"hue": "value", "palette": pictures.shades(order), "hue_order": order}
+    limits = []
+    for panel, measure in zip(panels.flat, measures, strict=False):
+        means = rows.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
+        alone = means.groupby("value")["trial"].nunique().max() == 1
+        thin = {"lw": 1.8} if alone else {"lw": 0.6, "alpha": 0.5}
+        _line(means, x="epoch", y=measure, units="trial", estimator=None, ax=panel, **style, **thin)
+        if not alone:
+            _line(_medians(means, measure), x="epoch", y=measure, ax=panel, **style, lw=2.4)
+        if measure.endswith("loss"):
+            limits.append(_cut([panel], rows, [measure]))
+        panel.set_ylabel(pictures.label(measure, part))
+        _whole_epochs(panel)
+    for panel in panels.flat[len(measures) :]:
+        panel.set_visible(False)
+    for value in order:
+        name = pictures.written(value) + _fate(rows[rows["value"] == value])
+        panels[0, 0].plot([], [], color=style["palette"][value], label=name)
+    picture.explain(*pictures.keys(panels[0, 0]), setting)
+    return picture.say(*_by_value(rows, measures[-1], setting, part), *dict.fromkeys(limits))
+
+
+@theme()
+def batch_curves(
+    batches: pd.DataFrame,
+    title: str,
+    titles: Mapping[str, str],
+    behind: Mapping[str, str] | None = None,
+    measures: Sequence[str] = ("batch_loss",),
+) -> Picture:
+    """A panel for each trial and measure: single batches, pale, and above them their running mean.
+
+    `batches`: one row per trial, seed and batch (from 0), with batch_loss in nats, batch_accuracy
+    as a fraction, and `images` seen so far, where batch sizes differ. `titles` maps the trials to
+    draw to the panels' titles. `behind` maps them to an ordinary training, drawn in grey.
+    """
+    trials = [trial for trial in titles if (batches["trial"] == trial).any()]
+    if not trials:
+        return nothing_finished(title)
+    x = "images" if "images" in batches else "batch"
+    picture = Picture(title, 0.6 + 1.9 * len(trials) * len(measures))
+    panels = picture.panels(len(trials) * len(measures), 1, sharex=True)[:, 0]
+    wanted = batches[batches["trial"].isin([*trials, *(behind or {}).values()])]
+    length = int(min(WINDOW, max(1, wanted.groupby(["trial", "seed"]).size().max() // 4)))
+    rows = _smoothed(wanted, length)
+    places = [(trial, measure) for trial in trials for measure in measures]
+    for panel, (trial, measure) in zip(panels, places, strict=True):
+        drawn = [((behind or {}).get(trial), GREY), (trial, COLOURS[0])]
+        for name, colour in drawn:
+            part = rows[rows["trial"] == name]
+            style = {"color": colour, "units": "seed", "estimator": None, "ax": panel}
+            if len(part):
+                _line(part, x=x, y=measure, alpha=0.25, lw=0.5, **style)
+                _line(part, x=x, y=f"mean_{measure}", lw=1.8, **style)
+        ordinary = titles.get(drawn[0][0], drawn[0][0])
+        over = f" (grey: {ordinary})" if ordinary else ""
+        panel.set_title(textwrap.fill(f"{titles[trial]}{over}", 70), loc="left")
+        panel.set_ylabel(pictures.label(measure))
+        panel.set_xlabel({"images": "images seen", "batch": "batches"}[x])
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if measure.endswith("loss"):
+            panel.set_ylim(0, _batch_limit(rows, measure))
+    pale = [
+        panels[0].plot([], [], color=COLOURS[0], lw=w, alpha=a)[0] for w, a in ((1, 0.4), (2, 1))
+    ]
+    picture.explain(pale, ["single batches", f"mean over {length} batches"])
+    return picture.say(*(_batch_sentence(rows, trial, titles[trial]) for trial in trials))
+
+
+def diverged(curves: pd.DataFrame) -> pd.Series:
+    """For each trial the share of its seeds whose loss became no number or infinite."""
+    lost = ~np.isfinite(curves[LOSSES].astype(float)).all(axis=1)
+    return lost.groupby([curves["trial"], curves["seed"]]).any().groupby("trial").mean()
+
+
+def _named(curves: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFrame:
+    """The curves without infinities, with the names for a legend, fates of diverged ones added."""
+    if curves.empty:
+        return curves
+    names = {
+        trial: (titles or {}).get(trial, trial) + _fate(rows)
+        for trial, rows in curves.groupby("trial")
+    }
+    return curves.replace([np.inf, -np.inf], np.nan).assign(name=curves["trial"].map(names))
+
+
+def _fate(rows: pd.DataFrame) -> str:
+    shares = diverged(rows)
+    if not shares.any():
+        return ""
+    if len(shares) > 1:
+        return f" ({(shares > 0).sum()} of {len(shares)} diverged)"
+    return " (diverged)" if shares.all() else f" (diverged in {shares.iloc[0]:.0%} of seeds)"
+
+
+def _cut(panels: Sequence[Axes], rows: pd.DataFrame, losses: Sequence[str]) -> str:
+    """Limit axes of losses to what most trials need; the sentence tells of those beyond."""
+    finite = rows[losses].where(np.isfinite(rows[losses]))
+    highest = finite.max(axis=1).groupby(rows["trial"]).max()
+    settled = highest[diverged(rows).reindex(highest.index) == 0]
+    end = pictures.loss_limit(settled if len(settled) else highest)
+    for panel in panels:
+        panel.set_ylim(0, end)
+    beyond = int((highest > end).sum())
+    return (
+        f"{_trials(beyond)} beyond the axis of losses, which ends at {end:.3g}." if beyond else ""
+    )
+
+
+def _trials(number: int) -> str:
+    return "1 trial goes" if number == 1 else f"{number} trials go"
+
+
+def _whole_epochs(panel: Axes) -> None:
+    panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+
+
+def _medians(means: pd.DataFrame, measure: str) -> pd.DataFrame:
+    frames = []
+    for value, rows in means.groupby("value"):
+        table = rows.pivot(index="epoch", columns="trial", values=measure)
+        table = table.fillna(np.inf) if measure.endswith("loss") else table.ffill()
+        ended = rows.groupby("trial")["epoch"].max()
+        for trial in table:  # one that stopped in time stays what it was in its last epoch
+            table.loc[ended[trial] :, trial] = table.loc[ended[trial], trial]
+        median = table.median(axis=1).replace(np.inf, np.nan)
+        frames.append(median.rename(measure).reset_index().assign(value=value))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _course(rows: pd.DataFrame) -> list[str]:
+    """What a reader sees in the curves of some trials: who learns slowest, ends highest, fails."""
+    fates = diverged(rows)
+    lost = [name for name, part in rows.groupby("name", sort=False)["trial"] if fates[part.iloc[0]]]
+    failed = f"{listed(name.split(' (diverged')[0] for name in lost)} diverged." if lost else ""
+    alive = rows[~rows["name"].isin(lost)]
+    if alive.empty:
+        return [failed]
+    last = alive.groupby("trial")["epoch"].transform("max") == alive["epoch"]
+    final = alive[last].groupby("name")["val_accuracy"].mean().sort_values()
+    best = f"Validation accuracy ends highest with {final.index[-1]}, at {final.iloc[-1]:.3f}"
+    if len(final) == 1:
+        return [f"Validation accuracy of {final.index[0]} ends at {final.iloc[0]:.3f}.", failed]
+    best += f", and lowest with {final.index[0]}, at {final.iloc[0]:.3f}."
+    epoch = min(EARLY, alive.groupby("trial")["epoch"].max().min())
+    early = alive[alive["epoch"] == epoch].groupby("name")["train_accuracy"].mean().sort_values()
+    slow = (
+        f"{early.index[0]} learns slowest: train accuracy {early.iloc[0]:.3f} in epoch {epoch}, "
+        f"against {early.iloc[1]:.3f} or more."
+    )
+    return [slow, best, failed]
+
+
+def _by_value(rows: pd.DataFrame, measure: str, setting: str, part: str) -> list[str]:
+    """Which value of a setting a measure ends best and worst with, and how many trials diverged."""
+    last = rows.groupby(["trial", "seed"])["epoch"].transform("max") == rows["epoch"]
+    ends = rows[last].groupby("value")[measure].mean().dropna().sort_values()
+    ends = ends[::-1] if measure.endswith("loss") else ends
+    name = pictures.label(measure, part).split(" (")[0]
+    told = [f"{pictures.written(value)} ({end:.3g})" for value, end in ends.items()]
+    sentence = f"On average {name} ends best with {setting} {told[-1]}" if told else ""
+    sentence += f" and worst with {told[0]}." if len(told) > 1 else "." if told else ""
+    lost = diverged(rows)
+    share = f"{(lost > 0).sum()} of {len(lost)} trials diverged." if lost.any() else ""
+    return [sentence.capitalize() if not told else sentence, share]
+
+
+def _smoothed(batches: pd.DataFrame, length: int) -> pd.DataFrame:
+    """The batches in order with running means over so many of them, each seed by itself."""
+    rows = batches.replace([np.inf, -np.inf], np.nan)
+    rows = rows.sort_values(["trial", "seed", "batch"], ignore_index=True)
+    measures = [name for name in ("batch_loss", "batch_accuracy") if name in rows]
+    means = rows.groupby(["trial", "seed"])[measures].transform(
+        lambda values: values.rolling(length, center=True, min_periods=(length + 1) // 2).mean()
+    )
+    return rows.join(means.add_prefix("mean_"))
+
+
+def _batch_limit(rows: pd.DataFrame, measure: str) -> float:
+    trials = rows.groupby("trial")
+    usual = trials[measure].quantile(0.995).combine(trials[f"mean_{measure}"].max(), max)
+    return pictures.loss_limit(usual)
+
+
+def _batch_sentence(rows: pd.DataFrame, trial: str, name: str) -> str:
+    part = rows[rows["trial"] == trial]
+    means = part.sort_values("batch").groupby("seed")["mean_batch_loss"]
+    lost = int(part["batch_loss"].isna().sum())
+    words = f"{name}: the mean loss goes from {means.first().mean():.3g} to "
+    words += f"{means.last().mean():.3g}" if not lost else f"no number, in {lost:,} batches"
+    return f"{words}."
