@@ -20,6 +20,7 @@ from refit.errors import DataError
 
 COUNTS = {"train": 4, "test": 2}  # images of each class
 CLASSES = len(cifar10.CLASS_NAMES)
+BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +100,9 @@ def fingerprint(folder: Path | None) -> str:
 # --- image files -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", [".", *cifar10.FOLDERS])
-@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize(
+    ("packing", "place"), list(zip(PACKINGS, (".", *cifar10.FOLDERS), strict=True))
+)
 def test_images_arrive_with_their_labels_however_they_are_packed(folder, packing, place):
     PACKINGS[packing](folder / place, image_files())
     dataset = load(folder)
@@ -127,16 +129,12 @@ def test_order_is_fixed_and_mixes_the_classes(folder, tmp_path):
     assert all(len(set(part.labels.tolist())) >= 5 for part in (first.train, first.test))
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
-def test_fingerprint_changes_with_a_file(folder, tmp_path, packing):
+def test_fingerprint_changes_with_a_file(folder, tmp_path):
     files = image_files()
-    PACKINGS[packing](folder, files)
-    before = fingerprint(folder)
-    assert before == fingerprint(folder) != cifar10.CHECKSUM[:12]
-    for number, name in enumerate(("train/cat/0012.png", "test/cat/0006.png")):
-        changed = tmp_path / f"changed{number}"
-        PACKINGS[packing](changed, files | {name: files[name] + b" "})
-        assert fingerprint(changed) != before
+    unpack(folder, files)
+    for number, name in enumerate((TRUCK, TRUCK.replace("test", "train"))):
+        unpack(tmp_path / str(number), files | {name: files[TRUCK] + b" "})
+        assert fingerprint(tmp_path / str(number)) != fingerprint(folder)
 
 
 @pytest.mark.parametrize("part", COUNTS)
@@ -170,13 +168,9 @@ WRONG = {
     "one class more": (
         image_files() | {"train/van/a.png": image_files()[TRUCK]}, r"truck, van; CIFAR-10 has",
     ),
-    "an empty class": (
-        {name: content for name, content in image_files().items() if "/cat/" not in name}
-        | {"train/cat/.keep": b"", "test/cat/.keep": b""},
+    "a class less": (
+        {name: content for name, content in image_files().items() if "/cat/" not in name},
         r"bird, deer, .*; CIFAR-10 has .*cat",
-    ),
-    "a broken image": (
-        image_files() | {TRUCK: image_files()[TRUCK][:-99]}, r"truck/0018\.png: is not an image",
     ),
     "an image of another size": (
         image_files() | {TRUCK: SMALL.getvalue()}, r"truck/0018\.png: is 31x32 .* be 32x32",
@@ -184,20 +178,11 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_is_not_cifar10_is_refused(folder, kind, packing):
+def test_what_is_not_cifar10_is_refused(folder, kind):
     files, message = WRONG[kind]
-    PACKINGS[packing](folder, files)
+    half_and_half(folder, files)
     with pytest.raises(DataError, match=message):
-        load(folder)
-
-
-def test_truncated_archive_is_refused(folder):
-    archive(folder, image_files())
-    content = (folder / "train.zip").read_bytes()
-    (folder / "train.zip").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"train\.zip: cannot be read as a zip archive"):
         load(folder)
 
 
@@ -219,7 +204,7 @@ def batches() -> dict[str, dict]:
     parts = arrays("train"), arrays("test")
     images, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    names = [*cifar10.BATCHES["learning"], *cifar10.BATCHES["test"]]
+    names = [*BATCHES["train"], *BATCHES["test"]]
     rows = np.random.default_rng(0).permutation(len(images))[:36].reshape(6, 6)
     return {
         name: {b"data": planes[chosen], b"labels": labels[chosen].tolist()}
@@ -253,8 +238,8 @@ def test_official_archive_is_read_with_its_channels_in_order(folder, tmp_path, m
     members = batches()
     pin(official(tmp_path / name, members), monkeypatch)
     dataset = load(folder)
-    for part, found in (("learning", dataset.train), ("test", dataset.test)):
-        chosen = [members[batch] for batch in cifar10.BATCHES[part]]
+    for part, found in (("train", dataset.train), ("test", dataset.test)):
+        chosen = [members[batch] for batch in BATCHES[part]]
         planes = np.concatenate([batch[b"data"] for batch in chosen]).reshape(-1, 3, 32, 32)
         for channel in range(3):
             np.testing.assert_array_equal(found.images[..., channel], planes[:, channel])

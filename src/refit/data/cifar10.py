@@ -14,7 +14,7 @@ import numpy as np
 
 from refit.data import images
 from refit.data.arrays import Decoded, Description, Part
-from refit.data.folders import candidates, download, keras_cache
+from refit.data.folders import candidates, content, download, keras_cache
 from refit.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -22,12 +22,11 @@ ARCHIVE = "cifar-10-python.tar.gz"
 # SHA-256 of the official archive, as Keras pins it.
 CHECKSUM = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FOLDERS = ("cifar-10", "cifar10", "CIFAR-10")
-SHAPE = (32, 32, 3)
+SIDE = 32
 # In the order of the official labels, which is also that of the alphabet.
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-BATCHES = {"learning": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 
 def fingerprint(data_dir: Path | None) -> str:
@@ -53,7 +52,7 @@ def read(data_dir: Path | None) -> Decoded:
                 f"{listing.root}: has the class folders {', '.join(listing.class_names)}; "
                 f"CIFAR-10 has {', '.join(CLASS_NAMES)}."
             )
-    learning, test = (images.read_part(one, SHAPE) for one in listings)
+    learning, test = (images.read_part(one, SIDE) for one in listings)
     files = " and ".join(listing.root.name for listing in listings)
     return Decoded(
         learning=learning,
@@ -73,20 +72,22 @@ def _listings(data_dir: Path | None) -> list[images.Listing] | None:
     Raises DataError where one part is there without the other.
     """
     for folder in candidates(data_dir, *FOLDERS):
-        found = {}
-        for part in ("train", "test"):
-            if (folder / f"{part}.zip").is_file():
-                found[part] = (folder / f"{part}.zip", part)
-            elif any((folder / part / name).is_dir() for name in CLASS_NAMES):
-                found[part] = (folder, part)
+        places = {part: _place(folder, part) for part in ("train", "test")}
+        found = [part for part, place in places.items() if place]
         if len(found) == 1:
             raise DataError(
-                f"{folder}: has only the {next(iter(found))} images of CIFAR-10; train and test "
-                "are both needed, each a zip archive or a folder with a folder per class."
+                f"{folder}: has only the {found[0]} images of CIFAR-10; train and test are both "
+                "needed, each a zip archive or a folder with a folder per class."
             )
         if found:
-            return [images.list_images(*place) for place in found.values()]
+            return [images.list_tree(place).classes() for place in places.values()]
     return None
+
+
+def _place(folder: Path, part: str) -> Path | None:
+    if (archive := folder / f"{part}.zip").is_file():
+        return archive
+    return folder / part if any((folder / part / name).is_dir() for name in CLASS_NAMES) else None
 
 
 def _find_archive(data_dir: Path | None) -> Path:
@@ -99,21 +100,16 @@ def _find_archive(data_dir: Path | None) -> Path:
 
 
 def _read_archive(path: Path) -> Decoded:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    checksum = hashlib.sha256(content).hexdigest()
+    packed = content(path)
+    checksum = hashlib.sha256(packed).hexdigest()
     if checksum != CHECKSUM:
         raise DataError(
             f"{path}: its SHA-256 checksum is {checksum} and should be {CHECKSUM}; delete the file "
             "or replace it by the official one."
         )
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        learning, test = (
-            _join([_read_batch(archive, name) for name in BATCHES[part]])
-            for part in ("learning", "test")
-        )
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        learning = _read_batches(archive, [f"data_batch_{number}" for number in range(1, 6)])
+        test = _read_batches(archive, ["test_batch"])
     return Decoded(
         learning=learning,
         test=test,
@@ -124,13 +120,14 @@ def _read_archive(path: Path) -> Decoded:
     )
 
 
-def _read_batch(archive: tarfile.TarFile, name: str) -> tuple[np.ndarray, np.ndarray]:
-    file = archive.extractfile(f"cifar-10-batches-py/{name}")
-    batch = pickle.load(file, encoding="bytes")  # noqa: S301 - the archive's checksum was verified
-    images = np.asarray(batch[b"data"], np.uint8).reshape(-1, SHAPE[2], *SHAPE[:2])
-    return images.transpose(0, 2, 3, 1), np.asarray(batch[b"labels"], np.int32)
-
-
-def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> Part:
-    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+def _read_batches(archive: tarfile.TarFile, names: list[str]) -> Part:
+    batches = [
+        pickle.load(  # noqa: S301 - the archive's checksum was verified
+            archive.extractfile(f"cifar-10-batches-py/{name}"), encoding="bytes"
+        )
+        for name in names
+    ]
+    planes = np.concatenate([np.asarray(batch[b"data"], np.uint8) for batch in batches])
+    labels = np.concatenate([np.asarray(batch[b"labels"], np.int32) for batch in batches])
+    images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return Part(images, labels, np.arange(len(labels)))

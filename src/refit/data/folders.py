@@ -5,6 +5,9 @@ from pathlib import Path
 
 from refit.errors import DataError
 
+# Folders that systems put beside the user's own, as they put hidden ones.
+NOT_THE_USERS = {"lost+found", "@eaDir", "System Volume Information", "$RECYCLE.BIN", "__MACOSX"}
+
 
 def candidates(data_dir: Path | None, *names: str) -> list[Path]:
     """The data folder itself, then its folders of the given names; none where no folder is named.
@@ -17,6 +20,21 @@ def candidates(data_dir: Path | None, *names: str) -> list[Path]:
     if not data_dir.is_dir():
         raise DataError(f"DATA_DIR: {data_dir} should be a folder that exists.")
     return [data_dir, *(data_dir / name for name in names)]
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is the user's: neither hidden nor one that a system keeps there."""
+    return not name.startswith(".") and name not in NOT_THE_USERS
+
+
+def as_text(name: str) -> str:
+    """The name of a file as UTF-8, in which names are written, whatever the locale takes it for."""
+    return os.fsencode(name).decode(errors="surrogateescape")
+
+
+def on_disk(text: str) -> str:
+    """The name under which this process finds the file whose name is `text` in UTF-8."""
+    return os.fsdecode(text.encode(errors="surrogateescape"))
 
 
 def keras_home() -> Path:
@@ -44,3 +62,11 @@ def download(url: str, name: str, known_hash: str | None, folder: Path, data_set
             f"{data_set}'s {name} could not be downloaded into {folder} ({type(error).__name__}): "
             "set DATA_DIR to a folder that holds it."
         ) from error
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file. Raises DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
