@@ -2,7 +2,7 @@
 
 PROFILE ?= smoke
 EXPERIMENTS ?=
-SEEDS ?= 1
+SEEDS ?=
 WORKERS ?=
 DATA_DIR ?=
 EXECUTOR ?=
@@ -20,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
-OPTIONS := --profile "$$PROFILE" --seeds "$$SEEDS" --data-dir "$$DATA_DIR" -- $$EXPERIMENTS
+OPTIONS := --profile "$$PROFILE" --data-dir "$$DATA_DIR" $${SEEDS:+--seeds "$$SEEDS"} -- $$EXPERIMENTS
 AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
 WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
 
@@ -36,7 +36,7 @@ help: ## show this help
 	@echo "  PROFILE        smoke (embedded data, default), small (a laptop, real data), full (as published)"
 	@echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
 	@echo "  WORKERS        trainings at once; one per core where empty"
-	@echo "  SEEDS          replicates of every trial; a profile may repeat costly ones less often"
+	@echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
 	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
 	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"

@@ -31,7 +31,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         for profile in declaration.profiles:
             rows += [
                 (name, profile, trial.sweep, trial.name, str(trial.seed), trial.digest)
-                for trial in expand.expand(declaration, profile)
+                for trial in expand.expand(declaration, profile, 1)
             ]
     return rows
 

@@ -514,9 +514,18 @@ def test_the_example_itself_is_a_declaration(content, load):
 def test_unknown_profile_or_number_of_seeds_is_refused(zoo):
     with pytest.raises(DeclarationError, match="no profile 'tiny'; known: smoke, small, full"):
         expand(zoo, "tiny")
-    for seeds in (0, -1):
+    for seeds in (1001, -1):
         with pytest.raises(DeclarationError, match=f"seeds is {seeds}"):
             expand(zoo, "smoke", seeds)
+
+
+def test_without_a_number_each_sweep_has_the_seeds_it_declares(content, load):
+    content["sweeps"]["vgg"]["seeds"] = {"full": 5}
+    declaration = load(content)
+    for profile, vgg, cnn in (("full", 5, 3), ("small", 1, 1), ("smoke", 1, 1)):
+        trials = expand(declaration, profile, seeds=0)
+        found = {name: len({t.seed for t in trials if t.sweep == name}) for name in ("vgg", "cnn")}
+        assert found == {"vgg": vgg, "cnn": cnn}
 
 
 @pytest.mark.parametrize("profile", ["smoke", "small", "full"])

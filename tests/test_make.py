@@ -69,7 +69,7 @@ def test_experiments_are_words_and_never_options(checkout):
 
 def test_defaults_are_those_of_the_help(checkout):
     assert told(checkout, "status") == [
-        "status", "--profile", "smoke", "--seeds", "1", "--data-dir", "", "--",
+        "status", "--profile", "smoke", "--data-dir", "", "--",
     ]  # fmt: skip
     assert told(checkout, "reproduce")[0:3] == ["reproduce", "--profile", "smoke"]
     assert told(checkout, "plan", "WORKERS=2")[0:3] == ["plan", "--workers", "2"]

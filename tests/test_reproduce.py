@@ -180,7 +180,7 @@ def test_status_and_plan_say_what_is_left(pages):
             "no experiment 'fmnist_zo'; known: cifar10, fmnist_grid, fmnist_tuning",
         ),
         (["reproduce", "--profile", "smok"], "no profile 'smok'; known: smoke, small, full"),
-        (["reproduce", "--seeds", "0"], "seeds is 0; give a whole number of at least 1"),
+        (["reproduce", "--seeds", "-1"], "seeds is -1; give a whole number from 1"),
         (["status", "--data-dir", "no/such/folder"], "is not a folder"),
         (["verify", "."], "holds no report"),
     ],

@@ -58,7 +58,7 @@ def gesture():
 
 
 def sources(declaration, sweep: str, profile: str = "small") -> dict[str, str]:
-    trials = expand.expand(declaration, profile)
+    trials = expand.expand(declaration, profile, 1)
     return {
         trial.name: trial.carried_over.trial if trial.carried_over else ""
         for trial in trials

@@ -46,9 +46,8 @@ def _shared_options(command: Any) -> Any:
         click.option("--profile", default="smoke", show_default=True, help="smoke, small or full"),
         click.option(
             "--seeds",
-            default=1,
-            show_default=True,
-            help="replicates of every trial that the profile repeats",
+            default=0,
+            help="replicates of every trial, to try things [default: as declared]",
         ),
         click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
     ]
@@ -133,7 +132,7 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
             first = which | {"profile": "smoke", "seeds": 1}
             Study.open(study.name, **first).train(workers)
         table = planning.plan(study, workers)
-        click.echo(f"{study.name}, profile {profile}, {seeds} seed(s)")
+        click.echo(f"{study.name}, profile {profile}, seeds: {seeds or 'as declared'}")
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
         todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)
         if todo and hours != hours:

@@ -41,7 +41,7 @@ class Study:
         cls,
         name: str,
         profile: str = "smoke",
-        seeds: int = 1,
+        seeds: int = 0,
         data_dir: str | Path = "",
         runs_dir: str | Path = "",
         reports_dir: str | Path = "",
@@ -49,8 +49,9 @@ class Study:
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `train` is only checked, because every text is true, `no`
-        as well as `yes`. Raises DeclarationError or DataError before anything is trained.
+        `seeds` is the number of replicates, 0 for the declared one. `train` is only checked, as
+        every text is true, `no` as well as `yes`. Raises DeclarationError or DataError before
+        anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")

@@ -15,6 +15,8 @@ from refit.experiments.predicates import Claim, Trials, check_epochs
 # --- what is run -----------------------------------------------------------------------------
 
 ProfileName = Literal["smoke", "small", "full"]
+# As published: the one profile whose results are held against the report.
+FULL = "full"
 
 
 class Retrain(Strict):
@@ -65,11 +67,13 @@ class Sweep(Strict):
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
     for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
     is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
-    With `carry_over` its trials are one sequence rather than independent of each other.
+    With `carry_over` its trials are one sequence rather than independent of each other. `seeds` is
+    how often each is trained, by profile, which is settled before anything is.
     """
 
     title: str
     trials: PositiveInt
+    seeds: dict[ProfileName, PositiveInt] = {}
     published: bool = True
     note: str = ""
     base: dict[str, Any] = {}
@@ -80,6 +84,10 @@ class Sweep(Strict):
     retrain: Retrain | None = None
     carry_over: CarryOver | None = None
     optional: bool = False
+
+    def replicates(self, profile: str) -> int:
+        """How many seeds a verdict takes: as declared, else 3 where trainings are as published."""
+        return self.seeds.get(profile, 3 if profile == FULL else 1)  # type: ignore[call-overload]
 
     @model_validator(mode="after")
     def _list_or_grid(self) -> "Sweep":

@@ -49,22 +49,25 @@ def load(experiment: str | Path) -> Declaration:
         if declaration.name != path.stem:
             raise DeclarationError(f"name: is {declaration.name!r}, expected {path.stem!r}")
         everything = Profile(description="every trial as declared")
-        trials = _expand_profile(declaration, everything, 1)
+        once = dict.fromkeys(declaration.sweeps, 1)
+        trials = _expand_profile(declaration, everything, once)
         consistency.check(declaration, trials)
         for name, profile in declaration.profiles.items():
             with named(f"profiles.{name}"):
-                consistency.check_profile(profile, trials, _expand_profile(declaration, profile, 1))
+                left = _expand_profile(declaration, profile, once)
+                consistency.check_profile(profile, trials, left)
     return declaration
 
 
 def expand(
     declaration: Declaration,
     profile: str,
-    seeds: int = 1,
+    seeds: int = 0,
     data_dir: Path | None = None,
 ) -> list[Trial]:
     """All trials of an experiment in one profile, `seeds` replicates of each.
 
+    For 0 each sweep has as many as it declares; other numbers are for trying things.
     Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
     resolved against `data_dir`, because the same name can mean other data there. Raises
     DeclarationError for an unknown profile, or a number of seeds that nobody can mean.
@@ -72,11 +75,13 @@ def expand(
     if not isinstance(profile, str) or profile not in declaration.profiles:
         known = ", ".join(declaration.profiles)
         raise DeclarationError(f"{declaration.name} has no profile {profile!r}; known: {known}")
-    if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+    if type(seeds) is not int or not 0 <= seeds <= MOST_SEEDS:
         raise DeclarationError(
-            f"seeds is {seeds!r}; give a whole number of at least 1 and at most {MOST_SEEDS}"
+            f"seeds is {seeds!r}; give a whole number from 1 to {MOST_SEEDS}, or 0 for as many as "
+            "are declared"
         )
-    trials = _expand_profile(declaration, declaration.profiles[profile], seeds)
+    counts = {name: seeds or each.replicates(profile) for name, each in declaration.sweeps.items()}
+    trials = _expand_profile(declaration, declaration.profiles[profile], counts)
     resolved: dict[DataSpec, DataSpec] = {}
     for trial in trials:
         if trial.data not in resolved:
@@ -84,11 +89,14 @@ def expand(
     return _link([trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials])
 
 
-def _expand_profile(declaration: Declaration, profile: Profile, seeds: int) -> list[Trial]:
+def _expand_profile(
+    declaration: Declaration, profile: Profile, seeds: dict[str, int]
+) -> list[Trial]:
     trials = []
     for name, sweep in declaration.sweeps.items():
         cut = profile.sweeps.get(name, profile.cut)
-        for replicate in range(0 if cut.skip else min(seeds, cut.max_seeds or seeds)):
+        count = 0 if cut.skip else min(seeds[name], cut.max_seeds or seeds[name])
+        for replicate in range(count):
             seed = declaration.seed + replicate
             trials += _expand_sweep(declaration, name, sweep, profile, cut, seed)
     return trials
