@@ -100,9 +100,9 @@ tensorboard: setup ## compare all trainings of PROFILE in TensorBoard
 jupyter: setup ## open the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks --ip localhost
 
-lock: setup ## compile requirements.in into requirements.txt
+lock: setup ## compile the dependencies of pyproject.toml into requirements.txt
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile requirements.in --universal --python-version 3.11 --no-header --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --no-header --output-file requirements.txt
 
 clean: ## remove the virtual environment and the caches; runs/ and reports/ stay
 	rm -rf $(VENV) .hypothesis .pytest_cache .ruff_cache src/*.egg-info
