@@ -5,8 +5,6 @@ Hypothesis damages small files of every kind; reading them also may write nothin
 
 import contextlib
 import functools
-import gzip
-import hashlib
 import io
 import struct
 import tracemalloc
@@ -448,50 +446,9 @@ def test_damaged_frame_is_read_or_refused(kind, damage):
         check(folder, "gesture", 3, frames=2, validation="test")
 
 
-# --- Fashion-MNIST and the course's tables ---------------------------------------------------
+# --- the tables of the course ----------------------------------------------------------------
 
 COUNT = 6
-
-
-def idx(values: np.ndarray) -> bytes:
-    return (
-        struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape) + values.tobytes()
-    )
-
-
-@functools.cache
-def sound() -> dict[str, bytes]:
-    pixels, labels = np.zeros((COUNT, 28, 28), np.uint8), np.arange(COUNT, dtype=np.uint8)
-    return dict(zip(fashion_mnist.CHECKSUMS, map(idx, (pixels, labels) * 2), strict=True))
-
-
-HEADER = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9), st.binary(max_size=9)))
-
-
-@many(150)
-@given(
-    st.integers(0, 3),
-    st.one_of(st.just([]), HEADER),
-    st.sampled_from(["packed", "packed", "plain", "cut", "twice"]),
-    st.one_of(st.just([]), DAMAGE),
-    st.booleans(),
-)  # fmt: skip
-def test_idx_file_is_read_or_refused(number, header, packing, damage, published):
-    """With the checksum of the published file or, as if it were that, with its own."""
-    with sandbox() as folder, pytest.MonkeyPatch.context() as patch:
-        files = {name: gzip.compress(content, 1) for name, content in sound().items()}
-        name = list(files)[number]
-        content = damaged(sound()[name], header)
-        packed = gzip.compress(content, 1)
-        packed = {"plain": content, "cut": packed[:-9], "twice": packed * 2}.get(packing, packed)
-        files[name] = damaged(packed, damage)
-        sums = {each: hashlib.md5(files[each]).hexdigest() for each in files}  # noqa: S324
-        if published:
-            sums[name] = fashion_mnist.CHECKSUMS[name]
-        patch.setattr(fashion_mnist, "CHECKSUMS", sums)
-        for each, whole in files.items():
-            (folder / each).write_bytes(whole)
-        assert not (check(folder, "fashion_mnist", 1) and published)
 
 
 @functools.cache

@@ -13,7 +13,6 @@ import numpy as np
 from refit.data import (
     cache,
     cifar10,
-    course,
     digit_clips,
     digits,
     fashion_mnist,
@@ -40,7 +39,7 @@ class Source(NamedTuple):
 
 SOURCES = {
     "fashion_mnist": Source(fashion_mnist.fingerprint, fashion_mnist.read),
-    "fashion_mnist_course": Source(course.fingerprint, course.read),
+    "fashion_mnist_course": Source(fashion_mnist.course_fingerprint, fashion_mnist.read_course),
     "fashion_mnist_pairs": Source(fashion_mnist.fingerprint, fashion_mnist.read_pairs),
     "cifar10": Source(cifar10.fingerprint, cifar10.read),
     "digits": Source(digits.fingerprint, digits.read),
@@ -53,7 +52,7 @@ SOURCES = {
 
 
 def _five_classes(data_dir: Path | None) -> str:
-    return "fashion_mnist_course" if course.find(data_dir) else "fashion_mnist_pairs"
+    return "fashion_mnist_course" if fashion_mnist.find_course(data_dir) else "fashion_mnist_pairs"
 
 
 def _gestures(data_dir: Path | None) -> str:
