@@ -12,7 +12,10 @@ FAULTS ?=
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR EXECUTOR
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR EXECUTOR BENCH STRESS_SECONDS FAULTS
+NAMED := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(strip $(filter-out $(VARIABLES) PYTHON,$(NAMED)))
+$(if $(UNKNOWN),$(error $(UNKNOWN): unknown; the variables are $(VARIABLES) PYTHON))
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name))))
 export $(VARIABLES)
 
@@ -24,38 +27,47 @@ OPTIONS := --profile "$$PROFILE" --data-dir "$$DATA_DIR" $${SEEDS:+--seeds "$$SE
 AT_ONCE := $${WORKERS:+--workers "$$WORKERS"}
 WHERE := $${EXECUTOR:+--executor "$$EXECUTOR"}
 
+# An environment names its own folder and the Python that made it: where it was copied or moved, that
+# Python is gone, or PYTHON names another, it is made anew.
+MAKER := import sys; print(sys.base_prefix, sys.version)
+ASKED := $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
+$(shell [ ! -e $(READY) ] || { pwd -P; $(ASKED) -c '$(MAKER)'; } 2>&1 | cmp -s - $(READY) || rm -f $(READY) $(EXTRAS))
+export PIP_USER := 0
+
+.SILENT:
 .DEFAULT_GOAL := help
 .PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
-	@echo "refit: reproduce published reports of convolutional-network experiments"
-	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo
-	@echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
-	@echo "  PROFILE        smoke (embedded data, default), small (a laptop, real data), full (as published)"
-	@echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
-	@echo "  WORKERS        trainings at once; one per core where empty"
-	@echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
-	@echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
-	@echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
-	@echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
+	echo "refit: reproduce published reports of convolutional-network experiments"
+	echo
+	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	echo
+	echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
+	echo "  PROFILE        smoke (embedded data, default), small (a laptop, real data), full (as published)"
+	echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
+	echo "  WORKERS        trainings at once; one per core where empty"
+	echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
+	echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
+	echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
+	echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
 
 # pip checks versions against requirements.txt; the package itself is installed in place.
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "refit needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "refit needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
+	echo "setting up the environment in $(VENV), two to three minutes"
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	{ pwd -P; $(BIN)/python -c '$(MAKER)'; } > $@
 
 extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`; Ray, for EXECUTOR=ray
 
 $(EXTRAS): $(READY) requirements-extras.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-extras.txt
-	@touch $@
+	touch $@
 
 reproduce: setup ## train what is missing and make the report pages
 	set -f; $(BIN)/refit reproduce $(AT_ONCE) $(WHERE) $(OPTIONS)
@@ -71,17 +83,17 @@ plan: setup ## show how much would be trained, and for how long
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
 test: extras ## run the tests and, with nbval, the notebooks
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 # Takes about 20 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md
-	$(BIN)/python -m bench $(BENCH) --data-dir "$(DATA_DIR)"
+	set -f; $(BIN)/python -m bench --data-dir "$$DATA_DIR" -- $$BENCH
 
 stress: setup ## kill, fill and damage what can be, for real: 15 minutes; STRESS_SECONDS=300, FAULTS=disk_full
-	cd tests && ../$(BIN)/python -m stress $(FAULTS) --seconds "$(STRESS_SECONDS)"
+	set -f; cd tests && ../$(BIN)/python -m stress --seconds "$$STRESS_SECONDS" -- $$FAULTS
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def checkout(tmp_path) -> Path:
     command = folder / ".venv" / "bin" / "refit"
     command.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > told\n')
     command.chmod(0o755)
-    (folder / ".venv" / ".ready").touch()
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    maker = f"{folder.resolve()}\n{sys.base_prefix} {sys.version}\n"
+    (folder / ".venv" / ".ready").write_text(maker, encoding="utf-8")
     return folder
 
 
@@ -53,12 +56,22 @@ def told(checkout: Path, *arguments: str, **variables: str) -> list[str]:
     return (checkout / "told").read_text().split("\0")[:-1]
 
 
-@pytest.mark.parametrize("variable", VARIABLES)
-def test_variable_arrives_as_typed_and_nothing_is_run(variable, checkout):
+@pytest.mark.parametrize("value", HOSTILE)
+def test_variable_arrives_as_typed_and_nothing_is_run(value, checkout):
+    for arguments in (told(checkout, "reproduce", *(f"{name}={value}" for name in VARIABLES)),
+                      told(checkout, "reproduce", **dict.fromkeys(VARIABLES, value))):  # fmt: skip
+        for option in VARIABLES.values():
+            assert arguments[arguments.index(option) + 1] == value
+
+
+@pytest.mark.parametrize("target", ["bench", "stress"])
+def test_what_is_measured_or_broken_is_never_run(target, checkout):
+    (checkout / "tests").mkdir()
     for value in HOSTILE:
-        for arguments in (told(checkout, "reproduce", f"{variable}={value}"),
-                          told(checkout, "reproduce", **{variable: value})):  # fmt: skip
-            assert arguments[arguments.index(VARIABLES[variable]) + 1] == value
+        names = ("BENCH", "DATA_DIR", "FAULTS", "STRESS_SECONDS")
+        command = [MAKE, target, *(f"{name}={value}" for name in names)]
+        subprocess.run(command, cwd=checkout, capture_output=True, check=False)
+    assert not [path for path in checkout.rglob("*") if path.name in ("run", "told")]
 
 
 def test_experiments_are_words_and_never_options(checkout):
@@ -73,3 +86,31 @@ def test_defaults_are_those_of_the_help(checkout):
     ]  # fmt: skip
     assert told(checkout, "reproduce")[0:3] == ["reproduce", "--profile", "smoke"]
     assert told(checkout, "plan", "WORKERS=2")[0:3] == ["plan", "--workers", "2"]
+
+
+def planned(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `make` would do."""
+    command = [MAKE, "--dry-run", "status", *arguments]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+
+def test_environment_of_another_folder_or_python_is_made_anew(checkout, tmp_path):
+    """A copied checkout would run the original, and a moved one nothing."""
+    assert "-m venv" not in planned(checkout).stdout
+    assert "-m venv" not in planned(checkout, f"PYTHON={sys.executable}").stdout
+    moved = checkout.rename(tmp_path / "moved")
+    assert "-m venv" in planned(moved).stdout
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho another", encoding="utf-8")
+    other.chmod(0o755)
+    shutil.copytree(moved, checkout, symlinks=True)
+    (checkout / ".venv" / ".ready").write_text(
+        f"{checkout.resolve()}\n{sys.base_prefix} {sys.version}\n", encoding="utf-8"
+    )
+    assert "-m venv" in planned(checkout, f"PYTHON={other}").stdout
+
+
+def test_unknown_variable_is_refused(checkout):
+    found = planned(checkout, "experiments=fmnist_zoo")
+    assert found.returncode != 0
+    assert "experiments: unknown; the variables are PROFILE EXPERIMENTS" in found.stderr
