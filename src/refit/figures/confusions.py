@@ -1,0 +1,125 @@
+"""Which classes are taken for which, and which labels are predicted too often."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from refit.errors import ReportError
+from refit.figures.picture import (
+    COLOURS,
+    GREY,
+    WIDTH,
+    Picture,
+    listed,
+    nothing_finished,
+    shortened,
+    theme,
+)
+
+COLUMNS = {"seed", "true", "predicted", "count"}
+MOST_NUMBERS = 12  # classes; in smaller cells no number could be read
+
+
+@theme()
+def matrix(confusions: pd.DataFrame, title: str) -> Picture:
+    """The share of each true class that is predicted as each class, in per cent.
+
+    `confusions`: a row per seed and pair of classes that occurs, with true, predicted and count,
+    true classes in order; shares are means over seeds. Raises ReportError for missing columns.
+    """
+    counts = _counts(confusions)
+    if counts.empty:
+        return nothing_finished(title)
+    shares = 100 * counts.div(counts.sum(axis=1), axis=0).groupby(level="true", sort=False).mean()
+    size = len(shares)
+    picture = Picture(title, WIDTH * (0.75 if size < MOST_NUMBERS else 0.85))
+    panel = picture.panels()[0, 0]
+    names = [shortened(str(name), 18) for name in shares]
+    sns.heatmap(
+        shares.to_numpy(),
+        ax=panel,
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        annot=size <= MOST_NUMBERS,
+        fmt=".0f",
+        linewidths=0.5,
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={"label": "share of the true class (%)"},
+    )
+    panel.set(xlabel="predicted class", ylabel="true class")
+    panel.set_xticks(panel.get_xticks(), names, rotation=35, ha="right")
+    panel.tick_params(axis="y", rotation=0)
+    return picture.say(_largest(shares), _seeds(confusions))
+
+
+def _counts(confusions: pd.DataFrame) -> pd.DataFrame:
+    """Counts by seed and true class (rows) and predicted class, both in the same order."""
+    if missing := sorted(COLUMNS - set(confusions)):
+        raise ReportError(f"the confusions lack the columns {', '.join(missing)}")
+    order = list(dict.fromkeys([*confusions["true"], *confusions["predicted"]]))
+    table = confusions.pivot_table(
+        index=["seed", "true"], columns="predicted", values="count", aggfunc="sum", fill_value=0
+    )
+    rows = pd.MultiIndex.from_product([confusions["seed"].unique(), order], names=table.index.names)
+    return table.reindex(rows, columns=order, fill_value=0) if len(table) else table
+
+
+def _largest(shares: pd.DataFrame) -> str:
+    """The most frequent confusion in words, and the class that is known best."""
+    right = pd.Series(np.diag(shares), shares.index)
+    wrong = shares.to_numpy(copy=True)
+    np.fill_diagonal(wrong, 0)
+    if not np.nanmax(wrong):
+        return "Every image is predicted right."
+    largest = [
+        f"{shares.index[row]} for {shares.columns[column]}"
+        for row, column in np.argwhere(wrong == np.nanmax(wrong))
+    ]
+    best = listed(right.index[right == right.max()])
+    taken = "is taken" if len(largest) == 1 else "are taken"
+    return (
+        f"{listed(largest)} {taken} most often, in {np.nanmax(wrong):.0f} % of its images; "
+        f"best known is {best} ({right.max():.0f} %)."
+    )
+
+
+def _seeds(confusions: pd.DataFrame) -> str:
+    seeds = confusions["seed"].nunique()
+    return f"Means over {seeds} seeds." if seeds > 1 else ""
+
+
+@theme()
+def predictions(confusions: pd.DataFrame, title: str) -> Picture:
+    """How many images have a label, beside how many are predicted to have it.
+
+    `confusions` as for `matrix`; bars are means over seeds, error bars their standard deviation.
+    """
+    counts = _counts(confusions)
+    if counts.empty:
+        return nothing_finished(title)
+    kinds = {
+        "labelled": counts.sum(axis=1).rename("images").reset_index(),
+        "predicted": counts.groupby(level="seed").sum().stack().rename("images").reset_index(),
+    }
+    kinds["predicted"] = kinds["predicted"].rename(columns={"predicted": "true"})
+    frame = pd.concat([rows.assign(kind=kind) for kind, rows in kinds.items()], ignore_index=True)
+    picture = Picture(title, 1.2 + 0.34 * len(counts.columns))
+    panel = picture.panels()[0, 0]
+    colours = {"labelled": GREY, "predicted": COLOURS[0]}
+    sns.barplot(frame, y="true", x="images", hue="kind", palette=colours, errorbar="sd", ax=panel)
+    panel.set(xlabel="test images", ylabel="")
+    names = [shortened(text.get_text(), 18) for text in panel.get_yticklabels()]
+    panel.set_yticks(panel.get_yticks(), names)
+    picture.explain(*panel.get_legend_handles_labels())
+    panel.get_legend().remove()
+    means = frame.groupby(["kind", "true"], sort=False)["images"].mean()
+    excess = means["predicted"] - means["labelled"]
+    often, rarely = excess.idxmax(), excess.idxmin()
+    said = (
+        f"Predicted too often: {often} ({excess.max():+,.0f} images); "
+        f"too rarely: {rarely} ({excess.min():+,.0f})."
+    )
+    same = "Every label is predicted as often as it occurs."
+    return picture.say(said.replace("-", "−") if excess.any() else same, _seeds(confusions))
