@@ -34,7 +34,7 @@ def matrix(confusions: pd.DataFrame, title: str) -> Picture:
     size = len(shares)
     picture = Picture(title, WIDTH * (0.75 if size < MOST_NUMBERS else 0.85))
     panel = picture.panels()[0, 0]
-    names = [shortened(str(name), 18) for name in shares]
+    names = [shortened(str(name), 22) for name in shares]
     sns.heatmap(
         shares.to_numpy(),
         ax=panel,
@@ -74,14 +74,13 @@ def _largest(shares: pd.DataFrame) -> str:
     if not np.nanmax(wrong):
         return "Every image is predicted right."
     largest = [
-        f"{shares.index[row]} for {shares.columns[column]}"
+        f"{shares.index[row]} is taken for {shares.columns[column]}"
         for row, column in np.argwhere(wrong == np.nanmax(wrong))
     ]
     best = listed(right.index[right == right.max()])
-    taken = "is taken" if len(largest) == 1 else "are taken"
     return (
-        f"{listed(largest)} {taken} most often, in {np.nanmax(wrong):.0f} % of its images; "
-        f"best known is {best} ({right.max():.0f} %)."
+        f"Most often {listed(largest)}: {np.nanmax(wrong):.0f} % of its images. "
+        f"Best known is {best}, {right.max():.0f} %."
     )
 
 
@@ -110,7 +109,7 @@ def predictions(confusions: pd.DataFrame, title: str) -> Picture:
     colours = {"labelled": GREY, "predicted": COLOURS[0]}
     sns.barplot(frame, y="true", x="images", hue="kind", palette=colours, errorbar="sd", ax=panel)
     panel.set(xlabel="test images", ylabel="")
-    names = [shortened(text.get_text(), 18) for text in panel.get_yticklabels()]
+    names = [shortened(text.get_text(), 22) for text in panel.get_yticklabels()]
     panel.set_yticks(panel.get_yticks(), names)
     picture.explain(*panel.get_legend_handles_labels())
     panel.get_legend().remove()

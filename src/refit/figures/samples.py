@@ -32,6 +32,7 @@ def images(
     return _sheet(chosen, labels, names, title, per_class, "images")
 
 
+@theme()
 def clips(
     pixels: np.ndarray, labels: np.ndarray, names: Sequence[str], title: str, frames: int = 6
 ) -> Picture:
@@ -86,7 +87,7 @@ def _sheet(
             panel.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
         if not row:
             panels[0].text(0.5, 0.5, f"no {what}", ha="center", va="center", fontsize=TEXT)
-        panels[0].set_ylabel(shortened(name, 18), rotation=0, ha="right", va="center")
+        panels[0].set_ylabel(shortened(name, 22), rotation=0, ha="right", va="center")
     return picture.say(_counted(np.bincount(labels, minlength=len(names)), names, what))
 
 
