@@ -87,7 +87,7 @@ def losses(rows: pd.DataFrame, title: str) -> Picture:
         sns.lineplot(part, x="place", y="loss", ax=panel, **style, **errors)
     pictures.logarithmic(panel, "y")
     lost = rows[np.isinf(rows["loss"])]
-    top = panel.get_ylim()[1]
+    top = panel.set_ylim(panel.get_ylim())[1]  # the crosses shall not move it
     for source, part in lost.groupby("source"):
         panel.plot(part["place"], [top] * len(part), "x", color=LINES[source], clip_on=False)
     _name_runs(panel, rows)
