@@ -103,6 +103,13 @@ def _check_subject(subject: Trials, epochs: Epochs | None, trials: list[Trial]) 
         chosen = [trial for trial in trials if subject.sweep in (None, trial.sweep)]
         if not chosen:
             raise DeclarationError(f"no sweep is called {subject.sweep!r}")
+        names = {trial.name for trial in chosen}
+        if strangers := sorted({*subject.trials, *subject.without} - names):
+            raise DeclarationError(
+                f"no trial is called {strangers[0]!r} in {subject.sweep or 'any sweep'}"
+            )
+        kept = (set(subject.trials) or names) - set(subject.without)
+        chosen = [trial for trial in chosen if trial.name in kept]
         for setting, wanted in subject.where.items():
             values = wanted if isinstance(wanted, list) else [wanted]
             chosen = [t for t in chosen if _settings(t).get(setting) in values]

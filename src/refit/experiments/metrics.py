@@ -45,11 +45,19 @@ TRIAL_METRICS = {
     # over 100 batches rise in all, per such mean.
     "batch_loss_noise": "nats",
     "batch_loss_oscillation": "nats",
+    # How far such a mean of 100 batches lies above the one before, at most; infinite where the
+    # training diverged or ended no better than guessing.
+    "largest_batch_loss_jump": "nats",
     "total_params": "count",
     "trainable_params": "count",
     "non_trainable_params": "count",
     "weight_layers": "count",
+    "layers_with_pooling": "count",  # layers with weights, but no normalisation, and poolings
     "layers": "count",  # without the input; a nested network is one
+    "train_images": "count",
+    "test_images": "count",
+    "test_class_imbalance": "count",  # test images of the largest class more than of the smallest
+    "architectures_tried": "count",  # networks of different size that a search trained
     "epochs": "epochs",  # trained
     "untrained_accuracy": "fraction",  # on the validation images, before the first step
     "untrained_train_accuracy": "fraction",
@@ -70,9 +78,12 @@ TRIAL_METRICS = {
     "loss_rise_beyond_accuracy_fall": "share",
     "learned": "share",  # one where the best validation accuracy exceeds twice guessing, else zero
     "accuracy_gap": "fraction",  # train minus validation, last epoch
+    "gap_to_best_val_accuracy": "fraction",  # train accuracy of the last epoch minus that
     "test_minus_val": "fraction",  # test minus validation accuracy
 }
 METRICS = CURVE_METRICS | TRIAL_METRICS
+# Batches whose mean smooths a curve of batch losses.
+BATCHES_PER_BLOCK = 100
 
 
 class Strict(BaseModel):

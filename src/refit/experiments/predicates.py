@@ -1,34 +1,54 @@
 """The vocabulary in which a declaration states its claims.
 
-A predicate turns a sentence of a report into something that a measurement can decide. All of them
-reduce, seed by seed, to one number and an interval in which the claim wants that number to lie; see
-`refit.verdicts.claims` for how they are judged.
+A predicate turns a sentence of a report into something that a measurement can decide: one number
+per replicate, and the interval in which the claim wants it. Every kind says in its docstring what
+its replicates are; `refit.verdicts.contrasts` measures them.
 """
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Strict
+from refit.experiments.metrics import CURVE_METRICS, METRICS, Metric, Name, Strict
 
 Epochs = tuple[PositiveInt, PositiveInt]
+# What a part of a curve is reduced to. `change` is that of its least-squares line from start to
+# end, `largest_rise` that from one epoch to the next.
+Statistic = Literal["last", "mean", "min", "max", "change", "largest_rise"]
 
 
 class Selection(Strict):
-    """Trials chosen by their hyper-parameters, reduced to one number by `take`.
+    """Trials chosen by sweep, name or hyper-parameters, reduced to one number per seed by `take`.
 
-    With `of_best` it is that of the trial which has, of the same seed, the highest `by`.
     `where` maps dotted paths of a trial to the wanted value or list of values, for example
-    `{optimizer.learning_rate: [0.1, 0.2]}`.
+    `{optimizer.learning_rate: [0.1, 0.2]}`; `without` leaves trials out by name. `best` is an
+    honest selection: the trial that does best in the other seeds, measured in this one. `max` and
+    `min` are the extremes of each seed, and `of_best` the number of the trial that has, of the same
+    seed, the best `by`: so a report that trained once selects, and so its figures are compared.
     """
 
     sweep: Name | None = None
+    trials: list[Name] = []
     where: dict[str, Any] = {}
-    take: Literal["mean", "max", "min", "of_best"]
-    by: Metric = "best_val_accuracy"
+    without: list[Name] = []
+    take: Literal["mean", "max", "min", "best", "of_best"] = "mean"
+    by: Metric | None = None
+    smallest: bool = False
+
+    def score(self, metric: str) -> str:
+        """The metric by which the best is chosen: `by`, else the usual one of `take`."""
+        return self.by or ("best_val_accuracy" if self.take == "of_best" else metric)
 
 
 Trials = Name | Selection
+
+
+class Gap(Strict):
+    """How far trials lie above others, of the same seed."""
+
+    of: Trials
+    over: Trials
 
 
 def check_epochs(metric: str, epochs: Epochs | None, statistic: str) -> None:
@@ -46,32 +66,18 @@ class Predicate(Strict):
 
     metric: Metric
     epochs: Epochs | None = None
-    statistic: Literal["last", "mean", "min", "max"] = "last"
+    statistic: Statistic = "last"
 
     def subjects(self) -> list[Trials]:
         """The trials that the predicate speaks of, by name or as selections."""
-        spoken: list[Any] = [getattr(self, field, None) for field in ("a", "b", "trial")]
-        spoken += getattr(self, "trials", []) + getattr(self, "among", [])
-        spoken += [name for pair in getattr(self, "pairs", []) for name in pair]
-        return [trial for trial in spoken if trial is not None]
+        spoken: list[Any] = [getattr(self, field, None) for field in ("trial", "a", "b")]
+        spoken += getattr(self, "trials", [])
+        sides = [[s.of, s.over] if isinstance(s, Gap) else [s] for s in spoken if s is not None]
+        return [trial for side in sides for trial in side]
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> "Predicate":
         check_epochs(self.metric, self.epochs, self.statistic)
-        return self
-
-
-class OnCurve(Predicate):
-    """A predicate about the shape of one trial's curve."""
-
-    trial: Name
-
-    @model_validator(mode="after")
-    def _has_a_curve(self) -> "OnCurve":
-        if self.metric not in CURVE_METRICS:
-            raise ValueError(f"{self.metric} has no curve; known: {', '.join(CURVE_METRICS)}")
-        if self.statistic != "last":
-            raise ValueError("statistic does not apply: the whole curve is looked at")
         return self
 
 
@@ -90,102 +96,58 @@ class Bounded(Predicate):
         return self
 
 
-class Greater(Predicate):
-    """`a` lies above `b` by more than `by`, paired by seed."""
-
-    kind: Literal["greater"] = Field(alias="is")
-    a: Trials
-    b: Trials
-    by: float = 0.0
-
-
-class Difference(Bounded):
-    """`a` minus `b`, paired by seed, lies in the interval."""
-
-    kind: Literal["difference"] = Field(alias="is")
-    a: Trials
-    b: Trials
-
-
-class Ratio(Bounded):
-    """`a` over `b`, paired by seed, lies in the interval."""
-
-    kind: Literal["ratio"] = Field(alias="is")
-    a: Trials
-    b: Trials
-
-
 class Value(Bounded):
-    """A trial's number lies in the interval."""
+    """The number of a trial lies in the interval. Replicates: seeds.
+
+    With `inside` the number is the share of the curve's epochs whose value lies between these two.
+    """
 
     kind: Literal["value"] = Field(alias="is")
     trial: Trials
-
-
-class Order(Predicate):
-    """The trials stand in this order, each above the next (`descending`) or below it."""
-
-    kind: Literal["order"] = Field(alias="is")
-    trials: list[Trials] = Field(min_length=2)
-    direction: Literal["descending", "ascending"]
-
-
-class Best(Predicate):
-    """The best of several trials, those `among` which are named or all of a `sweep`, is one of
-    `winners`."""
-
-    kind: Literal["best"] = Field(alias="is")
-    among: list[Name] = []
-    sweep: Name | None = None
-    winners: list[Name] = Field(min_length=1)
-    smallest: bool = False
-
-    def subjects(self) -> list[Trials]:
-        whole = [Selection(sweep=self.sweep, take="max")] if self.sweep else []
-        return [*self.among, *self.winners, *whole]
+    inside: tuple[float, float] | None = None
 
     @model_validator(mode="after")
-    def _winners_take_part(self) -> "Best":
-        if bool(self.among) == bool(self.sweep):
-            raise ValueError("give either among or sweep")
-        if self.sweep:
-            return self
-        if len(self.among) < 2:
-            raise ValueError("among: at least two trials are compared")
-        if strangers := set(self.winners) - set(self.among):
-            raise ValueError(f"winners {sorted(strangers)} are not among the trials compared")
-        if set(self.winners) == set(self.among):
-            raise ValueError("every trial compared is a winner, so that the claim cannot fail")
+    def _inside_a_curve(self) -> "Value":
+        if self.inside and self.metric not in CURVE_METRICS:
+            raise ValueError(f"inside: {self.metric} has no curve")
         return self
 
 
-class Growing(Predicate):
-    """The difference of each pair (first minus second) exceeds that of the pair before."""
+class Comparison(Bounded):
+    """`a` minus `b`, or `a` over `b`, lies in the interval. Replicates: seeds that both sides have.
 
-    kind: Literal["growing"] = Field(alias="is")
-    pairs: list[tuple[Name, Name]] = Field(min_length=2)
+    "More" is a difference with `low: 0`, "no more" one with `high` at the width that counts as
+    none, "the same" one with both. A side may itself be a `Gap`.
+    """
+
+    kind: Literal["difference", "ratio"] = Field(alias="is")
+    a: Trials | Gap
+    b: Trials | Gap
 
 
-class Effect(Predicate):
-    """The setting `axis` at `a` gives more than at `b` by more than `by`, all else being equal.
+class InSweep(Predicate):
+    """A predicate about settings that a sweep varies."""
 
-    Compared are matched pairs of one sweep's grid: trials that differ in nothing but `axis`. `a`
-    and `b` are values, or lists of values whose mean counts. The pairs are the replicates (seeds
-    are averaged within), so the doubt is about the mean effect over the grid.
+    sweep: Name
+
+    def subjects(self) -> list[Trials]:
+        return [Selection(sweep=self.sweep)]
+
+
+class Effect(InSweep, Bounded):
+    """The setting `axis` at `a` gives so much more than at `b`, all else being equal.
+
+    Replicates: matched pairs of one sweep's grid, trials that differ in nothing but `axis`, each
+    averaged over its seeds first. `a` and `b` are values, or lists of values whose mean counts.
     """
 
     kind: Literal["effect"] = Field(alias="is")
-    sweep: Name
     axis: str
     a: Any
     b: Any
-    by: float = 0.0
 
     def subjects(self) -> list[Trials]:
-        return [
-            Selection(sweep=self.sweep, where={self.axis: value}, take="mean")
-            for value in (self.a, self.b)
-        ]
+        return [Selection(sweep=self.sweep, where={self.axis: value}) for value in (self.a, self.b)]
 
     def axes(self) -> list[str]:
         return [self.axis]
@@ -196,20 +158,17 @@ class Effect(Predicate):
         return [value for side in sides for value in (side if isinstance(side, list) else [side])]
 
 
-class Separates(Predicate):
+class Separates(InSweep):
     """Each of the settings `strong` tells the trials of a sweep apart better than any of `weak`.
 
     How well a setting does so is the share of the variance of the metric's ranks that lies between
-    its values (the correlation ratio), which infinite times do not upset.
+    its values, adjusted for their number (epsilon squared, Kelley 1935); ranks are not upset by
+    infinite times. Replicates: seeds, each of which has the whole grid.
     """
 
     kind: Literal["separates"] = Field(alias="is")
-    sweep: Name
     strong: list[str] = Field(min_length=1)
     weak: list[str] = Field(min_length=1)
-
-    def subjects(self) -> list[Trials]:
-        return [Selection(sweep=self.sweep, take="mean")]
 
     def axes(self) -> list[str]:
         return [*self.strong, *self.weak]
@@ -218,11 +177,42 @@ class Separates(Predicate):
         return []
 
 
+class Order(Predicate):
+    """The trials stand in about this order: their rank correlation with it is `at_least` so high.
+
+    Kendall's, which is 1 for the order itself and 0 for chance; of k pairs of trials each one that
+    stands the other way round takes 2/k off. Replicates: seeds that all trials have.
+    """
+
+    kind: Literal["order"] = Field(alias="is")
+    trials: list[Trials] = Field(min_length=3)
+    direction: Literal["descending", "ascending"]
+    at_least: float = Field(gt=0, lt=1)
+
+
+class Share(Bounded):
+    """So many of the trials have a number in the interval: `at_least` this share of them.
+
+    Replicates: the trials of a selection, each by the median of its seeds; of a single trial its
+    seeds. "All" is read as nine in ten, "most" as more than half, unless a note says otherwise.
+    """
+
+    kind: Literal["share"] = Field(alias="is")
+    trial: Trials
+    at_least: PositiveFloat = Field(lt=1)
+
+    @model_validator(mode="after")
+    def _counts_every_trial(self) -> "Share":
+        if isinstance(self.trial, Selection) and self.trial.take != "mean":
+            raise ValueError("take: every trial of the selection is counted")
+        return self
+
+
 class Repeats(Bounded):
     """Training again with another seed moves the metric by an amount in the interval.
 
-    The amount is the absolute difference of the first two seeds, divided by their mean where
-    `relative`; the trials that have two are the replicates.
+    The amount is the mean absolute difference between the seeds of a trial, divided by their mean
+    where `relative`. Replicates: trials that have at least two seeds.
     """
 
     kind: Literal["repeats"] = Field(alias="is")
@@ -231,7 +221,10 @@ class Repeats(Bounded):
 
 
 class Confuses(Bounded):
-    """The share of the test images of class `actual` that a trial takes for `predicted`."""
+    """The share of the test images of class `actual` that a trial takes for `predicted`.
+
+    Replicates: seeds.
+    """
 
     kind: Literal["confuses"] = Field(alias="is")
     trial: Name
@@ -240,119 +233,68 @@ class Confuses(Bounded):
     metric: Metric = "test_accuracy"
 
 
-class Trend(OnCurve):
-    """A curve rises or falls by at least `by` from the start to the end of its least-squares line,
-    or is `flat`: changes by at most `by` either way."""
-
-    kind: Literal["trend"] = Field(alias="is")
-    direction: Literal["rising", "falling", "flat", "not rising"]
-    by: float = Field(0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _flat_has_a_width(self) -> "Trend":
-        if self.direction == "flat" and self.by == 0:
-            raise ValueError("flat needs by: no measured curve changes by exactly nothing")
-        return self
-
-
-class Minimum(OnCurve):
-    """A curve has its minimum within epochs `between` and ends at least `rise` above it."""
-
-    kind: Literal["minimum"] = Field(alias="is")
-    between: Epochs
-    rise: float = Field(0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _between_fits(self) -> "Minimum":
-        check_epochs(self.metric, self.between, "last")
-        return self
-
-
-class Share(Bounded, OnCurve):
-    """At least the fraction `at_least` of a curve's epochs lies in the interval."""
-
-    kind: Literal["share"] = Field(alias="is")
-    at_least: PositiveFloat = Field(le=1)
-
-
-class LargestRise(OnCurve):
-    """No epoch lifts a curve by more than `at_most` above the epoch before; or one does by
-    `at_least`."""
-
-    kind: Literal["largest_rise"] = Field(alias="is")
-    at_most: float | None = Field(None, ge=0)
-    at_least: float | None = Field(None, ge=0)
-
-    @model_validator(mode="after")
-    def _one_bound(self) -> "LargestRise":
-        if (self.at_most is None) == (self.at_least is None):
-            raise ValueError("give either at_most or at_least")
-        return self
-
-
-class Chance(Predicate):
-    """An accuracy stays within `tolerance` of guessing, one over the number of classes."""
-
-    kind: Literal["chance"] = Field(alias="is")
-    trial: Name
-    tolerance: PositiveFloat
-
-    @model_validator(mode="after")
-    def _is_an_accuracy(self) -> "Chance":
-        if not self.metric.endswith("accuracy"):
-            raise ValueError(f"guessing has an accuracy, not a {self.metric}")
-        return self
-
-
-class Diverges(Predicate):
-    """A trial's loss becomes infinite or not a number."""
-
-    kind: Literal["diverges"] = Field(alias="is")
-    trial: Name
-    metric: Metric = "train_loss"
-
-
 AnyPredicate = Annotated[
-    Greater
-    | Difference
-    | Ratio
-    | Value
-    | Order
-    | Best
-    | Growing
-    | Effect
-    | Separates
-    | Repeats
-    | Confuses
-    | Trend
-    | Minimum
-    | Share
-    | LargestRise
-    | Chance
-    | Diverges,
+    Value | Comparison | Effect | Separates | Order | Share | Repeats | Confuses,
     Field(discriminator="kind"),
 ]
+
+
+def is_exact(predicate: Predicate) -> bool:
+    """Whether a predicate is about a count, which one training decides."""
+    return METRICS[predicate.metric] == "count"
+
+
+# What is missing where a claim cannot be decided. The first four can be had: its predicates stand.
+Need = Literal["labels", "videos", "weights", "computing", "size", "hardware", "data"]
+OBTAINABLE = ("labels", "videos", "weights", "computing")
+
+
+class Undecidable(Strict):
+    """What a claim needs to be decided that the project lacks, and why, in one sentence."""
+
+    needs: Need
+    why: str = Field(min_length=1)
+
+
+class Change(Strict):
+    """When and why a predicate came to mean something else after its trainings were seen."""
+
+    date: datetime.date
+    why: str = Field(min_length=1)
 
 
 class Claim(Strict):
     """A sentence of the report that a measurement can decide, or the reason why none can.
 
-    `by` is `stated` where the text says it and `table` where only the numbers do. `holds` is a list
-    of predicates that must all be true. `contradicted_by_report` marks claims against which the
-    report's own numbers speak; they are judged all the same.
+    `quote` is verbatim, `place` says where in the report it stands and `statement` what is judged.
+    `by` is `stated` where the text says it and `table` where only the numbers do.
+    `holds` is a list of predicates that must all be true. `undecidable` stands beside it where what
+    is missing can be had (the course's labels, the videos, weights, computing), in which case the
+    predicates judge as soon as it is there; else in its place. `contradicted_by_report` marks
+    claims against which the report's own numbers speak; they are judged all the same.
     """
 
     id: str
+    weight: Literal["headline", "detail"]
+    quote: str = ""
+    place: str = ""
+    statement: str = Field(min_length=1)
+    evidence: str = ""
     by: Literal["stated", "table"]
-    statement: str
-    evidence: str
     contradicted_by_report: bool = False
     holds: list[AnyPredicate] = []
-    undecidable: str = ""
+    undecidable: Undecidable | None = None
     note: str = ""
+    changed: list[Change] = []
 
     @model_validator(mode="after")
     def _decidable_or_not(self) -> "Claim":
-        if bool(self.holds) == bool(self.undecidable):
-            raise ValueError("a claim has either predicates (holds) or a reason (undecidable)")
+        if not self.holds and not self.undecidable:
+            raise ValueError("a claim has predicates (holds) or a reason why not (undecidable)")
+        if self.undecidable and bool(self.holds) != (self.undecidable.needs in OBTAINABLE):
+            raise ValueError(
+                f"undecidable: with needs {self.undecidable.needs} a claim "
+                f"{'cannot have' if self.holds else 'has'} predicates (holds); "
+                f"needs that can be met, with predicates: {', '.join(OBTAINABLE)}"
+            )
         return self

@@ -5,7 +5,7 @@ directories, where the curves come from the TensorBoard event files, or from the
 beside a report. Nothing here needs TensorFlow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import pandas as pd
 
 from refit import files
 from refit.errors import ReportError
-from refit.experiments.metrics import CURVE_METRICS, METRICS
+from refit.experiments.metrics import BATCHES_PER_BLOCK, CURVE_METRICS, METRICS
 from refit.experiments.predicates import Selection
 from refit.experiments.trial import SEED_STEP, Trial, is_setting
 from refit.run_directory import failures
@@ -114,10 +114,11 @@ class RunLog:
 
         A repetition declared in a sweep stands at the seed that it repeats.
 
-        With `epochs` (first and last, from 1) the statistic is taken over that part of the curve;
-        seeds whose training did not reach its end are left out. A selection's trials are reduced
-        to one value per seed, over the seeds for which all of them are measured. A loss that is
-        not a number is infinite: the training diverged, which must not look like a missing one.
+        With `epochs` (first and last, from 1) the statistic (`predicates.Statistic`) is taken over
+        that part of the curve; seeds whose training did not reach its end are left out. A
+        selection's trials are reduced to one value per seed, over the seeds for which all of them
+        are measured. A loss that is not a number is infinite: the training diverged, which must
+        not look like a missing one.
         """
         if isinstance(trial, Selection):
             return self._measure_selection(trial, metric, epochs, statistic)
@@ -128,14 +129,20 @@ class RunLog:
                 self.done[name].to_numpy(float)[self._places[trial]] for name in (metric, "seed")
             )
             return _with_diverged(pd.Series(values, _replicates(seeds)), metric).dropna()
+        curve = self.curve_part(trial, metric, epochs)
+        if curve.empty:
+            return pd.Series(dtype=float)
+        values = _STATISTICS[statistic](curve).dropna()
+        return values.set_axis(_replicates(values.index))
+
+    def curve_part(
+        self, trial: str, metric: str, epochs: tuple[int, int] | None = None
+    ) -> pd.DataFrame:
+        """A part of a trial's curve, one column per seed that has all of it; or empty."""
         curve = self.curve(trial, metric)
         first, last = epochs or (1, max(curve.index, default=0))
-        curve = curve.loc[first:last]
-        if curve.empty or len(curve) < last - first + 1:
-            return pd.Series(dtype=float)
-        curve = curve.dropna(axis=1)
-        values = curve.iloc[-1] if statistic == "last" else curve.agg(statistic)
-        return values.set_axis(_replicates(values.index))
+        part = curve.loc[first:last].dropna(axis=1)
+        return part if len(part) == last - first + 1 else part.iloc[:0]
 
     def _measure_selection(
         self, chosen: Selection, metric: str, epochs: tuple[int, int] | None, statistic: str
@@ -145,19 +152,30 @@ class RunLog:
             return pd.Series(dtype=float)
         values = [self.measure(name, metric, epochs, statistic) for name in names]
         together = pd.concat(values, axis=1).dropna()
-        if chosen.take != "of_best":
+        if chosen.take not in ("best", "of_best"):
             return together.agg(chosen.take, axis=1)
-        scores = pd.concat([self.measure(name, chosen.by) for name in names], axis=1)
-        scores = scores.reindex(together.index).dropna()
+        score = chosen.score(metric)
+        plain = score == metric and epochs is None and statistic == "last"
+        scores = together if plain else pd.concat([self.measure(n, score) for n in names], axis=1)
+        scores = scores.reindex(together.index).dropna() * (-1 if chosen.smallest else 1)
+        if chosen.take == "best":
+            # Chosen by the other seeds, so that no luck of this one is in the choice.
+            others = [scores.drop(index=seed).mean() for seed in scores.index if len(scores) > 1]
+            scores = pd.DataFrame(others, scores.index[: len(others)])
+        if scores.empty:
+            return pd.Series(dtype=float)
         winners = scores.to_numpy().argmax(axis=1)
         values_of = together.loc[scores.index].to_numpy()
-        return pd.Series(values_of[range(len(winners)), winners], scores.index)
+        return pd.Series(values_of[range(len(winners)), winners], scores.index, dtype=float)
 
     def select(self, selection: Selection) -> list[str]:
         """The names of the trials that have the wanted settings, whether they are done or not."""
         rows = self.results
         if selection.sweep is not None:
             rows = rows[rows["sweep"] == selection.sweep]
+        if selection.trials:
+            rows = rows[rows["trial"].isin(selection.trials)]
+        rows = rows[~rows["trial"].isin(selection.without)]
         for setting, wanted in selection.where.items():
             if setting not in rows:
                 return []  # the profile leaves out all trials that have it
@@ -248,7 +266,7 @@ def read(trials: Sequence[Trial], folder: Path) -> RunLog:
         rows.append(_result_row(trial, folder, result))
         if result is not None:
             curves.append(_curve_rows(trial, folder))
-            rows[-1] |= _of_curves(curves[-1], rows[-1])
+            rows[-1] |= _of_curves(curves[-1], rows[-1]) | _of_batches(trial, folder, rows[-1])
             confusions += _confusion_rows(trial, result)
     results = pd.DataFrame(rows)
     if not curves:
@@ -347,6 +365,27 @@ def _replicates(seeds: Any) -> np.ndarray:
     return np.asarray(seeds).astype(int) % SEED_STEP
 
 
+def _line_change(curve: pd.DataFrame) -> pd.Series:
+    """What a curve's least-squares line changes from start to end; a loss that diverges rises."""
+    finite = np.isfinite(curve).all().to_numpy()
+    if len(curve) < 2:
+        return pd.Series(0.0, curve.columns)
+    # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
+    steps = np.where(finite, curve - curve.iloc[0], 0.0)
+    slopes = np.polyfit(curve.index.to_numpy(float), steps, 1)[0]
+    return pd.Series(np.where(finite, slopes * np.ptp(curve.index), np.inf), curve.columns)
+
+
+_STATISTICS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "last": lambda curve: curve.iloc[-1],
+    "mean": pd.DataFrame.mean,
+    "min": pd.DataFrame.min,
+    "max": pd.DataFrame.max,
+    "change": _line_change,
+    "largest_rise": lambda curve: curve.diff().max(),
+}
+
+
 def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
     return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
 
@@ -374,7 +413,14 @@ def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> di
     if "test_accuracy" in metrics:
         metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
     metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
-    metrics["train_images"] = images
+    metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in ("train", "test")}
+    per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
+    metrics["test_class_imbalance"] = max(per_class) - min(per_class) if per_class else np.nan
+    metrics["layers_with_pooling"] = metrics["weight_layers"] + sum(
+        "Pooling" in layer["type"] for layer in result["layers"]
+    )
+    if tried := result.get("candidates"):
+        metrics["architectures_tried"] = len({each["parameters"] for each in tried})
     metrics["minutes"] = metrics["seconds"] / 60
     metrics["demonstration"] = bool(result["data"]["embedded"])
     metrics["workers"] = result["environment"].get("workers")
@@ -432,8 +478,24 @@ def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
         "loss_gap": gap,
         "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
         "loss_rise_beyond_accuracy_fall": rise - fall,
+        "gap_to_best_val_accuracy": curve["train_accuracy"].iloc[-1] - accuracy[best],
         "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
     }
+
+
+def _of_batches(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:
+    """By how much the mean loss of 100 batches lies above that of the 100 before, at most."""
+    if not trial.record_batches:
+        return {}
+    losses = read_scalars(folder / trial.directory / BATCHES).get("batch_loss", {})
+    values = np.array([losses[step] for step in sorted(losses)])
+    whole = len(values) // BATCHES_PER_BLOCK
+    if whole < 2:
+        return {}
+    blocks = values[: whole * BATCHES_PER_BLOCK].reshape(whole, -1).mean(axis=1)
+    # A network that fell to guessing has jumped as far as one can, be it within the first block.
+    fell = not np.isfinite(values).all() or 2 / row["classes"] > row["val_accuracy"]
+    return {"largest_batch_loss_jump": np.inf if fell else float(np.diff(blocks).max())}
 
 
 def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -11,14 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from refit.data.arrays import Dataset, Part
+from refit.experiments.metrics import BATCHES_PER_BLOCK as BLOCK
 from refit.experiments.trial import StopAtTarget, Trial
 from refit.models import layers
 from refit.training import hardware
 
 # Keras clips probabilities here before the logarithm.
 EPSILON = 1e-7
-# Batches whose mean smooths a curve of batch losses.
-BLOCK = 100
 
 
 def assess(

@@ -44,7 +44,7 @@ def judge(declaration: Declaration, profile: Profile, log: RunLog) -> pd.DataFra
     `p` is the two-sided p-value before Holm's correction; `seeds needed` estimates, for an
     inconclusive claim, how many seeds would decide it.
     """
-    opened = [_open(claim, declaration, profile, log) for claim in declaration.claims]
+    opened = [_open(claim, profile, log) for claim in declaration.claims]
     candidates = {number: case.p for number, case in enumerate(opened) if case.p is not None}
     significant = _holm(candidates)
     # What Holm's procedure asks of the next claim.
@@ -115,10 +115,10 @@ class _Case:
         return min((count for count in needed if count), default=None)
 
 
-def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLog) -> _Case:
+def _open(claim: p.Claim, profile: Profile, log: RunLog) -> _Case:
     """Measure a claim. All its parts are needed to bear it out; any of them may refute it."""
-    if claim.undecidable:
-        return _Case("undecidable", reason=claim.undecidable)
+    if claim.undecidable and not claim.holds:
+        return _Case("undecidable", reason=claim.undecidable.why)
     tests: list[IntervalTest] = []
     deciding: list[IntervalTest] = []
     barred = shared = ""
@@ -128,9 +128,9 @@ def _open(claim: p.Claim, declaration: Declaration, profile: Profile, log: RunLo
             barred = reason
             if reason in (ledger.alteration(rows), ledger.DEMONSTRATION):
                 # Worth seeing, as what another training or other data do; it decides nothing.
-                tests += evaluate(predicate, log, declaration.classes)
+                tests.append(evaluate(predicate, log))
             continue
-        found = evaluate(predicate, log, declaration.classes)
+        found = [evaluate(predicate, log)]
         if _never_differed(found, rows):
             barred = "in trainings cut this short, the two never came to differ"
             continue
@@ -171,7 +171,7 @@ def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) 
         return "how large an effect is takes the published training; a cut one shows its sign"
     # What happens at an epoch, or not before the end, takes the whole training to see; with fewer
     # images an epoch has fewer steps.
-    timed = isinstance(predicate, p.Minimum | p.Chance | p.Diverges) or predicate.epochs is not None
+    timed = predicate.epochs is not None or METRICS[predicate.metric] == "epoch"
     if timed and shortened:
         return "fewer epochs than published"
     if timed and ledger.flagged(rows, "cut"):
@@ -210,10 +210,8 @@ def _sized(predicate: p.Predicate) -> bool:
     """Whether a predicate asks how large something is, not only which way it goes."""
     if predicate.metric in TIMES or METRICS[predicate.metric] == "count":
         return False
-    if isinstance(predicate, p.Difference):
+    if isinstance(predicate, p.Comparison | p.Effect) and predicate.kind != "ratio":
         return {predicate.low, predicate.high} - {None, 0.0} != set()
-    if isinstance(predicate, p.Effect):
-        return predicate.by != 0
     return isinstance(predicate, p.Value | p.Confuses | p.Repeats)
 
 

@@ -1,16 +1,16 @@
 """What predicates ask of the measurements: numbers, and the interval in which a claim wants them.
 
-Every predicate becomes one or more contrasts. Each has one number per replicate, that is per seed
-or, in a grid, per matched pair of trials; `interval_tests` doubts their mean.
+Every predicate becomes one contrast with one number per replicate, that is per seed or, of grids
+and other sets of trials, per matched pair or per trial; `interval_tests` doubts their mean.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from refit.experiments import predicates as p
 from refit.experiments.metrics import METRICS
@@ -22,20 +22,23 @@ from refit.verdicts.interval_tests import IntervalTest
 LEARNED = {"fraction", "nats", "epoch", "share"}
 
 
-def evaluate(predicate: p.Predicate, log: RunLog, classes: int) -> list[IntervalTest]:
-    """The contrasts that a predicate stands for; values are empty where nothing was measured."""
-    found = _CONTRASTS[type(predicate)](predicate, log, classes)
-    every = _names(predicate.subjects(), log)
-    return [replace(t, metric=predicate.metric, trials=t.trials or every) for t in found]
+def evaluate(predicate: p.Predicate, log: RunLog) -> IntervalTest:
+    """The contrast that a predicate stands for; its values are empty where nothing was measured."""
+    found = _CONTRASTS[type(predicate)](predicate, log)
+    return replace(found, metric=predicate.metric, trials=_names(predicate.subjects(), log))
 
 
-def describe_trial(trial: p.Trials) -> str:
-    """A trial's name, or a selection in words."""
+def describe_trial(trial: p.Trials | p.Gap) -> str:
+    """A trial's name, or a selection or a gap in words."""
     if isinstance(trial, str):
         return trial
-    where = ", ".join(f"{name} = {value}" for name, value in trial.where.items())
+    if isinstance(trial, p.Gap):
+        return f"({describe_trial(trial.of)} − {describe_trial(trial.over)})"
+    where = [f"{name} = {value}" for name, value in trial.where.items()]
+    where += [f"without {name}" for name in trial.without]
+    chosen = trial.sweep or ", ".join(trial.trials) or "all"
     take = "best" if trial.take == "of_best" else trial.take
-    return f"{take} of {trial.sweep or 'all'}{f' ({where})' if where else ''}"
+    return f"{take} of {chosen}" + (f" ({', '.join(where)})" if where else "")
 
 
 def _names(subjects: Sequence[p.Trials], log: RunLog) -> tuple[str, ...]:
@@ -44,27 +47,11 @@ def _names(subjects: Sequence[p.Trials], log: RunLog) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
-def _measure(trial: p.Trials, predicate: p.Predicate, log: RunLog) -> pd.Series:
+def _measure(trial: p.Trials | p.Gap, predicate: p.Predicate, log: RunLog) -> pd.Series:
+    """One number per seed; of a gap, for the seeds that both its sides have."""
+    if isinstance(trial, p.Gap):
+        return _measure(trial.of, predicate, log) - _measure(trial.over, predicate, log)
     return log.measure(trial, predicate.metric, predicate.epochs, predicate.statistic)
-
-
-def _between(a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog) -> pd.Series:
-    """`a` minus `b`, for the seeds that both have."""
-    return (_measure(a, predicate, log) - _measure(b, predicate, log)).dropna()
-
-
-def _lead(
-    a: p.Trials, b: p.Trials, predicate: p.Predicate, log: RunLog, by: float = 0.0
-) -> IntervalTest:
-    """`a` above `b` by more than `by`."""
-    label = f"{_minus(a, b)}, {predicate.metric}"
-    values = _between(a, b, predicate, log)
-    trials = _names([a, b], log)
-    return IntervalTest(label, values, by, strict=True, kind="difference", trials=trials)
-
-
-def _minus(a: p.Trials, b: p.Trials) -> str:
-    return f"{describe_trial(a)} − {describe_trial(b)}"
 
 
 def _bounds(predicate: p.Bounded) -> tuple[float, float]:
@@ -72,57 +59,40 @@ def _bounds(predicate: p.Bounded) -> tuple[float, float]:
     return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def _greater(claim: p.Greater, log: RunLog, classes: int) -> list[IntervalTest]:
-    return [_lead(claim.a, claim.b, claim, log, claim.by)]
+def _flags(values: pd.Series | pd.DataFrame, predicate: p.Bounded) -> pd.Series | pd.DataFrame:
+    """Which values lie in a predicate's interval."""
+    low, high = _bounds(predicate)
+    return (values >= low) & (values <= high)
 
 
-def _difference(claim: p.Difference, log: RunLog, classes: int) -> list[IntervalTest]:
-    label = f"{_minus(claim.a, claim.b)}, {claim.metric}"
-    values = _between(claim.a, claim.b, claim, log)
-    return [IntervalTest(label, values, *_bounds(claim), kind="difference")]
-
-
-def _ratio(claim: p.Ratio, log: RunLog, classes: int) -> list[IntervalTest]:
-    names = f"{describe_trial(claim.a)} / {describe_trial(claim.b)}"
-    ratio = (_measure(claim.a, claim, log) / _measure(claim.b, claim, log)).dropna()
-    return [IntervalTest(f"{names}, {claim.metric}", ratio, *_bounds(claim), kind="ratio")]
-
-
-def _value(claim: p.Value, log: RunLog, classes: int) -> list[IntervalTest]:
+def _value(claim: p.Value, log: RunLog) -> IntervalTest:
     label = f"{describe_trial(claim.trial)}, {claim.metric}"
-    return [IntervalTest(label, _measure(claim.trial, claim, log), *_bounds(claim))]
+    if claim.inside:
+        low, high = claim.inside
+        values = log.curve_part(claim.trial, claim.metric, claim.epochs)
+        shares = ((values >= low) & (values <= high)).mean().astype(float)
+        label = f"share of epochs from {low} to {high}: {label}"
+        return IntervalTest(label, shares, *_bounds(claim), kind="share")
+    unit = METRICS[claim.metric]
+    shape = "difference" if claim.statistic in ("change", "largest_rise") else "number"
+    kind = "epoch" if unit in ("epoch", "epochs") else shape
+    if shape == "difference":
+        label = f"{claim.statistic.replace('_', ' ')} of {label}"
+    return IntervalTest(label, _measure(claim.trial, claim, log), *_bounds(claim), kind=kind)
 
 
-def _order(claim: p.Order, log: RunLog, classes: int) -> list[IntervalTest]:
-    trials = claim.trials if claim.direction == "descending" else claim.trials[::-1]
-    return [_lead(upper, lower, claim, log) for upper, lower in pairwise(trials)]
+def _comparison(claim: p.Comparison, log: RunLog) -> IntervalTest:
+    a, b = (_measure(side, claim, log) for side in (claim.a, claim.b))
+    ratio = claim.kind == "ratio"
+    sign = "/" if ratio else "−"
+    label = f"{describe_trial(claim.a)} {sign} {describe_trial(claim.b)}, {claim.metric}"
+    values = (a / b if ratio else a - b).dropna()
+    # What is equal is not more.
+    strict = None in (claim.low, claim.high)
+    return IntervalTest(label, values, *_bounds(claim), strict, kind=claim.kind)
 
 
-def _best(claim: p.Best, log: RunLog, classes: int) -> list[IntervalTest]:
-    """The winner against each other trial.
-
-    Not against the best of the others seed by seed, for a maximum of many noisy numbers lies above
-    the mean of each. Of several winners the one that did best speaks for all.
-    """
-    sign = -1 if claim.smallest else 1
-    scores = pd.Series({name: sign * _measure(name, claim, log).mean() for name in claim.winners})
-    winner = scores.fillna(-math.inf).idxmax()
-    among = claim.among or log.select(p.Selection(sweep=claim.sweep, take="max"))
-    others = [trial for trial in among if trial not in claim.winners]
-    pairs = [(other, winner) if claim.smallest else (winner, other) for other in others]
-    return [_lead(upper, lower, claim, log) for upper, lower in pairs]
-
-
-def _growing(claim: p.Growing, log: RunLog, classes: int) -> list[IntervalTest]:
-    tests = []
-    for first, second in pairwise(claim.pairs):
-        growth = (_between(*second, claim, log) - _between(*first, claim, log)).dropna()
-        label = f"({_minus(*second)}) − ({_minus(*first)}), {claim.metric}"
-        tests.append(IntervalTest(label, growth, 0.0, strict=True, kind="difference"))
-    return tests
-
-
-def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[IntervalTest]:
+def _effect(claim: p.Effect, log: RunLog) -> IntervalTest:
     """One number per matched pair: the metric at `a` minus that at `b`, mean over seeds.
 
     Trials that are declared repetitions of each other make a pair each. Pairs in which a training
@@ -131,30 +101,35 @@ def _effect(claim: p.Effect, log: RunLog, classes: int) -> list[IntervalTest]:
     rows = log.settings(claim.sweep)
     seeds = log.results.drop_duplicates("trial").set_index("trial")["seed"]
     rows = rows.assign(repetition=seeds.reindex(rows.index) // SEED_STEP)
-    others = [name for name in rows if name != claim.axis]
     idle = _still_guessing(log.rows(rows.index)) if METRICS[claim.metric] in LEARNED else set()
-    sides = []
-    for level in (claim.a, claim.b) if claim.axis in rows else ():
-        wanted = level if isinstance(level, list) else [level]
-        chosen = rows[rows[claim.axis].isin(wanted)]
-        measured = {trial: _measure(trial, claim, log) for trial in chosen.index}
-        for trial in idle & set(measured):
-            measured[trial] = measured[trial] * math.nan
-        values = pd.concat(measured, axis=1) if measured else pd.DataFrame()
-        keys = [", ".join(row) for row in chosen[others].astype(str).to_numpy()]
-        # Of a list of levels all must be measured, or the pair would rest on other ones.
-        groups = values.T.groupby(keys)
-        sides.append(groups.agg(lambda part: part.mean(skipna=False)) if len(values) else values)
+    levels = (claim.a, claim.b) if claim.axis in rows else ()
+    sides = [_matched(claim, rows, level, idle, log) for level in levels]
     found = len(sides) == 2 and all(map(len, sides))
     pairs = (sides[0] - sides[1]).mean(axis=1).dropna() if found else pd.Series()
     label = f"effect of {claim.axis} {claim.a} over {claim.b} in {claim.sweep}, {claim.metric}"
     if idle:
         networks = "network" if len(idle) == 1 else "networks"
         label += f" (without {len(idle)} {networks} cut before learning began)"
-    values = pairs.astype(float)
-    return [
-        IntervalTest(label, values, claim.by, strict=True, unit="matched pair", kind="difference")
-    ]
+    strict = None in (claim.low, claim.high)
+    return IntervalTest(
+        label, pairs.astype(float), *_bounds(claim), strict, unit="matched pair", kind="difference"
+    )
+
+
+def _matched(
+    claim: p.Effect, rows: pd.DataFrame, level: object, idle: set[str], log: RunLog
+) -> pd.DataFrame:
+    """A row per setting of all other axes, a column per seed, at one level or the mean of some."""
+    chosen = rows[rows[claim.axis].isin(level if isinstance(level, list) else [level])]
+    measured = {trial: _measure(trial, claim, log) for trial in chosen.index}
+    for trial in idle & set(measured):
+        measured[trial] = measured[trial] * math.nan
+    if not measured:
+        return pd.DataFrame()
+    keys = [", ".join(row) for row in chosen.drop(columns=claim.axis).astype(str).to_numpy()]
+    # Of a list of levels all must be measured, or the pair would rest on other ones.
+    groups = pd.concat(measured, axis=1).T.groupby(keys)
+    return groups.agg(lambda part: part.mean(skipna=False))
 
 
 def _still_guessing(rows: pd.DataFrame) -> set[str]:
@@ -170,7 +145,7 @@ def _still_guessing(rows: pd.DataFrame) -> set[str]:
     return set(rows.loc[idle, "trial"])
 
 
-def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[IntervalTest]:
+def _separates(claim: p.Separates, log: RunLog) -> IntervalTest:
     """Per seed: the weakest of the strong settings minus the strongest of the weak ones."""
     rows = log.settings(claim.sweep)
     measured = pd.DataFrame({trial: _measure(trial, claim, log) for trial in rows.index}).dropna()
@@ -184,136 +159,75 @@ def _separates(claim: p.Separates, log: RunLog, classes: int) -> list[IntervalTe
         leads[seed] = min(strong) - max(weak)
     names = f"{', '.join(claim.strong)} over {', '.join(claim.weak)}"
     label = f"lead of {names} in {claim.sweep}, share of the ranks of {claim.metric}"
-    return [IntervalTest(label, pd.Series(leads, dtype=float), 0.0, strict=True, kind="share")]
+    leads = pd.Series(leads, dtype=float)
+    return IntervalTest(label, leads, 0.0, strict=True, kind="difference")
 
 
 def _between_groups(values: pd.Series, groups: pd.Series) -> float:
-    """The share of the variance that lies between groups (correlation ratio, 0 to 1)."""
+    """The share of the variance that lies between groups, adjusted for their number (at most 1)."""
     total = ((values - values.mean()) ** 2).sum()
-    means = values.groupby(groups).transform("mean")
-    return float(((means - values.mean()) ** 2).sum() / total) if total else 0.0
+    within = ((values - values.groupby(groups).transform("mean")) ** 2).sum()
+    freedom = (len(values) - 1) / max(1, len(values) - groups.nunique())
+    return float(1 - within / total * freedom) if total else 0.0
 
 
-def _repeats(claim: p.Repeats, log: RunLog, classes: int) -> list[IntervalTest]:
-    names = [claim.trial] if isinstance(claim.trial, str) else log.select(claim.trial)
+def _order(claim: p.Order, log: RunLog) -> IntervalTest:
+    measured = pd.concat([_measure(trial, claim, log) for trial in claim.trials], axis=1).dropna()
+    places = range(len(claim.trials))
+    sign = 1 if claim.direction == "ascending" else -1
+    found = {seed: sign * stats.kendalltau(places, row)[0] for seed, row in measured.iterrows()}
+    names = ", ".join(describe_trial(trial) for trial in claim.trials)
+    label = f"rank correlation with {names} ({claim.direction}), {claim.metric}"
+    # Where all are equal they have no order, which is as far from the claim as chance.
+    values = pd.Series(found, dtype=float).fillna(0.0)
+    return IntervalTest(label, values, claim.at_least, kind="correlation")
+
+
+def _share(claim: p.Share, log: RunLog) -> IntervalTest:
+    low, high = _bounds(claim)
+    range_ = " and ".join(f"{s} {end:g}" for s, end in (("≥", low), ("≤", high)) if abs(end) < 1e9)
+    label = f"share of {describe_trial(claim.trial)} with {claim.metric} {range_}"
+    if isinstance(claim.trial, str):
+        values, unit = _measure(claim.trial, claim, log), "seed"
+    else:
+        names = log.select(claim.trial)
+        medians = {name: _measure(name, claim, log).median() for name in names}
+        values, unit = pd.Series(medians, dtype=float).dropna(), "network"
+    flags = _flags(values, claim).astype(float)
+    return IntervalTest(label, flags, claim.at_least, strict=True, unit=unit, kind="flag")
+
+
+def _repeats(claim: p.Repeats, log: RunLog) -> IntervalTest:
     moved = {}
-    for name in names:
-        values = _measure(name, claim, log).sort_index().iloc[:2]
-        if len(values) == 2 and np.isfinite(values).all():
+    for name in _names([claim.trial], log):
+        values = _measure(name, claim, log).to_numpy(float)
+        if len(values) > 1 and np.isfinite(values).all():
+            first, second = np.triu_indices(len(values), 1)
             scale = abs(values.mean()) if claim.relative else 1.0
-            moved[name] = abs(values.iloc[0] - values.iloc[1]) / scale
-    kind = "relative change" if claim.relative else "change"
-    label = f"{kind} with another seed of {describe_trial(claim.trial)}, {claim.metric}"
-    return [
-        IntervalTest(
-            label,
-            pd.Series(moved, dtype=float),
-            *_bounds(claim),
-            unit="repeated trial",
-            kind="ratio" if claim.relative else "difference",
-        )
-    ]
+            moved[name] = np.abs(values[first] - values[second]).mean() / scale
+    change = "relative change" if claim.relative else "change"
+    label = f"{change} with another seed of {describe_trial(claim.trial)}, {claim.metric}"
+    kind = "ratio" if claim.relative else "difference"
+    values = pd.Series(moved, dtype=float)
+    return IntervalTest(label, values, *_bounds(claim), unit="repeated trial", kind=kind)
 
 
-def _confuses(claim: p.Confuses, log: RunLog, classes: int) -> list[IntervalTest]:
+def _confuses(claim: p.Confuses, log: RunLog) -> IntervalTest:
     rows = log.confusions[log.confusions["trial"] == claim.trial]
     rows = rows[rows["true"] == claim.actual]
     taken = rows["count"].where(rows["predicted"] == claim.predicted, 0).groupby(rows["seed"]).sum()
     shares = (taken / rows.groupby("seed")["count"].sum()).astype(float)
     label = f"share of {claim.actual} that {claim.trial} takes for {claim.predicted}"
-    return [IntervalTest(label, shares, *_bounds(claim), kind="share")]
+    return IntervalTest(label, shares, *_bounds(claim), kind="share")
 
 
-def _curves(claim: p.OnCurve, log: RunLog) -> pd.DataFrame:
-    """The predicate's part of a trial's curve, one column per seed that has all of it."""
-    curve = log.curve(claim.trial, claim.metric)
-    if claim.epochs:
-        first, last = claim.epochs
-        curve = curve.loc[first:last]
-        if len(curve) < last - first + 1:
-            return curve.iloc[:0]
-    return curve.dropna(axis=1)
-
-
-def _trend(claim: p.Trend, log: RunLog, classes: int) -> list[IntervalTest]:
-    curve = _curves(claim, log)
-    change = pd.Series(dtype=float)
-    if len(curve) > 1:
-        epochs = curve.index.to_numpy(float)
-        finite = np.isfinite(curve).all().to_numpy()
-        # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
-        slopes = np.polyfit(epochs, np.where(finite, curve - curve.iloc[0], 0.0), 1)[0]
-        # A loss that diverges rises beyond every line.
-        change = pd.Series(np.where(finite, slopes * np.ptp(epochs), math.inf), curve.columns)
-    low, high = {
-        "rising": (claim.by, math.inf),
-        "falling": (-math.inf, -claim.by),
-        "flat": (-claim.by, claim.by),
-        "not rising": (-math.inf, claim.by),
-    }[claim.direction]
-    strict = claim.direction in ("rising", "falling")
-    label = f"change of {claim.trial}, {claim.metric}"
-    return [IntervalTest(label, change, low, high, strict, kind="difference")]
-
-
-def _minimum(claim: p.Minimum, log: RunLog, classes: int) -> list[IntervalTest]:
-    curve = _curves(claim, log)
-    nothing = pd.Series(dtype=float)
-    lowest = curve.idxmin().astype(float) if len(curve) else nothing
-    label = f"epoch of the minimum of {claim.trial}, {claim.metric}"
-    tests = [IntervalTest(label, lowest, *claim.between, kind="epoch")]
-    if claim.rise:
-        rise = (curve.iloc[-1] - curve.min()).dropna() if len(curve) else nothing
-        label = f"rise of {claim.trial} from its minimum, {claim.metric}"
-        tests.append(IntervalTest(label, rise, claim.rise, kind="difference"))
-    return tests
-
-
-def _share(claim: p.Share, log: RunLog, classes: int) -> list[IntervalTest]:
-    curve = _curves(claim, log)
-    low, high = _bounds(claim)
-    shares = ((curve >= low) & (curve <= high)).mean()
-    label = f"share of {claim.trial}'s epochs with {claim.metric} in range"
-    return [IntervalTest(label, shares.dropna(), claim.at_least, kind="share")]
-
-
-def _largest_rise(claim: p.LargestRise, log: RunLog, classes: int) -> list[IntervalTest]:
-    rises = _curves(claim, log).diff().max().dropna()
-    low = -math.inf if claim.at_least is None else claim.at_least
-    high = math.inf if claim.at_most is None else claim.at_most
-    label = f"largest rise of {claim.trial}, {claim.metric}"
-    return [IntervalTest(label, rises, low, high, kind="difference")]
-
-
-def _chance(claim: p.Chance, log: RunLog, classes: int) -> list[IntervalTest]:
-    guess = 1 / classes
-    values = _measure(claim.trial, claim, log)
-    label = f"{claim.trial}, {claim.metric}"
-    return [IntervalTest(label, values, guess - claim.tolerance, guess + claim.tolerance)]
-
-
-def _diverges(claim: p.Diverges, log: RunLog, classes: int) -> list[IntervalTest]:
-    flags = log.measure(claim.trial, "diverged")
-    label = f"share of {claim.trial}'s seeds that diverge"
-    return [IntervalTest(label, flags, 0.5, kind="flag")]
-
-
-_CONTRASTS: dict[type[p.Predicate], Callable[..., Sequence[IntervalTest]]] = {
-    p.Greater: _greater,
-    p.Difference: _difference,
-    p.Ratio: _ratio,
+_CONTRASTS: dict[type[p.Predicate], Callable[..., IntervalTest]] = {
     p.Value: _value,
-    p.Order: _order,
-    p.Best: _best,
-    p.Growing: _growing,
+    p.Comparison: _comparison,
     p.Effect: _effect,
     p.Separates: _separates,
+    p.Order: _order,
+    p.Share: _share,
     p.Repeats: _repeats,
     p.Confuses: _confuses,
-    p.Trend: _trend,
-    p.Minimum: _minimum,
-    p.Share: _share,
-    p.LargestRise: _largest_rise,
-    p.Chance: _chance,
-    p.Diverges: _diverges,
 }
