@@ -3,6 +3,8 @@
 import hashlib
 import io
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -130,35 +132,22 @@ def test_every_name_is_looked_for(tmp_path, name):
     assert len(load(write(tmp_path / "data" / name)).train) == 5
 
 
-def test_data_folder_itself_comes_first_and_one_folder_deeper_last(tmp_path):
+def test_data_folder_itself_comes_first(tmp_path):
     folder = write(tmp_path / "data")
+    write(folder / "Project_data")
+    (folder / "train" / "one" / "another.png").write_bytes(picture(1))
     spec = DataSpec(name="gesture", frames=3, validation="test")
     first = sets.resolve(spec, folder).fingerprint
-    deeper = write(folder / "Project_data" / "inner")
-    (deeper / "train" / "one" / "another.png").write_bytes(picture(1))
-    assert sets.resolve(spec, folder).fingerprint == first
-    for name in ("train.csv", "val.csv"):
-        (folder / name).unlink()
+    (folder / "val.csv").unlink()
     assert sets.resolve(spec, folder).fingerprint != first
-    deeper.rename(folder / "deep")
-    assert len(sets.load(spec, folder, tmp_path / "cache").train) == 5
 
 
-def test_two_places_one_folder_deeper_are_refused(tmp_path):
-    for name in ("one", "two"):
-        write(tmp_path / "data" / name)
-    refused(tmp_path / "data" / "one", r"data: holds gesture clips in one and in two; keep one")
-
-
-@pytest.mark.parametrize("lost", ["train.csv", "val.csv", "train", "val"])
-def test_missing_half_is_named(course, lost):
-    (course / lost).rename(course / "elsewhere")
-    refused(course, rf"No gesture clips .*gesture lacks {lost}\): set DATA_DIR")
-
-
-def test_without_clips_the_error_says_what_to_do(tmp_path):
-    for folder in (tmp_path, None):
-        with pytest.raises(DataError, match=r"\(not found\): set DATA_DIR .* or use digit_clips"):
+def test_without_clips_the_error_says_what_to_do(course, tmp_path):
+    (course / "val.csv").unlink()
+    for folder in (course.parent, tmp_path, None):
+        with pytest.raises(
+            DataError, match=r"No gesture clips in .* set DATA_DIR .* train\.csv, val"
+        ):
             sets.resolve(DataSpec(name="gesture", frames=3), folder)
 
 
@@ -201,21 +190,19 @@ def test_folder_name_may_hold_a_comma(course):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("folder;gesture;label", r"line 6: the label 'label' .* a header line is not expected"),
-        ("five;Stop_new;1.0", r"line 6: the label '1\.0' should be a whole number"),
-        ("five;Stop_new;-1", r"line 6: the label '-1' should be"),
-        ("five;Stop_new;99999", r"line 6: the label '99999' should be"),
-        ("five;Stop_new;", r"line 6: has 2 cells; expected folder;gesture;label"),
-        ("five;Stop_new;1;1", r"line 6: has 4 cells"),
-        ("five;_new;1", r"line 6: '_new' names no gesture"),
-        ("five;Stop_new;0", r"line 6: says Stop, 0 of five, and line 5 says Stop, 1"),
-        ("five;Left_Swipe_new;1", r"line 6: says Left Swipe, 1 of five, and line 5 says Stop, 1"),
-        ("six;Stop_new;0", r"line 6: Stop has the label 0, but 1 in line 4 of train\.csv"),
-        ("six;Thumbs_Up_new;3", r"no clip has the label 2, though one has 3"),
-        ("six;Thumbs_Up_new;2", r"line 6: the folder .*train/six is not there"),
+        ("folder;gesture;label", r"line 6: should be folder;gesture;label.* and no header"),
+        ("five;Stop_new;1.0", r"line 6: should be .* a whole number from 0 on"),
+        ("five;Stop_new;-1", r"line 6: should be"),
+        ("five;Stop_new;99999", r"line 6: should be"),
+        ("five;Stop_new;", r"line 6: should be"),
+        ("five;Stop_new;1;1", r"line 6: should be"),
+        ("five;_new;1", r"line 6: should be"),
+        ("five;Stop_new;0", r"line 6: says Stop, 0 of five, and Stop, 1 before"),
+        ("six;Stop_new;0", r"line 6: Stop has the label 0, but 1 in .*train\.csv, line 4"),
+        ("six;Thumbs_Up_new;3", r"its labels are \[0, 1, 3\]; expected .* without gaps"),
+        ("six;Thumbs_Up_new;2", r"line 6: .*train/six cannot be read \(No such file"),
         ("../val/one;Stop_new;1", r"line 6: '\.\./val/one' should be the name of a folder"),
         ("..;Stop_new;1", r"line 6: '\.\.' should be the name of a folder"),
-        ("/one;Stop_new;1", r"line 6: '/one' should be the name of a folder"),
         ("..\\val\\one;Stop_new;1", r"line 6: .* should be the name of a folder"),
         ("C:five;Stop_new;1", r"line 6: 'C:five' should be the name of a folder"),
         ("five\0;Stop_new;1", r"line 6: .* should be the name of a folder"),
@@ -231,34 +218,50 @@ def test_wrong_lines_are_named(course, line, message):
 
 def test_other_wrong_tables_are_named(course):
     write_table(course, "val", [("one", "Stop", 1), ("six", "Thumbs Down", 2)])
-    refused(course, r"val\.csv, line 2: has the label 2, but those of train\.csv are 0 to 1")
+    refused(course, r"val\.csv, line 2: has the label 2, which train\.csv has not")
     write_table(course, "val", [("one", "Stop", 1), ("six", "Stop", 0)])
-    refused(course, r"val\.csv, line 2: Stop has the label 0, but 1 in line 4 of train\.csv")
+    refused(course, r"val\.csv, line 2: Stop has the label 0, but 1 in .*train\.csv, line 4")
     (course / "val.csv").write_bytes(b"\n")
     refused(course, r"val\.csv: has no rows; expected a row folder;gesture;label")
     write_table(course, "val", TABLES["val"])
     write_table(course, "train", TABLES["train"][:1])
-    refused(course, r"train\.csv: all clips have the label 0; at least 2 classes")
+    refused(course, r"train\.csv: its labels are \[0\]; expected are at least two")
 
 
 def test_absent_folder_is_named_before_anything_runs(course):
     (course / "train" / "three").rename(course / "train" / "thirteen")
-    with pytest.raises(DataError, match=r"train\.csv, line 3: the folder .*three is not there"):
+    with pytest.raises(DataError, match=r"train\.csv, line 3: .*three cannot be read"):
         sets.resolve(DataSpec(name="gesture", frames=3), course.parent)
-    (course / "train" / "three").write_text("a file")
-    refused(course, r"line 3: the folder .*three is not there")
+
+
+READ = """
+import sys
+from pathlib import Path
+from refit.data import sets
+from refit.data.spec import DataSpec
+folder = Path(sys.argv[1])
+for _ in range(2):  # decoded, then from the cache
+    spec = DataSpec(name="gesture", image_size=16, frames=3, validation="test")
+    dataset = sets.load(spec, folder, folder / "cache")
+    print(ascii(dataset.class_names), len(dataset.train))
+"""
+
+
+def test_names_are_utf8_whatever_the_locale(course):
+    (course / "train" / "one").rename(course / "train" / "größe")
+    (course / "train" / "größe" / "größe_8.png").write_bytes(picture(1))
+    rows = [("größe", "Wischgeste für Übung", 0), *TABLES["train"][1:]]
+    write_table(course, "train", [row for row in rows if row[0] != "three"])
+    write_table(course, "val", [("one", "Stop", 1), ("six", "Wischgeste für Übung", 0)])
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", READ, course.parent],
+        env={**os.environ, **plain}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.splitlines() == [f"{('Wischgeste für Übung', 'Stop')!a} 4"] * 2
 
 
 # --- the frames ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("available", "frames"), [(30, 30), (30, 18), (29, 10), (7, 4), (5, 2)])
-def test_frames_are_sampled_evenly_from_the_first_to_the_last(available, frames):
-    positions = gesture.sampled(available, frames)
-    assert (len(positions), positions[0], positions[-1]) == (frames, 0, available - 1)
-    steps = np.diff(positions)
-    assert steps.min() >= 1
-    assert steps.max() - steps.min() <= 1
 
 
 def test_clips_may_have_different_numbers_of_frames(course):
@@ -324,10 +327,7 @@ def test_clips_may_differ_in_size_but_not_the_frames_used_of_one(course):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not an image that can be read"),
-        (b"a picture of a hand", "is not an image that can be read"),
         (picture(30)[:-30], "is not an image that can be read"),
-        (picture(30)[:33], "is not an image that can be read"),
         (picture(30, (15, 40)), "is 15x40 pixels; both sides should have at least 16"),
     ],
 )
@@ -534,11 +534,8 @@ def test_the_users_clips_come_before_moving_digits(tmp_path):
     (empty / "train.csv").write_text("label,pixel1\n")
     for nothing in (None, empty):
         assert sets.resolve(spec, nothing).name == "digit_clips"
-    for place in (tmp_path / "Project_data", tmp_path / "outer" / "gesture" / "inner"):
-        place.mkdir(parents=True)
-        write(place)
+    write(tmp_path / "Project_data")
     assert sets.resolve(spec, tmp_path).name == "gesture"
-    assert sets.resolve(spec, tmp_path / "outer").name == "gesture"
     (tmp_path / "Project_data" / "val.csv").write_text("nonsense")
     with pytest.raises(DataError, match=r"val\.csv"):
         sets.resolve(spec, tmp_path)

@@ -56,7 +56,7 @@ def _five_classes(data_dir: Path | None) -> str:
 
 
 def _gestures(data_dir: Path | None) -> str:
-    return "gesture" if gesture.is_there(data_dir) else "digit_clips"
+    return "gesture" if gesture.find(data_dir) else "digit_clips"
 
 
 # Names whose data set depends on what the user has.
