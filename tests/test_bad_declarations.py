@@ -1,6 +1,6 @@
 """Declarations that are wrong in ways nobody thought of: refused with the file and the key, always.
 
-The examples are the real experiment files, changed by hypothesis; the bombs are written by hand.
+The examples are the real experiment files, changed by hypothesis.
 """
 
 import copy
@@ -153,35 +153,6 @@ def test_damaged_file_is_an_experiment_or_refused_with_the_place(name, damage):
         start = place % len(content)
         content = content[:start] + piece + content[start + length :]
     check(name, content)
-
-
-def bomb(line: str) -> str:
-    """Ten anchors, each of which stands ten times in the next; the last is ten thousand million."""
-    lines = ["bomb0: &b0 {x: 0}"]
-    lines += [f"bomb{n}: &b{n} {line.format(', '.join([f'*b{n - 1}'] * 10))}" for n in range(1, 11)]
-    return "\n".join(lines) + "\n"
-
-
-BOMBS = {
-    "lists": bomb("[{}]"),
-    "merged keys": bomb("{{<<: [{}]}}"),
-    "merged and own keys": bomb("{{<<: [{}], y: 1}}"),
-    "mapping in itself": "a: &a {b: *a}\n",
-    "merged into itself": "a: &a {<<: *a}\n",
-    "list in itself": "a: &a [*a]\n",
-    "key of a key": "? &a [*a]\n: 1\n",
-    "ten thousand lists": "a: " + "[" * 10_000 + "]" * 10_000,
-    "a hundred lists": "a: " + "[" * 100 + "]" * 100,
-    "number of a million digits": "a: " + "9" * 1_000_000,
-    "hexadecimal number": "a: 0x" + "f" * 1_000_000,
-    "sexagesimal number": "a: 1" + ":59" * 1_000,
-}
-
-
-@pytest.mark.parametrize("kind", BOMBS)
-def test_bomb_is_refused_at_once(kind):
-    for prefix in ("", (paths.EXPERIMENTS / "transfer.yaml").read_text("utf-8") + "\n"):
-        check("transfer", (prefix + BOMBS[kind]).encode())
 
 
 PATTERNS = ["{optimizer[name][0][x]}", "{epochs[0]}", "{epochs:>1000000000}", "{epochs:{epochs}}"]

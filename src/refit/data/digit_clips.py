@@ -83,7 +83,7 @@ def _folder() -> Path:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        written = (folder / FINGERPRINT_FILE).read_text()
+        written = (folder / FINGERPRINT_FILE).read_text("utf-8")
         return written == gesture.list_clips(folder).fingerprint()
     except (OSError, ValueError, DataError):
         return False
@@ -105,8 +105,8 @@ def _write(folder: Path) -> None:
             for frame, image in enumerate(_frames(digits[part], way, enlarged, generator)):
                 image.save(clip / f"{name}_{frame:05}.png")
             rows.append(f"{clip.name};{way}_new;{list(WAYS).index(way)}\n")
-        (folder / f"{part}.csv").write_text("".join(rows))
-    (folder / FINGERPRINT_FILE).write_text(gesture.list_clips(folder).fingerprint())
+        (folder / f"{part}.csv").write_text("".join(rows), "utf-8")
+    (folder / FINGERPRINT_FILE).write_text(gesture.list_clips(folder).fingerprint(), "utf-8")
 
 
 def _frames(

@@ -81,16 +81,13 @@ class Tree(NamedTuple):
 
     def classes(self) -> Listing:
         """The classes of the first place. Raises DataError where there is none, or a second."""
-        first, *others = self.places() or [None]
-        if first is None:
+        places = self.places()
+        first = places[0] if places else None
+        if first is None or any(len(place) == len(first) for place in places[1:]):
             raise DataError(
-                f"{self.root}: holds no images in folders; expected a folder per class with "
-                f"{', '.join(sorted(SUFFIXES))} files in it."
-            )
-        if others and len(others[0]) == len(first):
-            raise DataError(
-                f"{self.root}: has class folders in {'/'.join(first)} and in "
-                f"{'/'.join(others[0])}; they should all stand in one folder."
+                f"{self.root}: holds {'class folders in several places' if places else 'no images'}"
+                f"; expected one folder with a folder per class, and {', '.join(sorted(SUFFIXES))} "
+                "files in each."
             )
         return self.listing(first)
 

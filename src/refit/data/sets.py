@@ -23,8 +23,6 @@ from refit.data.arrays import Dataset, Decoded, Part
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
 
-__all__ = ["ALIASES", "SOURCES", "DataSpec", "Dataset", "Part", "load", "resolve"]
-
 
 class Source(NamedTuple):
     """How a registered data set is identified, quickly, and how it is read.

@@ -13,7 +13,7 @@ from refit import paths
 from refit.data import sets
 from refit.data.spec import DataSpec
 from refit.errors import DeclarationError
-from refit.experiments import consistency, yaml_file
+from refit.experiments import checks, yaml_file
 from refit.experiments.declaration import Cut, Declaration, Profile, Sweep
 from refit.experiments.metrics import filled
 from refit.experiments.trial import SEED_STEP, CarriedOver, Trial
@@ -51,11 +51,11 @@ def load(experiment: str | Path) -> Declaration:
         everything = Profile(description="every trial as declared")
         once = dict.fromkeys(declaration.sweeps, 1)
         trials = _expand_profile(declaration, everything, once)
-        consistency.check(declaration, trials)
+        checks.check(declaration, trials)
         for name, profile in declaration.profiles.items():
             with named(f"profiles.{name}"):
                 left = _expand_profile(declaration, profile, once)
-                consistency.check_profile(profile, trials, left)
+                checks.check_profile(profile, trials, left)
     return declaration
 
 
