@@ -9,10 +9,11 @@ EXECUTOR ?=
 BENCH ?=
 STRESS_SECONDS ?= 900
 FAULTS ?=
+PACK ?=
 PYTHON ?= python3
 
 # Recipes read these from the environment, as typed: neither make nor the shell runs what is in them.
-VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR EXECUTOR BENCH STRESS_SECONDS FAULTS
+VARIABLES := PROFILE EXPERIMENTS SEEDS WORKERS DATA_DIR EXECUTOR BENCH STRESS_SECONDS FAULTS PACK
 NAMED := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(strip $(filter-out $(VARIABLES) PYTHON,$(NAMED)))
 $(if $(UNKNOWN),$(error $(UNKNOWN): unknown; the variables are $(VARIABLES) PYTHON))
@@ -36,7 +37,7 @@ export PIP_USER := 0
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report plan status test stress bench lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report pack import plan status test stress bench lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	echo "refit: reproduce published reports of convolutional-network experiments"
@@ -50,6 +51,7 @@ help: ## show this help
 	echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
 	echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
+	echo "  PACK           files to import, separated by spaces, or the folder to write packs into"
 	echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
@@ -74,6 +76,12 @@ reproduce: setup ## train what is missing and make the report pages
 
 report: setup ## make the report pages from the results at hand, without training
 	set -f; $(BIN)/refit report $(OPTIONS)
+
+pack: setup ## pack the finished trials of PROFILE, one file per sweep, into results/packs, or the folder PACK
+	set -f; $(BIN)/refit pack --profile "$$PROFILE" $${PACK:+--out "$$PACK"} -- $$EXPERIMENTS
+
+import: setup ## add the trials of the packs that PACK names to those here
+	set -f; $(BIN)/refit import -- $$PACK
 
 status: setup ## show what is done, failed and missing
 	set -f; $(BIN)/refit status $(OPTIONS)

@@ -13,8 +13,21 @@ def measure(options: Options) -> list[Series]:
     return [Series(f"resume check of {count} finished trials", "refit", seconds, most=1.0)]
 
 
+# What else every result says.
+MEASURED = {
+    "metrics": dict.fromkeys(("train_accuracy", "val_accuracy", "best_val_accuracy"), 0.5)
+    | dict.fromkeys(("train_loss", "val_loss", "seconds", "seconds_per_epoch"), 1.0)
+    | {"epochs": 1, "classes": 10, "weight_layers": 20, "diverged": False},
+    "data": {"source": "", "stand_in": "", "embedded": True, "classes": list("0123456789")}
+    | {"train_images": 1, "validation_images": 1, "test_images": 1},
+    "environment": {},
+    "confusion_matrix": None,
+    "started": "2026-01-01T00:00:00+00:00",
+}
+
+
 def check(count: int) -> dict[str, float]:
-    from refit import files, paths
+    from refit import paths
     from refit.run_directory import directory
     from refit.running import runner
 
@@ -23,8 +36,8 @@ def check(count: int) -> dict[str, float]:
     for trial in some:
         # As long as a usual result, most of which are the layers.
         layers = [{"name": "dense", "type": "Dense", "output_shape": [10], "parameters": 850}] * 20
-        result = {"digest": trial.digest, "metrics": {}, "layers": layers}
-        files.write_json(folder / trial.directory / directory.RESULT, result)
+        result = {"trial": trial.model_dump(mode="json"), "digest": trial.digest, "layers": layers}
+        directory.write_result(folder / trial.directory, result | MEASURED)
     started = time.perf_counter()
     summary = runner.run(some, folder, 2)
     seconds = time.perf_counter() - started

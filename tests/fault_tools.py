@@ -22,7 +22,7 @@ from conftest import tiny
 from refit import files
 from refit.errors import RefitError
 from refit.experiments.trial import CarriedOver, Trial
-from refit.run_directory import run_log
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
 from refit.running import runner
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 
 # One step per seed; its mean is zero, so that a case's centre is its observed mean.
 STEPS = np.array([-1.2, -0.5, 0.1, 0.5, 1.1])

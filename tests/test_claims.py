@@ -11,8 +11,8 @@ from scipy import stats
 from log_tools import EPOCHS, around, confused_log, grid_log, lines, log_of
 from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.predicates import Claim
-from refit.run_directory import run_log
-from refit.run_directory.run_log import RunLog
+from refit.run_directory import log as run_log
+from refit.run_directory.log import RunLog
 from refit.verdicts import claims, interval_tests
 
 FULL = Profile(description="as published")

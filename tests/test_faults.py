@@ -24,7 +24,8 @@ import fault_tools
 from conftest import tiny
 from refit import cli, files
 from refit.errors import TrialError
-from refit.run_directory import events, failures, run_log
+from refit.run_directory import events, failures
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import (
     BATCHES,
     CHECKPOINT,
@@ -32,6 +33,7 @@ from refit.run_directory.directory import (
     PROGRESS,
     RESULT,
     result_of,
+    write_result,
 )
 from refit.running import processes, runner
 
@@ -182,7 +184,7 @@ def test_resume_check_of_500_finished_trials_takes_at_most_a_second(finished, tm
         shutil.copytree(source, run_dir)
         logged = [path for path in run_dir.rglob("*") if path.is_file()]
         named = {"files": files.identify(run_dir, logged)}
-        files.write_json(run_dir / RESULT, result | {"digest": trial.digest} | named)
+        write_result(run_dir, result | {"digest": trial.digest} | named)
     files._digest.cache_clear()  # as in a new process
     started, worked = time.perf_counter(), time.process_time()
     summary = runner.run(trials, tmp_path)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration, Figure, FigureTable, Profile, Published
-from refit.run_directory import run_log
-from refit.run_directory.run_log import RunLog
+from refit.run_directory import log as run_log
+from refit.run_directory.log import RunLog
 from refit.verdicts import ledger
 
 REASON = "runs differ"

@@ -23,7 +23,8 @@ from tensorboard.plugins.hparams import metadata
 
 from refit.errors import DeclarationError, UnavailableError
 from refit.files import read_json
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import PROGRESS
 from refit.running import ray_pool, runner
 

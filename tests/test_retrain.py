@@ -5,7 +5,8 @@ import pytest
 from refit.errors import DeclarationError
 from refit.experiments import expand
 from refit.experiments.declaration import Retrain
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.searches import retrain
 from refit.study import Study

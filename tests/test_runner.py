@@ -15,7 +15,8 @@ import pytest
 
 from refit import files
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
-from refit.run_directory import directory, events, failures, run_log
+from refit.run_directory import directory, events, failures
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import RESULT
 from refit.running import runner
 
@@ -141,12 +142,20 @@ def stored(trial, folder, train, val, accuracy=None, best=0.5):
         writer.close()
     metrics = {
         "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds_per_epoch": 1.0, "classes": 5,
+        "train_loss": train[-1], "val_loss": val[-1], "epochs": len(val), "weight_layers": 5,
         "best_val_accuracy": best, "seconds": float(len(val)),
         "diverged": not np.isfinite(train[-1]),
     }  # fmt: skip
     facts = {"train_images": 160, "stand_in": "", "embedded": True, "classes": list("abcde")}
-    result = {"digest": trial.digest, "metrics": metrics, "data": facts, "environment": {}}
-    result |= {"confusion_matrix": None}
+    facts |= {"source": "", "validation_images": 60, "test_images": 60}
+    result = {
+        "trial": {},
+        "digest": trial.digest,
+        "metrics": metrics,
+        "data": facts,
+        "environment": {},
+    }
+    result |= {"confusion_matrix": None, "layers": [], "started": "2026-01-01T00:00:00Z"}
     files.write_json(folder / trial.directory / RESULT, result)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from refit.errors import TrialError
 from refit.experiments.declaration import Search
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.searches import search
 

@@ -11,7 +11,7 @@ from refit.errors import ReportError
 from refit.figures import run_views, sequence_plots
 from refit.figures.old_picture import COLOURS
 from refit.pages import tables
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 
 # Of the gesture report's Conv3D networks; run 22 has none.
 PUBLISHED = [

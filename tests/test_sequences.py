@@ -12,7 +12,8 @@ from refit.errors import DeclarationError
 from refit.experiments import expand
 from refit.experiments.trial import CarriedOver
 from refit.models import networks
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.running.schedule import Schedule
 from refit.training import fit, pipeline

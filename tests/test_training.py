@@ -17,7 +17,8 @@ from refit import paths
 from refit.data import sets
 from refit.data.arrays import Part
 from refit.experiments.trial import Optimizer
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import BATCHES, PREDICTIONS, RESULT
 from refit.run_directory.events import read_scalars
 from refit.running import runner

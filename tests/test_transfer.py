@@ -15,7 +15,8 @@ from refit.errors import DataError, DeclarationError, TrialError, UnavailableErr
 from refit.experiments import expand
 from refit.models import networks
 from refit.models.transfer import BASE
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import CHECKPOINT, RESULT
 from refit.running import runner
 from refit.study import Study

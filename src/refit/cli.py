@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from refit import files, paths
-from refit.errors import DataError, RefitError, TrialError
+from refit.errors import DataError, DeclarationError, RefitError, TrialError
 from refit.experiments import expand
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
-from refit.run_directory import failures, run_log
+from refit.run_directory import archive, failures
+from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.running.progress import follow
 from refit.study import Study
@@ -107,7 +108,7 @@ def report(experiments: tuple[str, ...], **which: Any) -> None:
 @_shared_options
 def status(experiments: tuple[str, ...], **which: Any) -> None:
     """Show which trials of EXPERIMENTS are done, failed or missing."""
-    for study in _open(experiments, **which):
+    for study in _open(experiments, train=False, **which):
         results = study.log().results
         counts = results["status"].value_counts()
         click.echo(
@@ -143,6 +144,41 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
 
 
 @main.command()
+@click.argument("sweeps", nargs=-1, metavar="[EXPERIMENT[/SWEEP]]...")
+@click.option("--profile", default="full", show_default=True, help="smoke, small or full")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.PACKS)
+def pack(sweeps: tuple[str, ...], profile: str, out: Path) -> None:
+    """Write the finished trials of sweeps, all where none is named, into one file per sweep."""
+    told = []
+    for name in sweeps or expand.names():
+        experiment, _, sweep = name.partition("/")
+        declared = list(expand.load(experiment).sweeps)
+        if sweep and sweep not in declared:
+            known = ", ".join(declared)
+            raise DeclarationError(f"{experiment} has no sweep {sweep!r}; known: {known}")
+        for each in [sweep] if sweep else declared:
+            told += archive.pack(profile, experiment, each, out)
+    if not told:
+        raise TrialError(f"no trial in profile {profile} is done yet, so there is nothing to pack")
+    click.echo("\n".join(told))
+
+
+@main.command("import")
+@click.argument("packs", nargs=-1, required=True, type=click.Path(path_type=Path))
+def import_packs(packs: tuple[Path, ...]) -> None:
+    """Check the trials in PACKS and add those that are not here."""
+    refused = 0
+    for path in packs:
+        done = archive.unpack(path)
+        refused += done.refused
+        for line in done.told:
+            click.secho(line, fg="yellow", err=True)
+        click.echo(f"{path}: {done.taken} trials taken, {done.kept} here already")
+    if refused:
+        raise click.ClickException(f"{refused} trials or files were refused")
+
+
+@main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def verify(folder: Path) -> None:
     """Recompute the tables and verdicts of a FOLDER of pages, such as reports/small."""
@@ -169,7 +205,7 @@ def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> Non
     from refit.exports import mlflow_export
 
     folder = mlflow_export.store_folder(store)
-    for line in mlflow_export.export(_open(experiments, **which), folder):
+    for line in mlflow_export.export(_open(experiments, train=False, **which), folder):
         click.echo(line)
 
 
@@ -206,7 +242,7 @@ def _make_pages(
     experiments: tuple[str, ...], which: dict[str, Any], parameters: dict[str, Any]
 ) -> None:
     """Make pages of the experiments, with parameters for their notebooks beside `which`."""
-    studies = _open(experiments, **which)
+    studies = _open(experiments, train=parameters["train"], **which)
     parameters |= {"seeds": which["seeds"]}
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)

@@ -12,12 +12,16 @@ import resource
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from refit.errors import TrialError
 
 # In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
 MOST_DIGESTED = 2**20
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def check_writable(variable: str, folder: Path) -> None:
@@ -106,6 +110,14 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where the file is missing, garbage or holds anything else."""
     value = read_json(path)
     return value if isinstance(value, dict) else {}
+
+
+def read_model(path: Path, model: type[Model]) -> Model | None:
+    """Read JSON that fits a schema; None where the file is missing, garbage or does not fit."""
+    try:
+        return model.model_validate(read_json(path))
+    except ValidationError:
+        return None
 
 
 def digest(path: Path) -> str:

@@ -13,6 +13,8 @@ from refit.errors import DeclarationError
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 NOTEBOOKS = ROOT / "notebooks"
+# The results of record: see `refit.run_directory.archive`.
+PACKS = ROOT / "results" / "packs"
 
 
 def runs() -> Path:

@@ -1,6 +1,7 @@
 """An experiment opened in one profile: what a notebook or a command works with."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from refit.errors import DeclarationError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration, Profile, Retrain, Search
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
-from refit.run_directory import directory, run_log
+from refit.run_directory import archive, directory
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 from refit.running import runner
 from refit.searches import retrain, search
 from refit.verdicts import claims, ledger
@@ -49,9 +51,10 @@ class Study:
     ) -> "Study":
         """Load an experiment and expand it; empty folders mean the defaults of `refit.paths`.
 
-        `seeds` is the number of replicates, 0 for the declared one. `train` is only checked, as
-        every text is true, `no` as well as `yes`. Raises DeclarationError or DataError before
-        anything is trained.
+        What committed packs hold and the runs lack is imported first. `seeds` is the number of
+        replicates, 0 for the declared one. Unless anything is to be trained, data sets that are
+        not here are those of the packs; `train` is checked, as every text is true, `no` as well as
+        `yes`. Raises DeclarationError or DataError before anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")
@@ -61,11 +64,13 @@ class Study:
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = expand.load(name)
-        trials = expand.expand(declaration, profile, seeds, folder)
         if runs_dir:
             # Cache, log and times of earlier trainings lie there too.
             os.environ["REFIT_RUNS"] = str(runs_dir)
         runs = paths.runs()
+        told, known = archive.take(profile, name) if profile in declaration.profiles else ([], [])
+        print(*told, sep="\n", end="\n" * bool(told), file=sys.stderr)
+        trials = expand.expand(declaration, profile, seeds, folder, () if train else known)
         reports = reports_dir or paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
@@ -242,9 +247,11 @@ class Study:
         """What choosing a sweep's best trial on test images flatters it by, without new trainings.
 
         The test images are halved, even and odd positions; the trial that is best on one half is
-        measured on the other, which had no part in the choice. One row per half, of the first seed.
+        measured on the other, which had no part in the choice. One row per half, of the first seed;
+        none where the images are not here.
         """
         trials = [t for t in self.trials if t.sweep == sweep and self._is_first(t)]
+        trials = trials if self.has_images else []
         halves = {}
         for trial in trials:
             if directory.result_of(trial, self.runs):
@@ -257,6 +264,11 @@ class Study:
             rows.append((half, winner, there, elsewhere, there - elsewhere))
         columns = ["chosen on", "trial", "accuracy there", "accuracy on the other half", "flattery"]
         return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether all images can be shown without a download."""
+        return all(sets.is_here(spec, self.data_dir) for spec in {t.data for t in self.trials})
 
     def _test(self, trial: Trial) -> Part:
         return sets.load(trial.data, self.data_dir, paths.cache()).test

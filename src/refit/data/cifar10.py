@@ -90,13 +90,23 @@ def _place(folder: Path, part: str) -> Path | None:
     return folder / part if any((folder / part / name).is_dir() for name in CLASS_NAMES) else None
 
 
+def is_here(data_dir: Path | None) -> bool:
+    """Whether the image files or the official archive are in the data folder or Keras's cache."""
+    return _listings(data_dir) is not None or _archive(data_dir) is not None
+
+
 def _find_archive(data_dir: Path | None) -> Path:
+    found = _archive(data_dir)
+    return found or download(URL, ARCHIVE, f"sha256:{CHECKSUM}", keras_cache(), "CIFAR-10")
+
+
+def _archive(data_dir: Path | None) -> Path | None:
     for folder in [*candidates(data_dir, *FOLDERS), keras_cache()]:
         # Keras 3 names the archive by what it holds once unpacked.
         for name in (ARCHIVE, "cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz"):
             if (folder / name).is_file():
                 return folder / name
-    return download(URL, ARCHIVE, f"sha256:{CHECKSUM}", keras_cache(), "CIFAR-10")
+    return None
 
 
 def _read_archive(path: Path) -> Decoded:

@@ -80,6 +80,16 @@ def read_pairs(data_dir: Path | None) -> Decoded:
     return merge_pairs(read(data_dir), STAND_IN)
 
 
+def is_here(data_dir: Path | None) -> bool:
+    """Whether the four files are in the data folder or in Keras's cache."""
+    places = candidates(data_dir, "fashion-mnist", "fashion_mnist")
+    places.append(keras_cache() / "fashion-mnist")
+    return any(
+        all(any((place / f"{name}{end}").is_file() for end in ("", ".gz")) for name in CHECKSUMS)
+        for place in places
+    )
+
+
 def _find(data_dir: Path | None) -> tuple[list[Path], str]:
     """The four files and, for people, where they lie; downloads as a last resort."""
     for folder in candidates(data_dir, "fashion-mnist", "fashion_mnist"):

@@ -3,7 +3,7 @@
 Sources import the heavy libraries when they decode; a cached data set needs NumPy only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,19 +27,25 @@ from refit.errors import DataError, DeclarationError
 class Source(NamedTuple):
     """How a registered data set is identified, quickly, and how it is read.
 
-    clips: whether it is made of clips, which are read without decoding them.
+    clips: whether it is made of clips, which are read without decoding them. is_here: whether it is
+    there without a download, of those that can be downloaded.
     """
 
     fingerprint: Callable[[Path | None], str]
     read: Callable[[Path | None], Decoded]
     clips: bool = False
+    is_here: Callable[[Path | None], bool] = lambda data_dir: True
 
 
 SOURCES = {
-    "fashion_mnist": Source(fashion_mnist.fingerprint, fashion_mnist.read),
+    "fashion_mnist": Source(
+        fashion_mnist.fingerprint, fashion_mnist.read, is_here=fashion_mnist.is_here
+    ),
     "fashion_mnist_course": Source(fashion_mnist.course_fingerprint, fashion_mnist.read_course),
-    "fashion_mnist_pairs": Source(fashion_mnist.fingerprint, fashion_mnist.read_pairs),
-    "cifar10": Source(cifar10.fingerprint, cifar10.read),
+    "fashion_mnist_pairs": Source(
+        fashion_mnist.fingerprint, fashion_mnist.read_pairs, is_here=fashion_mnist.is_here
+    ),
+    "cifar10": Source(cifar10.fingerprint, cifar10.read, is_here=cifar10.is_here),
     "digits": Source(digits.fingerprint, digits.read),
     "digits_colour": Source(digits.fingerprint, digits.read_colour),
     "digits_pairs": Source(digits.fingerprint, digits.read_pairs),
@@ -73,6 +79,28 @@ def resolve(spec: DataSpec, data_dir: Path | None) -> DataSpec:
     return spec.model_copy(
         update={"name": name, "fingerprint": _source(name, spec.frames).fingerprint(data_dir)}
     )
+
+
+def recorded(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec]) -> DataSpec | None:
+    """Which of the `known` data sets, of results from elsewhere, a declared one is that is not
+    here; None where it is here, or none of them is it."""
+    if is_here(spec, data_dir):
+        return None
+    for each in known:
+        if each.name == spec.name or spec.name in ALIASES:
+            declared = {"name": spec.name, "fingerprint": spec.fingerprint}
+            if each.model_copy(update=declared) == spec:
+                return each
+    return None
+
+
+def is_here(spec: DataSpec, data_dir: Path | None) -> bool:
+    """Whether a data set can be read without a download."""
+    try:
+        name = resolve(spec, data_dir).name
+    except DataError:
+        return False
+    return SOURCES[name].is_here(data_dir)
 
 
 def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from refit import files, paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.experiments.trial import Trial
-from refit.run_directory import run_log
+from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS, RESULT, result_of
 from refit.study import Study
 

@@ -16,7 +16,7 @@ from refit.errors import ReportError
 from refit.figures.old_picture import COLOURS, Picture, amount, nothing_finished
 from refit.figures.sweep_plots import GREY
 from refit.figures.transfer_plots import HEADING
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 
 LEAST_SPAN = 4  # of a logarithmic axis: a few per cent shall not look like a world
 QUANTITIES = {

@@ -27,7 +27,7 @@ from refit.figures.old_picture import (
 from refit.figures.run_views import logarithmic, printed
 from refit.figures.sweep_plots import CROSS, DARK, GREY
 from refit.figures.transfer_plots import HEADING
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 
 SEQUENCES = {"fresh": "new weights for every run", "carried": "weights carried from run to run"}
 SHORT = {"published": "published", "fresh": "new weights", "carried": "carried-over weights"}

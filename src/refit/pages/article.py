@@ -20,8 +20,8 @@ import refit
 from refit.experiments.trial import AUTOKERAS
 from refit.pages import claim_items, tables
 from refit.pages.templating import fill, trusted
-from refit.run_directory import run_log
-from refit.run_directory.run_log import RunLog
+from refit.run_directory import log as run_log
+from refit.run_directory.log import RunLog
 from refit.study import Study
 
 MODELS = Path(refit.__file__).parent / "models"

@@ -11,7 +11,7 @@ from IPython.display import HTML
 
 from refit.errors import ReportError
 from refit.pages.templating import fill
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 from refit.verdicts import claims, ledger
 from refit.verdicts.scoreboard import Scoreboard
 

@@ -17,8 +17,9 @@ from refit.errors import RefitError, ReportError
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration
 from refit.pages.tables import page_tables, scoreboard_tables
-from refit.run_directory import directory, run_log
-from refit.run_directory.run_log import CURVES_FILE, FILES, RESULTS_FILE, RunLog
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
+from refit.run_directory.log import CURVES_FILE, FILES, RESULTS_FILE, RunLog
 from refit.searches import retrain, search
 from refit.verdicts import claims, ledger, scoreboard
 

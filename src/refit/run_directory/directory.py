@@ -5,15 +5,29 @@ A trial is done while its result is whole, with all the files that it names.
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import math
 import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from refit import files
 from refit.experiments.trial import Trial
+from refit.experiments.yaml_file import explain
 from refit.files import make_folder, make_way
 
 # The file whose presence means that a trial is done.
@@ -28,6 +42,8 @@ PROGRESS = "progress.json"
 CHECKPOINT = "checkpoint.npz"
 # The event folder of the curves of single batches.
 BATCHES = "batches"
+# The same curves as arrays.
+BATCH_FILE = "batches.npz"
 EVENT_FOLDERS = ("train", "validation", BATCHES)
 # Weights that a trial keeps: those of its best epoch, and those that other trials start from. Keras
 # writes this format only into files of this ending.
@@ -66,6 +82,96 @@ def _locked(lock: IO[str], until: float) -> bool:
             time.sleep(0.05)
 
 
+class _Metrics(BaseModel):
+    """The metrics that every training has; others depend on the trial."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, bool | float | str | None] = Field(init=False)
+
+    train_accuracy: float
+    train_loss: float
+    val_accuracy: float
+    val_loss: float
+    best_val_accuracy: float
+    epochs: PositiveInt
+    diverged: bool
+    seconds: float
+    seconds_per_epoch: float
+    classes: PositiveInt
+    weight_layers: NonNegativeInt
+
+
+class _Data(BaseModel):
+    source: str
+    stand_in: str
+    embedded: bool
+    classes: list[str]
+    train_images: PositiveInt
+    validation_images: NonNegativeInt
+    test_images: NonNegativeInt
+
+
+class _Layer(BaseModel):
+    name: str
+    type: str
+    output_shape: list[int | None]
+    parameters: NonNegativeInt
+
+
+class _Environment(BaseModel):
+    workers: NonNegativeInt | None = None
+    gpus: list[str] = []
+
+
+class _Candidate(BaseModel):
+    parameters: NonNegativeInt
+    seconds: float
+
+
+class Result(BaseModel):
+    """What tables and pages read of a result; `files` has size and digest of each file beside it,
+    and `checksum` is that of all the others. Older results lack both."""
+
+    trial: dict[str, Any]
+    digest: str
+    metrics: _Metrics
+    data: _Data
+    environment: _Environment
+    layers: list[_Layer]
+    confusion_matrix: list[list[NonNegativeInt]] | None
+    started: AwareDatetime
+    candidates: list[_Candidate] = []
+    files: dict[str, Annotated[list[int | str], Field(max_length=2)]] = {}
+    checksum: str = ""
+
+    @model_validator(mode="after")
+    def _confusions_fit(self) -> "Result":
+        size = len(self.data.classes)
+        rows = self.confusion_matrix
+        if rows is not None and [len(row) for row in [rows, *rows]] != [size] * (size + 1):
+            raise ValueError(f"confusion_matrix: has not {size} rows and columns")
+        return self
+
+
+class TrialProgress(BaseModel):
+    """How far a training is."""
+
+    epoch: NonNegativeInt = 0
+    epochs: PositiveInt
+    val_accuracy: float | None = None
+
+
+def write_result(run_dir: Path, result: dict[str, Any]) -> None:
+    """Write a result with the checksum over itself."""
+    files.write_json(run_dir / RESULT, result | {"checksum": checksum(result)})
+
+
+def checksum(result: Mapping[str, Any]) -> str:
+    """The SHA-256 of all that a result says, but for its checksum."""
+    content = {name: value for name, value in result.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
     """The stored result of a trial, or None while there is no whole one.
 
@@ -87,7 +193,16 @@ def damage_of(trial: Trial, folder: Path) -> str:
 
 def _lost(result: Mapping[str, Any], trial: Trial, folder: Path) -> str:
     """The first of a trial's files that is not whole, the result itself included."""
-    if result.get("digest") != trial.digest or "metrics" not in result:
+    if result.get("digest") != trial.digest or flaw(result):
         return RESULT
     # Results of earlier versions name no files.
     return files.damaged(folder / trial.directory, result.get("files", {}))
+
+
+def flaw(result: Mapping[str, Any]) -> str:
+    """What is wrong with a result, as a sentence; empty where it is as it was written."""
+    try:
+        stated = Result.model_validate(result).checksum
+    except ValidationError as error:
+        return explain(error)
+    return "" if stated in ("", checksum(result)) else "checksum: does not fit what it says"

@@ -2,9 +2,10 @@
 
 Keras's TensorBoard callback could write the same tags, but it needs TensorFlow, and it cannot leave
 out an epoch that an interrupted training has already logged. tensorboard's own record writer and
-reader do both, on every backend, and open in milliseconds.
+reader do both, and open in milliseconds.
 """
 
+import contextlib
 import itertools
 import os
 import socket
@@ -14,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
+from tensorboard.compat.tensorflow_stub import errors
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
@@ -22,7 +26,6 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from refit import files
-from refit.run_directory import records
 
 _PREFIX = "events.out.tfevents."
 _file_number = itertools.count()
@@ -44,24 +47,18 @@ class EventWriter:
         self._records = RecordWriter(self._file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
-    def scalars(self, values: dict[str, float], step: int, wall_time: float | None = None) -> None:
-        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin.
-
-        `wall_time` is when they were measured, in seconds since 1970; by default now.
-        """
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Write one value per tag, as TensorFlow 2 does: tensors marked for the scalars plugin."""
         summary = summary_pb2.Summary()
         for tag, value in values.items():
             metadata = scalar_metadata.create_summary_metadata(display_name="", description="")
             tensor = tensor_util.make_tensor_proto(float(value), dtype="float32")
             summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
-        self.summary(summary, step, wall_time)
+        self.summary(summary, step)
 
-    def summary(
-        self, summary: summary_pb2.Summary, step: int = 0, wall_time: float | None = None
-    ) -> None:
+    def summary(self, summary: summary_pb2.Summary, step: int = 0) -> None:
         """Write a finished summary, such as the hyper-parameters of a trial."""
-        moment = time.time() if wall_time is None else wall_time
-        self._write(event_pb2.Event(wall_time=moment, step=step, summary=summary))
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
         # On disk before a result says that the training is done.
@@ -95,23 +92,24 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     cannot be read is as good as missing.
     """
     scalars: dict[str, dict[int, float]] = defaultdict(dict)
-    for event, tag, value in _scalars(folder):
-        scalars[tag][event.step] = value
+    for path in event_files(folder):
+        for event in _events(path):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name in ("", scalar_metadata.PLUGIN_NAME):
+                    scalars[value.tag][event.step] = _number(value.tensor)
     return dict(scalars)
 
 
-def read_timed(folder: Path) -> dict[tuple[str, int], tuple[float, float]]:
-    """As `read_scalars`, with times: (tag, step) -> (seconds since 1970, value)."""
-    return {(tag, event.step): (event.wall_time, value) for event, tag, value in _scalars(folder)}
+def _events(path: Path) -> Iterator[event_pb2.Event]:
+    """The events of a file, up to the first that is damaged or was cut off by a crash.
 
-
-def _scalars(folder: Path) -> Iterator[tuple[event_pb2.Event, str, float]]:
-    for path in event_files(folder):
-        for record in records.read(path):
-            event = event_pb2.Event.FromString(record)
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name in ("", scalar_metadata.PLUGIN_NAME):
-                    yield event, value.tag, _number(value.tensor)
+    TensorBoard's own loader would import TensorFlow, where there is one, for the same records.
+    """
+    with contextlib.suppress(errors.OpError, OSError, DecodeError):
+        reader = PyRecordReader_New(os.fspath(path))
+        while True:
+            reader.GetNext()
+            yield event_pb2.Event.FromString(reader.record())
 
 
 def _number(tensor: tensor_pb2.TensorProto) -> float:

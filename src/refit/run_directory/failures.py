@@ -6,7 +6,8 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, NonNegativeInt
 
 from refit import files
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
@@ -85,25 +86,34 @@ def told() -> Iterator[None]:
         raise TrialError(f"storage: {describe(error)}") from error
 
 
-def read(run_dir: Path) -> dict[str, Any]:
-    """The failure that a run directory tells of, with `kind` and `reason`; empty without one."""
-    failure = files.read_object(run_dir / FAILURE)
-    return failure if {"kind", "reason"} <= failure.keys() else {}
+class Failure(BaseModel):
+    """Why a trial failed, and how often it has been tried."""
+
+    kind: str
+    reason: str
+    traceback: str = ""
+    time: str = ""
+    attempts: NonNegativeInt = 0
+
+
+def read(run_dir: Path) -> Failure | None:
+    """The failure that a run directory tells of; None where none is told of, or no whole one."""
+    return files.read_model(run_dir / FAILURE, Failure)
 
 
 def store(run_dir: Path, kind: str, reason: str, trace: str) -> None:
     """Write the failure into the run directory, and how often the trial has been attempted."""
-    attempts = read(run_dir).get("attempts", 0)
-    failure = {
-        "kind": kind,
-        "reason": reason,
-        "traceback": trace,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "attempts": attempts + 1 if isinstance(attempts, int) else 1,
-    }
+    before = read(run_dir)
+    failure = Failure(
+        kind=kind,
+        reason=reason,
+        traceback=trace,
+        time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        attempts=1 + (before.attempts if before else 0),
+    )
     # Where even this cannot be written, the summary of the run still tells what happened.
     with contextlib.suppress(OSError):
-        files.write_json(run_dir / FAILURE, failure)
+        files.write_json(run_dir / FAILURE, failure.model_dump())
 
 
 def death(exit_code: int | None) -> str:

@@ -1,6 +1,7 @@
 """How far a run is, shown where it is watched: terminal, notebook, and lines in a log file."""
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -10,16 +11,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import BaseModel, NonNegativeInt
 from tqdm import tqdm
 
 from refit import files
 from refit.experiments.trial import Trial
 from refit.run_directory import directory
-from refit.run_directory.directory import PROGRESS
+from refit.run_directory.directory import PROGRESS, Result, TrialProgress
 
 LOG = "progress.log"
 # A log file is read afterwards; more lines would hide the trials that ended.
 LOG_SECONDS = 30.0
+
+
+class RunProgress(BaseModel):
+    """How far a run is, for whoever follows it from another process."""
+
+    total: NonNegativeInt
+    done: NonNegativeInt
+    text: str
 
 
 class Progress:
@@ -79,10 +89,9 @@ class Progress:
             self._write(f"{trial.directory.name}: failed ({failure})")
             return
         self.done += 1
-        result = files.read_object(self.folder / trial.directory / directory.RESULT)
-        metrics = result.get("metrics", {})
-        accuracy = metrics.get("val_accuracy", float("nan"))
-        took = f"{metrics.get('seconds', float('nan')):.1f} s"
+        result = files.read_model(self.folder / trial.directory / directory.RESULT, Result)
+        accuracy = result.metrics.val_accuracy if result else math.nan
+        took = f"{result.metrics.seconds if result else math.nan:.1f} s"
         self._write(
             f"{trial.directory.name}: val accuracy {accuracy:.4f} after {took} ({self._counts()})"
         )
@@ -103,9 +112,9 @@ class Progress:
             self._bar.set_postfix_str(line)
         elif self._display:
             self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
-        state = {"total": self.total, "done": self.done, "text": line}
+        state = RunProgress(total=self.total, done=self.done, text=line)
         with contextlib.suppress(OSError):
-            files.write_json(self.folder / PROGRESS, state)
+            files.write_json(self.folder / PROGRESS, state.model_dump())
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {line}")
 
@@ -115,12 +124,11 @@ class Progress:
 
     def _state(self, trial: Trial) -> tuple[str, float]:
         """A running trial in words, and the fraction of it that is done."""
-        state = files.read_object(self.folder / trial.directory / PROGRESS)
-        epoch = state.get("epoch", 0)
-        accuracy = state.get("val_accuracy")
-        known = f" {accuracy:.3f}" if accuracy is not None else ""
-        epochs = state.get("epochs", trial.epochs)  # of a search, those of all candidates
-        return f"{trial.name} {epoch}/{epochs}{known}", epoch / epochs
+        # The epochs of a search are those of all candidates.
+        state = files.read_model(self.folder / trial.directory / PROGRESS, TrialProgress)
+        state = state or TrialProgress(epochs=trial.epochs)
+        known = f" {state.val_accuracy:.3f}" if state.val_accuracy is not None else ""
+        return f"{trial.name} {state.epoch}/{state.epochs}{known}", state.epoch / state.epochs
 
     def _time_left(self, partly: float) -> str:
         """Time left if what is to come goes on at the pace so far; empty while unknown.
@@ -176,12 +184,12 @@ def follow(folder: Path) -> Iterator[None]:
 def _follow_bar(folder: Path, stop: threading.Event) -> None:
     bar = None
     while not stop.wait(0.5):
-        state = files.read_object(folder / PROGRESS)
+        state = files.read_model(folder / PROGRESS, RunProgress)
         if not state:
             continue
-        bar = bar or terminal_bar(state["total"], state["done"])
-        bar.n = state["done"]
-        bar.set_postfix_str(state["text"])
+        bar = bar or terminal_bar(state.total, state.done)
+        bar.n = state.done
+        bar.set_postfix_str(state.text)
     if bar:
         # The last state is gone before it can be read; the log's last line tells how it ended.
         bar.set_postfix_str((folder / LOG).read_text().rstrip().rpartition("\n")[2])

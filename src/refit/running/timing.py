@@ -13,7 +13,7 @@ import pandas as pd
 
 from refit import files
 from refit.experiments.trial import StopAtTarget, Trial
-from refit.run_directory.directory import RESULT
+from refit.run_directory.directory import RESULT, Result
 
 # What makes two trainings take equally long per image, from the closest match to the loosest.
 _LIKENESS = (
@@ -52,18 +52,16 @@ class Times:
 
 def _records(runs: Path) -> Iterator[dict[str, object]]:
     for path in sorted(runs.glob(f"*/*/*/*/{RESULT}")):
-        result = files.read_json(path)
-        if isinstance(result, dict) and "imported" in result:
-            continue  # from another machine
+        result = files.read_model(path, Result)
         try:
-            trial = Trial.model_validate(result["trial"])
-            images = result["data"]["train_images"]
-            seconds = result["metrics"]["seconds_per_epoch"]
-            epochs = result["metrics"]["epochs"]
-        except (TypeError, KeyError, ValueError):
+            trial = Trial.model_validate(result.trial) if result else None
+        except ValueError:  # of a version whose settings were others
             continue
-        measured = {"images": images, "epochs": epochs, "seconds_per_image": seconds / images}
-        yield _traits(trial) | measured
+        if trial:
+            images, metrics = result.data.train_images, result.metrics
+            measured = {"images": images, "epochs": metrics.epochs}
+            measured["seconds_per_image"] = metrics.seconds_per_epoch / images
+            yield _traits(trial) | measured
 
 
 def _traits(trial: Trial) -> dict[str, object]:

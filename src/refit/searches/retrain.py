@@ -11,7 +11,8 @@ import pandas as pd
 
 from refit.experiments.declaration import Retrain
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
-from refit.run_directory import directory, run_log
+from refit.run_directory import directory
+from refit.run_directory import log as run_log
 from refit.running import runner
 
 # Beside a page: what this begins, the sweep's name ends.

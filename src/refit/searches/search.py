@@ -22,7 +22,7 @@ from refit import files
 from refit.errors import RefitError
 from refit.experiments.declaration import Search
 from refit.experiments.trial import Trial
-from refit.run_directory import run_log
+from refit.run_directory import log as run_log
 from refit.running import runner
 
 FOLDER = "search"

@@ -26,13 +26,13 @@ from refit.experiments.trial import (
     Trial,
 )
 from refit.models import layers, networks
-from refit.run_directory import directory, events
+from refit.run_directory import curve_metrics, directory, events
 from refit.run_directory.directory import (
+    BATCH_FILE,
     CHECKPOINT,
     EVENT_FOLDERS,
     PREDICTIONS,
     PROGRESS,
-    RESULT,
     TRIAL,
 )
 from refit.searches import autokeras_search
@@ -200,8 +200,9 @@ def told_of(
 
 def store_result(result: dict[str, Any], run_dir: Path, passing: Sequence[Path] = ()) -> None:
     """Write a result file, once all that it names is closed; then remove what is in `passing`."""
+    curve_metrics.store_batches(run_dir, run_dir)
     result["files"] = files.identify(run_dir, _lasting(run_dir))
-    files.write_json(run_dir / RESULT, result)
+    directory.write_result(run_dir, result)
     for path in [run_dir / PROGRESS, *passing]:
         with contextlib.suppress(OSError):  # the trial is done, whatever becomes of these
             path.unlink()
@@ -210,7 +211,7 @@ def store_result(result: dict[str, Any], run_dir: Path, passing: Sequence[Path] 
 def _lasting(run_dir: Path) -> list[Path]:
     """The files that a trial leaves for tables, pages and other trials."""
     logged = [path for name in EVENT_FOLDERS for path in events.event_files(run_dir / name)]
-    return [*logged, run_dir / PREDICTIONS, *run_dir.glob("*.h5")]
+    return [*logged, run_dir / PREDICTIONS, *run_dir.glob(BATCH_FILE), *run_dir.glob("*.h5")]
 
 
 def _fit(

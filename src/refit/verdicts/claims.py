@@ -14,7 +14,7 @@ import pandas as pd
 from refit.experiments import predicates as p
 from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.metrics import METRICS
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 from refit.verdicts import ledger
 from refit.verdicts.contrasts import evaluate
 from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest

@@ -15,7 +15,7 @@ from scipy import stats
 from refit.experiments import predicates as p
 from refit.experiments.metrics import METRICS
 from refit.experiments.trial import SEED_STEP
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 from refit.verdicts.interval_tests import IntervalTest
 
 # Units of metrics that tell what a network has learned, not what it cost.

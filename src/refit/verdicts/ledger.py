@@ -12,7 +12,7 @@ import pandas as pd
 from refit.experiments.declaration import Declaration, Figure, Profile, Tolerance
 from refit.experiments.metrics import METRICS
 from refit.experiments.predicates import Selection
-from refit.run_directory.run_log import RunLog
+from refit.run_directory.log import RunLog
 from refit.verdicts.contrasts import describe_trial
 
 DEMONSTRATION = "demonstration data"

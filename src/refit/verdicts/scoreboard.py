@@ -13,7 +13,7 @@ import pandas as pd
 from refit import files
 from refit.errors import ReportError
 from refit.run_directory import directory
-from refit.run_directory.run_log import RESULTS_FILE, total_seconds
+from refit.run_directory.log import RESULTS_FILE, total_seconds
 from refit.verdicts import claims, ledger
 
 FIGURES_FILE = "figures.csv"

@@ -5,7 +5,7 @@ directories, where the curves come from the TensorBoard event files, or from the
 beside a report. Nothing here needs TensorFlow.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,44 +16,20 @@ import pandas as pd
 
 from refit import files
 from refit.errors import ReportError
-from refit.experiments.metrics import BATCHES_PER_BLOCK, CURVE_METRICS, METRICS
+from refit.experiments.metrics import CURVE_METRICS, METRICS
 from refit.experiments.predicates import Selection
 from refit.experiments.trial import SEED_STEP, Trial, is_setting
-from refit.run_directory import failures
-from refit.run_directory.directory import BATCHES, damage_of, result_of
-from refit.run_directory.events import read_scalars
+from refit.run_directory import curve_metrics, result_rows
+from refit.run_directory.directory import result_of
 
 RESULTS_FILE = "results.csv"
 CURVES_FILE = "curves.csv"
 CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
-# Event tag -> column, per event folder of a run directory.
-_COLUMNS = {
-    "train": {
-        "epoch_accuracy": "train_accuracy",
-        "epoch_loss": "train_loss",
-        "epoch_cross_entropy": "train_cross_entropy",
-        "epoch_evaluated_accuracy": "evaluated_train_accuracy",
-        "epoch_evaluated_loss": "evaluated_train_loss",
-        "epoch_learning_rate": "learning_rate",
-        "epoch_seconds": "seconds_per_epoch",
-        "epoch_train_seconds": "train_seconds",
-        "epoch_processor_seconds": "processor_seconds",
-    },
-    "validation": {
-        "epoch_accuracy": "val_accuracy",
-        "epoch_loss": "val_loss",
-        "epoch_cross_entropy": "val_cross_entropy",
-    },
-}
 # Columns that stay texts where they look like numbers.
 _TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "machine", "true", "predicted"), str)
 _CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
-_TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
-_CURVE_COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
-    column for columns in _COLUMNS.values() for column in columns.values()
-]
 
 
 @dataclass(frozen=True)
@@ -132,7 +108,7 @@ class RunLog:
         curve = self.curve_part(trial, metric, epochs)
         if curve.empty:
             return pd.Series(dtype=float)
-        values = _STATISTICS[statistic](curve).dropna()
+        values = curve_metrics.STATISTICS[statistic](curve).dropna()
         return values.set_axis(_replicates(values.index))
 
     def curve_part(
@@ -263,21 +239,19 @@ def read(trials: Sequence[Trial], folder: Path) -> RunLog:
     rows, curves, confusions = [], [], []
     for trial in trials:
         result = result_of(trial, folder)
-        rows.append(_result_row(trial, folder, result))
+        rows.append(result_rows.result_row(trial, folder, result))
         if result is not None:
-            curves.append(_curve_rows(trial, folder))
-            rows[-1] |= _of_curves(curves[-1], rows[-1]) | _of_batches(trial, folder, rows[-1])
-            confusions += _confusion_rows(trial, result)
+            curves.append(curve_metrics.read(trial, folder))
+            rows[-1] |= curve_metrics.metrics(curves[-1], rows[-1])
+            rows[-1] |= curve_metrics.batch_metrics(trial, folder, rows[-1])
+            confusions += result_rows.confusion_rows(trial, result)
     results = pd.DataFrame(rows)
     if not curves:
         # What is shown before anything is done has the columns of what will be measured.
         results = results.reindex(columns=list(dict.fromkeys([*results, *METRICS])))
     frame = pd.concat(curves) if curves else pd.DataFrame()
-    return RunLog(
-        results,
-        frame.reindex(columns=_CURVE_COLUMNS).reset_index(drop=True),
-        pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS),
-    )
+    frame = frame.reindex(columns=curve_metrics.COLUMNS).reset_index(drop=True)
+    return RunLog(results, frame, pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS))
 
 
 def read_csv(folder: Path) -> RunLog:
@@ -299,8 +273,7 @@ def batch_curves(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
     frames = []
     for trial in trials:
         if trial.record_batches and result_of(trial, folder):
-            scalars = read_scalars(folder / trial.directory / BATCHES)
-            frame = pd.DataFrame(scalars).sort_index().rename_axis("batch").reset_index()
+            frame = curve_metrics.batches(folder / trial.directory)
             frames.append(frame.assign(trial=trial.name, seed=trial.seed))
     columns = ["trial", "seed", "batch", "batch_loss", "batch_accuracy"]
     return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
@@ -344,13 +317,9 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
         if (result := result_of(trial, folder)) is None:
             continue
         flat = {"data": result["data"]["source"], "stand-in": result["data"]["stand_in"]}
-        counts = result["data"]
-        flat["images"] = (
-            f"{counts['train_images']:,} train, {counts['validation_images']:,} validation, "
-            f"{counts['test_images']:,} test"
-        )
-        if origin := result.get("imported"):
-            flat["imported"] = f"packed {origin['packed']} by refit {origin['written_by']}"
+        parts = ("train", "validation", "test")
+        counts = [f"{result['data'][f'{part}_images']:,} {part}" for part in parts]
+        flat["images"] = ", ".join(counts)
         flat |= {name: str(value or "none") for name, value in result["environment"].items()}
         for name, value in flat.items():
             facts.setdefault(name, {})[value] = None
@@ -365,163 +334,5 @@ def _replicates(seeds: Any) -> np.ndarray:
     return np.asarray(seeds).astype(int) % SEED_STEP
 
 
-def _line_change(curve: pd.DataFrame) -> pd.Series:
-    """What a curve's least-squares line changes from start to end; a loss that diverges rises."""
-    finite = np.isfinite(curve).all().to_numpy()
-    if len(curve) < 2:
-        return pd.Series(0.0, curve.columns)
-    # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
-    steps = np.where(finite, curve - curve.iloc[0], 0.0)
-    slopes = np.polyfit(curve.index.to_numpy(float), steps, 1)[0]
-    return pd.Series(np.where(finite, slopes * np.ptp(curve.index), np.inf), curve.columns)
-
-
-_STATISTICS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "last": lambda curve: curve.iloc[-1],
-    "mean": pd.DataFrame.mean,
-    "min": pd.DataFrame.min,
-    "max": pd.DataFrame.max,
-    "change": _line_change,
-    "largest_rise": lambda curve: curve.diff().max(),
-}
-
-
 def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
     return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
-
-
-def _result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "sweep": trial.sweep,
-        "trial": trial.name,
-        "title": trial.title,
-        "seed": trial.seed,
-        "status": "done",
-        "reason": "",
-        "digest": trial.digest,
-        "published_epochs": trial.published_epochs,
-    }
-    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
-    settings["planned_epochs"] = settings.pop("epochs")
-    if result is None:
-        reason = _reason(trial, folder)
-        status = "failed" if reason else "missing"
-        return row | {"status": status, "reason": reason} | settings
-    metrics = dict(result["metrics"])
-    images = result["data"]["train_images"]
-    metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
-    if "test_accuracy" in metrics:
-        metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
-    metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
-    metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in ("train", "test")}
-    per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
-    metrics["test_class_imbalance"] = max(per_class) - min(per_class) if per_class else np.nan
-    metrics["layers_with_pooling"] = metrics["weight_layers"] + sum(
-        "Pooling" in layer["type"] for layer in result["layers"]
-    )
-    if tried := result.get("candidates"):
-        metrics["architectures_tried"] = len({each["parameters"] for each in tried})
-    metrics["minutes"] = metrics["seconds"] / 60
-    metrics["demonstration"] = bool(result["data"]["embedded"])
-    metrics["workers"] = result["environment"].get("workers")
-    metrics["machine"] = _machine(result["environment"])
-    metrics["stand_in"] = bool(result["data"]["stand_in"])
-    metrics["cut"] = trial.data.train_images is not None
-    metrics["altered"] = trial.altered
-    return row | {"reason": ""} | settings | metrics
-
-
-def _machine(environment: dict[str, Any]) -> str:
-    """What the times of a training depend on, beside the training itself."""
-    gpus = environment.get("gpus") or []
-    told = [environment.get("processor"), *gpus, environment.get("backend")]
-    return ", ".join(str(each) for each in told if each)
-
-
-def _reason(trial: Trial, folder: Path) -> str:
-    """Why a trial that has been trained has no result; empty where it has not been.
-
-    Pages travel, and whose machine they come from is nobody's business: home is `~`.
-    """
-    if damage := damage_of(trial, folder):
-        return f"damaged: {damage}; the next run trains this trial again"
-    failure = failures.read(folder / trial.directory)
-    told = f"{failure['kind']}: {failure['reason']}" if failure else ""
-    return told.replace(str(Path.home()), "~")
-
-
-def _of_curves(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
-    """The metrics that a trial's curves give; losses that are not numbers are infinite."""
-    if curve.empty:
-        return {}
-    train, validation = (
-        curve[name].fillna(np.inf).reset_index(drop=True) for name in ("train_loss", "val_loss")
-    )
-    with np.errstate(invalid="ignore"):  # infinite minus infinite
-        rises = [losses.iloc[-1] - losses.min() for losses in (train, validation)]
-        gap = validation.iloc[-1] - train.iloc[-1]
-        accuracy = curve["val_accuracy"].reset_index(drop=True)
-        fall = 1 - accuracy.iloc[-1] / accuracy.max() if accuracy.max() > 0 else 0.0
-        rise = rises[1] / validation.min()
-        best = accuracy.idxmax()
-    return {
-        "learning_rate": curve["learning_rate"].iloc[-1],
-        "train_loss_at_best_val_accuracy": train[best],
-        "train_accuracy_at_best_val_accuracy": curve["train_accuracy"].iloc[best],
-        "val_loss_at_best_val_accuracy": validation[best],
-        "val_accuracy_fall": accuracy[best] - accuracy.iloc[-1],
-        "min_train_loss": train.min(),
-        "train_loss_at_min_val_loss": train[validation.idxmin()],
-        "train_loss_rise": rises[0],
-        "val_loss_rise": rises[1],
-        "largest_train_loss_rise": train.diff().max() if len(train) > 1 else 0.0,
-        "loss_gap": gap,
-        "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
-        "loss_rise_beyond_accuracy_fall": rise - fall,
-        "gap_to_best_val_accuracy": curve["train_accuracy"].iloc[-1] - accuracy[best],
-        "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
-    }
-
-
-def _of_batches(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:
-    """By how much the mean loss of 100 batches lies above that of the 100 before, at most."""
-    if not trial.record_batches:
-        return {}
-    losses = read_scalars(folder / trial.directory / BATCHES).get("batch_loss", {})
-    values = np.array([losses[step] for step in sorted(losses)])
-    whole = len(values) // BATCHES_PER_BLOCK
-    if whole < 2:
-        return {}
-    blocks = values[: whole * BATCHES_PER_BLOCK].reshape(whole, -1).mean(axis=1)
-    # A network that fell to guessing has jumped as far as one can, be it within the first block.
-    fell = not np.isfinite(values).all() or 2 / row["classes"] > row["val_accuracy"]
-    return {"largest_batch_loss_jump": np.inf if fell else float(np.diff(blocks).max())}
-
-
-def _confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:
-    classes = result["data"]["classes"]
-    return [
-        (trial.name, trial.seed, classes[true], classes[predicted], count)
-        for true, row in enumerate(result["confusion_matrix"] or [])
-        for predicted, count in enumerate(row)
-        if count
-    ]
-
-
-def _curve_rows(trial: Trial, folder: Path) -> pd.DataFrame:
-    curves: dict[str, dict[int, float]] = {}
-    for group, names in _COLUMNS.items():
-        scalars = read_scalars(folder / trial.directory / group)
-        curves |= {column: scalars.get(tag, {}) for tag, column in names.items()}
-    epochs = sorted(set().union(*curves.values()))
-    # One array: pandas takes ten times longer to align a dozen columns.
-    values = [[curve.get(epoch, np.nan) for curve in curves.values()] for epoch in epochs]
-    table = np.array(values, float).reshape(len(epochs), len(curves))
-    frame = pd.DataFrame(table, pd.Index(epochs, dtype=int), list(curves))
-    if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
-        # A diverged training stops early, but stays what it has become.
-        reached, last = len(frame), frame.drop(columns=list(_TIMES)).iloc[-1]
-        frame = frame.reindex(range(trial.epochs))
-        frame.loc[reached:, last.index] = last.to_numpy()
-    frame.insert(0, "epoch", frame.index + 1)
-    return frame.assign(sweep=trial.sweep, trial=trial.name, seed=trial.seed)

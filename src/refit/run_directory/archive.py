@@ -1,0 +1,295 @@
+"""Packs: the trials of one sweep in one file, from which pages are made without training.
+
+A pack is a tar file of run directories, without weights, checkpoints and failures. Nothing in it is
+trusted: names, kinds and sizes of its members are checked before anything is unpacked, and a result
+counts only with everything that belongs to it.
+"""
+
+import io
+import itertools
+import lzma
+import math
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from refit import files, paths
+from refit.data.spec import DataSpec
+from refit.errors import PackError
+from refit.experiments.trial import Trial
+from refit.experiments.yaml_file import explain
+from refit.run_directory import curve_metrics, directory
+from refit.run_directory.directory import (
+    BATCH_FILE,
+    LOCK,
+    PREDICTIONS,
+    RESULT,
+    TRIAL,
+    Result,
+)  # fmt: skip
+from refit.run_directory.events import read_scalars
+
+# In an experiment's runs: which packs have been looked at.
+STAMP = "packs.json"
+# In bytes, unpacked: of one member, and of a whole pack.
+LARGEST, MOST = 2**28, 2**33
+# In seconds, for the lock of a trial: an import holds it for a moment, a training for hours.
+PATIENCE = 5.0
+
+_NAME = "[A-Za-z0-9][A-Za-z0-9_.=-]*"
+_EVENTS = r"((train|validation)/)?events\.out\.tfevents\.[A-Za-z0-9_.-]+"
+_KEPT = "|".join([*map(re.escape, (RESULT, TRIAL, PREDICTIONS, BATCH_FILE)), _EVENTS])
+_MEMBER = re.compile(rf"(smoke|small|full)/{_NAME}/{_NAME}/{_NAME}/({_KEPT})")
+_DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
+
+
+@dataclass
+class Import:
+    """What became of a pack: trials taken and trials that are here already, sentences about all
+    that was refused or differs, and the data of the trials."""
+
+    taken: int = 0
+    kept: int = 0
+    refused: int = 0
+    told: list[str] = field(default_factory=list)
+    data: list[DataSpec] = field(default_factory=list)
+
+
+class _Stamp(BaseModel):
+    """Size and time of the packs that have been looked at, and the data of their trials."""
+
+    packs: dict[str, list[int]] = {}
+    data: list[DataSpec] = []
+
+
+def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
+    """Write the finished trials of a sweep into one file in `folder`: the same bytes, as long as
+    they are the same. Returns sentences: what was written, and what was left out.
+    """
+    place = Path(profile, experiment)
+    told, packed, content = [], 0, io.BytesIO()
+    with tempfile.TemporaryDirectory() as base, tarfile.open(fileobj=content, mode="w:xz") as tar:
+        for result in sorted((paths.runs() / place / sweep).glob(f"*/{RESULT}")):
+            run_dir = result.parent
+            copy = Path(base) / place / sweep / run_dir.name
+            try:
+                _copy(run_dir, copy)
+                check(Path(base) / place, Path(sweep, run_dir.name))
+            except PackError as error:
+                told.append(f"{run_dir}: left out: {error}")
+                continue
+            for path in _files(copy):
+                tar.add(path, path.relative_to(base).as_posix(), filter=_anonymous)
+            packed += 1
+    if packed:
+        path = folder / f"{profile}-{experiment}-{sweep}.tar.xz"
+        files.write_bytes(path, content.getvalue())
+        told.append(f"{path}: {packed} trials, {len(content.getvalue()) / 1e6:.2f} MB")
+    return told
+
+
+def unpack(path: Path) -> Import:
+    """Check a pack and move its trials into the runs, where they lack; one damaged member loses
+    only its own trial, and what comes after damage of the file itself is lost."""
+    done = Import()
+    paths.runs().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.runs(), prefix=".unpacking.") as base:
+        try:
+            with tarfile.open(path) as tar:
+                for place, members in itertools.groupby(_limited(tar), _run_of):
+                    _import(tar, place, members, Path(base), done, path)
+        except _DAMAGE as error:
+            done.refused += 1
+            done.told.append(f"{path}: cannot be read on: {error}")
+    return done
+
+
+def take(profile: str, experiment: str) -> tuple[list[str], list[DataSpec]]:
+    """Import what the committed packs of an experiment hold, once for each pack.
+
+    Returns sentences about what was taken or refused, and the data that the trials were made from.
+    """
+    found = sorted(paths.PACKS.glob(f"{profile}-{experiment}-*.tar.?z"))
+    stamps = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in found}
+    place = paths.runs() / profile / experiment / STAMP
+    stamp = files.read_model(place, _Stamp) or _Stamp()
+    told, data = [], dict.fromkeys(stamp.data)
+    new = [path for path in found if stamp.packs.get(path.name) != stamps[path.name]]
+    for path in new:
+        done = unpack(path)
+        told += [*done.told, f"{path.name}: {done.taken} trials taken, {done.kept} here already"]
+        data |= dict.fromkeys(done.data)
+    if new:
+        files.write_json(place, _Stamp(packs=stamps, data=list(data)).model_dump(mode="json"))
+    return told, list(data)
+
+
+def check(base: Path, place: Path) -> Trial:
+    """The trial of the run directory `place` below `base`, an experiment's folder.
+
+    Raises PackError where its result does not fit its schema or itself, its settings are not those
+    of its name, or anything that belongs to it is missing, superfluous or short.
+    """
+    run_dir = base / place
+    content = files.read_object(run_dir / RESULT)
+    if cause := directory.flaw(content):
+        raise PackError(f"{RESULT}: {cause}")
+    result = Result.model_validate(content)
+    try:
+        trial = Trial.model_validate(result.trial)
+    except ValidationError as error:
+        raise PackError(f"{RESULT}: of another version: {explain(error)}") from error
+    if trial.digest != result.digest or trial.directory != place:
+        raise PackError(f"{RESULT}: its settings belong into {trial.directory}")
+    found = {path.relative_to(run_dir).as_posix() for path in _files(run_dir)} - {RESULT, TRIAL}
+    if strange := sorted(found.symmetric_difference(result.files)):
+        raise PackError(f"{strange[0]}: is missing, or not named in {RESULT}")
+    if lost := files.damaged(run_dir, result.files):
+        raise PackError(f"{lost}: is not as it was written")
+    _check_curves(trial, run_dir, result)
+    _check_predictions(run_dir, result)
+    return trial
+
+
+def _check_curves(trial: Trial, run_dir: Path, result: Result) -> None:
+    epochs = result.metrics.epochs
+    for group in ("train", "validation"):
+        logged = read_scalars(run_dir / group).get("epoch_loss", {})
+        if sorted(logged) != list(range(epochs)):
+            raise PackError(f"{group}: has the curves of {len(logged)} of {epochs} epochs")
+    if trial.record_batches:
+        logged = len(curve_metrics.batches(run_dir))
+        expected = epochs * math.ceil(result.data.train_images / trial.batch_size)
+        if logged != expected:
+            raise PackError(f"{BATCH_FILE}: has {logged} of {expected} batches")
+
+
+def _check_predictions(run_dir: Path, result: Result) -> None:
+    try:
+        predicted = np.load(run_dir / PREDICTIONS, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PackError(f"{PREDICTIONS}: cannot be read: {error}") from error
+    classes = len(result.data.classes)
+    if predicted.shape != (result.data.test_images,) or predicted.dtype.kind != "u":
+        raise PackError(f"{PREDICTIONS}: has no class for each of the test images")
+    if len(predicted) and predicted.max() >= classes:
+        raise PackError(f"{PREDICTIONS}: has the class {predicted.max()} of {classes}")
+
+
+def _copy(run_dir: Path, copy: Path) -> None:
+    """Copy what a pack holds of a run directory; the copied result names these files only."""
+    result = files.read_object(run_dir / RESULT)
+    if cause := directory.flaw(result):
+        raise PackError(f"{RESULT}: {cause}")
+    named = {name: size for name, size in result.get("files", {}).items() if ".h5" not in name}
+    if lost := files.damaged(run_dir, named):
+        raise PackError(f"{lost}: is missing, or not as it was written")
+    for path in _files(run_dir):
+        name = path.relative_to(run_dir).as_posix()
+        if re.fullmatch(_KEPT, name):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy / name)
+    curve_metrics.store_batches(run_dir, copy)
+    lasting = [path for path in _files(copy) if path.name not in (RESULT, TRIAL)]
+    directory.write_result(copy, result | {"files": files.identify(copy, lasting)})
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A member without anything that differs from one packing to the next."""
+    plain = tarfile.TarInfo(member.name)
+    plain.size = member.size
+    return plain
+
+
+def _limited(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in tar:
+        if member.size > LARGEST or tar.offset > MOST:
+            raise tarfile.TarError(f"{member.name} is larger than anything that a trial leaves")
+        yield member
+
+
+def _run_of(member: tarfile.TarInfo) -> str:
+    """The run directory that a member says it is of."""
+    return "/".join(member.name.split("/")[:4])
+
+
+def _import(
+    tar: tarfile.TarFile, place: str, members: Iterable[tarfile.TarInfo], base: Path,
+    done: Import, path: Path,
+) -> None:  # fmt: skip
+    """Unpack the members of one run directory below `base`, and take it where it is whole."""
+    try:
+        for member in members:
+            if not _MEMBER.fullmatch(member.name) or not member.isreg():
+                raise PackError(f"{member.name!r}: is no file of a run directory")
+            tar.extract(member, base, filter="data")
+        folder = Path(*Path(place).parts[:2])
+        trial = check(base / folder, Path(place).relative_to(folder))
+        differs = _settle(trial, base / folder, paths.runs() / folder)
+    except PackError as error:
+        done.refused += 1
+        done.told.append(f"{path}: {place}: not taken: {error}")
+        return
+    finally:
+        shutil.rmtree(base / place.split("/")[0], ignore_errors=True)
+    done.data.append(trial.data)
+    done.taken += differs is None
+    done.kept += differs is not None
+    if differs:
+        done.told.append(f"{path}: {place}: the result here stays, which has another {differs}")
+
+
+def _settle(trial: Trial, source: Path, target: Path) -> str | None:
+    """Move a checked trial from one experiment's folder to another, unless a whole one is there.
+
+    Returns None where it was moved, else which metrics differ; what lay in its place is set aside.
+    Raises PackError while the trial is in training here.
+    """
+    run_dir, unpacked = target / trial.directory, source / trial.directory
+    with directory.held(run_dir, time.monotonic() + PATIENCE) as is_held:
+        if not is_held:
+            raise PackError("it is in training here")
+        here = directory.result_of(trial, target)
+        if here is not None and _is_full(trial, run_dir, here):
+            return _differences(here, files.read_object(unpacked / RESULT))
+        if any(path.name != LOCK for path in run_dir.iterdir()):
+            files.set_aside(run_dir)
+            run_dir.mkdir()
+        # The result comes last, because with it the trial is done.
+        for path in sorted(unpacked.iterdir(), key=lambda path: path.name == RESULT):
+            shutil.move(path, run_dir / path.name)
+    return None
+
+
+def _is_full(trial: Trial, run_dir: Path, here: dict[str, Any]) -> bool:
+    try:
+        _check_curves(trial, run_dir, Result.model_validate(here))
+    except PackError:
+        return False
+    return True
+
+
+def _differences(here: dict[str, Any], there: dict[str, Any]) -> str:
+    """The metrics, times left aside, in which two results of a trial differ."""
+    both = here["metrics"], there["metrics"]
+    names = sorted(name for name in both[0].keys() | both[1].keys() if "seconds" not in name)
+    values = {name: [metrics.get(name) for metrics in both] for name in names}
+    return ", ".join(
+        f"{name} ({mine}, not {theirs})"
+        for name, (mine, theirs) in values.items()
+        if repr(mine) != repr(theirs)
+    )

@@ -1,0 +1,157 @@
+"""The curves of one trial, of its epochs and of its batches, and the metrics that they give."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from refit import files
+from refit.experiments.metrics import BATCHES_PER_BLOCK
+from refit.experiments.trial import Trial
+from refit.run_directory.directory import BATCH_FILE, BATCHES
+from refit.run_directory.events import read_scalars
+
+# Event tag -> column, per event folder of a run directory.
+_TAGS = {
+    "train": {
+        "epoch_accuracy": "train_accuracy",
+        "epoch_loss": "train_loss",
+        "epoch_cross_entropy": "train_cross_entropy",
+        "epoch_evaluated_accuracy": "evaluated_train_accuracy",
+        "epoch_evaluated_loss": "evaluated_train_loss",
+        "epoch_learning_rate": "learning_rate",
+        "epoch_seconds": "seconds_per_epoch",
+        "epoch_train_seconds": "train_seconds",
+        "epoch_processor_seconds": "processor_seconds",
+    },
+    "validation": {
+        "epoch_accuracy": "val_accuracy",
+        "epoch_loss": "val_loss",
+        "epoch_cross_entropy": "val_cross_entropy",
+    },
+}
+BATCH_COLUMNS = ["batch_loss", "batch_accuracy"]
+_TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
+COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
+    column for columns in _TAGS.values() for column in columns.values()
+]
+
+
+def read(trial: Trial, folder: Path) -> pd.DataFrame:
+    """The curves of a trial's epochs: a row per epoch, of the columns `COLUMNS`.
+
+    `folder` is the experiment's folder of one profile.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for group, names in _TAGS.items():
+        scalars = read_scalars(folder / trial.directory / group)
+        curves |= {column: scalars.get(tag, {}) for tag, column in names.items()}
+    epochs = sorted(set().union(*curves.values()))
+    # One array: pandas takes ten times longer to align a dozen columns.
+    values = [[curve.get(epoch, np.nan) for curve in curves.values()] for epoch in epochs]
+    table = np.array(values, float).reshape(len(epochs), len(curves))
+    frame = pd.DataFrame(table, pd.Index(epochs, dtype=int), list(curves))
+    if len(frame) and not np.isfinite(frame["train_loss"].iloc[-1]):
+        # A diverged training stops early, but stays what it has become.
+        reached, last = len(frame), frame.drop(columns=list(_TIMES)).iloc[-1]
+        frame = frame.reindex(range(trial.epochs))
+        frame.loc[reached:, last.index] = last.to_numpy()
+    frame.insert(0, "epoch", frame.index + 1)
+    return frame.assign(sweep=trial.sweep, trial=trial.name, seed=trial.seed)
+
+
+def batches(run_dir: Path) -> pd.DataFrame:
+    """Loss (nats) and accuracy of single training batches: batch (from 0), batch_loss,
+    batch_accuracy; read from `BATCH_FILE` or, where an older training left none, from events."""
+    try:
+        with np.load(run_dir / BATCH_FILE, allow_pickle=False) as stored:
+            return _batch_table({name: stored[name] for name in BATCH_COLUMNS})
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return _batch_table(read_scalars(run_dir / BATCHES))
+
+
+def _batch_table(columns: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(columns, columns=BATCH_COLUMNS).astype(float).sort_index()
+    return frame.rename_axis("batch").reset_index()
+
+
+def store_batches(run_dir: Path, folder: Path) -> None:
+    """Write what the events of a run directory tell of single batches into `folder`, as arrays of
+    float32, which are faster to read and a fourteenth as large; nothing where none tells any."""
+    frame = _batch_table(read_scalars(run_dir / BATCHES))
+    if len(frame):
+        content = io.BytesIO()
+        np.savez(content, **{name: frame[name].to_numpy(np.float32) for name in BATCH_COLUMNS})
+        files.write_bytes(folder / BATCH_FILE, content.getvalue())
+
+
+def metrics(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
+    """The metrics that a trial's curves give; losses that are not numbers are infinite."""
+    if curve.empty:
+        return {}
+    train, validation = (
+        curve[name].fillna(np.inf).reset_index(drop=True) for name in ("train_loss", "val_loss")
+    )
+    with np.errstate(invalid="ignore"):  # infinite minus infinite
+        rises = [losses.iloc[-1] - losses.min() for losses in (train, validation)]
+        gap = validation.iloc[-1] - train.iloc[-1]
+        accuracy = curve["val_accuracy"].reset_index(drop=True)
+        fall = 1 - accuracy.iloc[-1] / accuracy.max() if accuracy.max() > 0 else 0.0
+        rise = rises[1] / validation.min()
+        best = accuracy.idxmax()
+    return {
+        "learning_rate": curve["learning_rate"].iloc[-1],
+        "train_loss_at_best_val_accuracy": train[best],
+        "train_accuracy_at_best_val_accuracy": curve["train_accuracy"].iloc[best],
+        "val_loss_at_best_val_accuracy": validation[best],
+        "val_accuracy_fall": accuracy[best] - accuracy.iloc[-1],
+        "min_train_loss": train.min(),
+        "train_loss_at_min_val_loss": train[validation.idxmin()],
+        "train_loss_rise": rises[0],
+        "val_loss_rise": rises[1],
+        "largest_train_loss_rise": train.diff().max() if len(train) > 1 else 0.0,
+        "loss_gap": gap,
+        "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
+        "loss_rise_beyond_accuracy_fall": rise - fall,
+        "gap_to_best_val_accuracy": curve["train_accuracy"].iloc[-1] - accuracy[best],
+        "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
+    }
+
+
+def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:
+    """By how much the mean loss of 100 batches lies above that of the 100 before, at most."""
+    if not trial.record_batches:
+        return {}
+    values = batches(folder / trial.directory)["batch_loss"].to_numpy()
+    whole = len(values) // BATCHES_PER_BLOCK
+    if whole < 2:
+        return {}
+    blocks = values[: whole * BATCHES_PER_BLOCK].reshape(whole, -1).mean(axis=1)
+    # A network that fell to guessing has jumped as far as one can, be it within the first block.
+    fell = not np.isfinite(values).all() or 2 / row["classes"] > row["val_accuracy"]
+    return {"largest_batch_loss_jump": np.inf if fell else float(np.diff(blocks).max())}
+
+
+def _line_change(curve: pd.DataFrame) -> pd.Series:
+    """What a curve's least-squares line changes from start to end; a loss that diverges rises."""
+    finite = np.isfinite(curve).all().to_numpy()
+    if len(curve) < 2:
+        return pd.Series(0.0, curve.columns)
+    # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
+    steps = np.where(finite, curve - curve.iloc[0], 0.0)
+    slopes = np.polyfit(curve.index.to_numpy(float), steps, 1)[0]
+    return pd.Series(np.where(finite, slopes * np.ptp(curve.index), np.inf), curve.columns)
+
+
+STATISTICS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "last": lambda curve: curve.iloc[-1],
+    "mean": pd.DataFrame.mean,
+    "min": pd.DataFrame.min,
+    "max": pd.DataFrame.max,
+    "change": _line_change,
+    "largest_rise": lambda curve: curve.diff().max(),
+}
