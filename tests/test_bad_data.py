@@ -295,27 +295,6 @@ def test_archive_of_photographs_is_read_or_refused(name, kind, method, link, for
         check(folder, "photographs", 3)
 
 
-@many(100)
-@given(st.sampled_from(["train", "test"]), NAME, METHOD, FORGERY, st.one_of(st.just([]), DAMAGE))
-def test_archive_of_cifar_is_read_or_refused(part, name, method, forgery, damage):
-    with sandbox() as folder:
-        for each in ("train", "test"):
-            files = [(f"{each}/{label}/x.png", small()) for label in cifar10.CLASS_NAMES]
-            content = archive(
-                [*files, (f"{each}/{name}", small())] if each == part else files, method
-            )
-            if each == part:
-                content = forged(content, *forgery) if forgery else content
-                content = damaged(content, damage)
-            (folder / f"{each}.zip").write_bytes(content)
-        check(folder, "cifar10", 3)
-
-
-@functools.cache
-def small() -> bytes:
-    return picture((32, 32))
-
-
 def test_member_that_unpacks_to_more_than_it_says_does_not_fill_the_memory():
     content = archive([*SOUND, ("cat/bomb.png", b"\0" * 100 * 2**20)], zipfile.ZIP_DEFLATED)
     with sandbox() as folder:
@@ -434,15 +413,6 @@ def test_odd_folder_of_frames_is_read_or_refused(kind):
     with sandbox() as folder:
         place = clips(folder, {"train": ROWS.encode(), "val": ROWS.encode()})
         FOLDERS[kind](place / "train" / "two")
-        check(folder, "gesture", 3, frames=2, validation="test")
-
-
-@many(80)
-@given(KINDS, DAMAGE)
-def test_damaged_frame_is_read_or_refused(kind, damage):
-    with sandbox() as folder:
-        place = clips(folder, {"train": ROWS.encode(), "val": ROWS.encode()})
-        (place / "train" / "two" / "0.png").write_bytes(damaged(IMAGES[kind], damage))
         check(folder, "gesture", 3, frames=2, validation="test")
 
 

@@ -472,33 +472,6 @@ def test_embedded_clips_are_written_as_the_course_does(some):
     assert sorted(sizes[360, 360]) == list("01234"), "the size tells nothing of the class"
 
 
-def positions(images: np.ndarray) -> np.ndarray:
-    """Where the digit is, as complex angles around the square: (clips, frames, 2)."""
-    ink = images.min(axis=-1) > 140
-    turn = np.exp(2j * np.pi * np.arange(60) / 60)
-    down, right = ink.sum(axis=3) @ turn, ink.sum(axis=2) @ turn
-    return np.stack([down, right], axis=-1)
-
-
-def test_change_from_frame_to_frame_tells_the_classes_apart(some):
-    dataset, _ = some
-    place = positions(dataset.train.images)
-    down, right = np.angle(place[:, 1:] / place[:, :-1]).mean(axis=1).T
-    moves = np.stack([-right, right, -down, down, np.full(len(right), 0.3)])
-    np.testing.assert_array_equal(moves.argmax(axis=0), dataset.train.labels)
-
-
-@pytest.mark.parametrize("frame", [0, 3, 5])
-def test_single_frame_tells_nothing(some, frame):
-    dataset, _ = some
-    place = [np.angle(positions(part.images)[:, frame]) for part in (dataset.train, dataset.test)]
-    features = [np.concatenate([np.ones((len(p), 1)), np.cos(p), np.sin(p)], axis=1) for p in place]
-    targets = np.eye(5)[dataset.train.labels]
-    weights = np.linalg.lstsq(features[0], targets, rcond=None)[0]
-    guesses = (features[1] @ weights).argmax(axis=1)
-    assert (guesses == dataset.test.labels).mean() < 0.45
-
-
 def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tmp_path):
     monkeypatch.setenv("REFIT_RUNS", str(tmp_path))
     monkeypatch.setattr(digit_clips, "COUNTS", {"train": 5, "val": 5})
@@ -517,13 +490,6 @@ def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tm
     np.testing.assert_array_equal(decode(29)[:, [0, -1]], first)
     assert table.stat().st_ino != written
     assert not list((tmp_path / "cache").glob(".*")), "nothing is left beside them"
-
-
-def test_embedded_clips_that_cannot_be_written_name_the_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    with pytest.raises(DeclarationError, match=r"REFIT_RUNS: .* is not a folder"):
-        sets.load(MOVING, None, tmp_path / "cache")
 
 
 def test_the_users_clips_come_before_moving_digits(tmp_path):

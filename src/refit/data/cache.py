@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from refit import files
-from refit.data.arrays import Dataset, Decoded, Part, resized_blocks
+from refit.data.arrays import Clips, Dataset, Decoded, Part, resized_blocks
 from refit.data.spec import SELECTION, DataSpec
 from refit.errors import DataError
 
@@ -70,16 +70,7 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
 
     Raises DataError where the split leaves a part empty or the folder cannot be written.
     """
-    if spec.validation == "test":
-        # As the reports that have no validation images: their curves are those of the test set.
-        train, validation = decoded.learning, decoded.test
-        if validation.labels is None:
-            raise DataError(
-                f"{spec.name}: its test images have no labels, so they cannot validate a training; "
-                "use validation: split."
-            )
-    else:
-        train, validation = _split(decoded.learning, spec)
+    train, validation = _split(decoded, spec)
     parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
     with published(folder, is_whole=read) as fresh:
         for part, content in parts.items():
@@ -106,7 +97,11 @@ def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path
             fresh.mkdir()
             yield fresh
             if not is_whole(folder):
-                _replace(folder, fresh, aside=Path(name) / "damaged")
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(Path(name) / "damaged")
+                # Fails where another writer's folder has appeared since, which serves as well.
+                with contextlib.suppress(OSError):
+                    fresh.rename(folder)
     except OSError as error:
         raise DataError(
             f"The cache folder {folder} cannot be written ({error.strerror or error}): free some "
@@ -114,58 +109,51 @@ def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path
         ) from error
 
 
-def _replace(folder: Path, fresh: Path, aside: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(aside)
-    # Fails where another writer's folder has appeared since, which serves as well.
-    with contextlib.suppress(OSError):
-        fresh.rename(folder)
-
-
-def _split(learning: Part, spec: DataSpec) -> tuple[Part, Part]:
-    """Split as the reports do: train_test_split on all images, not stratified."""
+def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:
+    """Split as the reports do: by train_test_split on all images, not stratified, or not at all,
+    so that their validation curves are those of the test set."""
+    learning, test = decoded.learning, decoded.test
+    if spec.validation == "test":
+        if test.labels is None:
+            raise DataError(
+                f"{spec.name}: its test images have no labels, so they cannot validate a training; "
+                "use validation: split."
+            )
+        return learning, test
     from sklearn.model_selection import train_test_split  # a second to import, seldom needed
 
+    positions, fraction = np.arange(len(learning)), spec.validation_fraction
     try:
-        train, validation = train_test_split(
-            np.arange(len(learning)),
-            test_size=spec.validation_fraction,
-            random_state=spec.split_seed,
-        )
+        chosen = train_test_split(positions, test_size=fraction, random_state=spec.split_seed)
     except ValueError as error:
         raise DataError(
             f"{spec.name}: {len(learning)} images cannot be split with validation_fraction "
-            f"{spec.validation_fraction}; both parts need at least one image."
+            f"{fraction}; both parts need at least one image."
         ) from error
-    return learning.take(train), learning.take(validation)
+    train, validation = map(learning.take, chosen)
+    return train, validation
 
 
 def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
-    side = spec.image_size
-    if spec.frames is None:
-        shape = (len(part), side, side, part.images.shape[3])
-        blocks = resized_blocks(part.images, side, spec.resampling)
-    else:
+    side, images = spec.image_size, part.images
+    if isinstance(images, Clips):
         shape = (len(part), spec.frames, side, side, 3)
-        clips = part.images
-        blocks = clips.decode(clips.entries, spec.frames, side, spec.resampling)
+        blocks = images.decode(images.entries, spec.frames, side, spec.resampling)
+    else:
+        shape = (len(part), side, side, images.shape[3])
+        blocks = resized_blocks(images, side, spec.resampling)
     _write_array(folder / f"{name}_images.npy", np.dtype(np.uint8), shape, blocks)
-    _write_array(folder / f"{name}_ids.npy", np.dtype(np.int64), part.ids.shape, [part.ids])
-    if part.labels is not None:
-        _write_array(
-            folder / f"{name}_labels.npy", np.dtype(np.int32), part.labels.shape, [part.labels]
-        )
+    for field, values in (("ids", part.ids), ("labels", part.labels)):
+        if values is not None:
+            _write_array(folder / f"{name}_{field}.npy", values.dtype, values.shape, [values])
 
 
 def _write_array(
     path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
 ) -> None:
     """Write NumPy's format block by block: a full disk is an error, where a map would kill us."""
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": shape,
-    }
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:

@@ -10,15 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refit.data import (
-    cache,
-    cifar10,
-    digit_clips,
-    digits,
-    fashion_mnist,
-    gesture,
-    photographs,
-)
+from refit.data import cache, cifar10, digit_clips, digits, fashion_mnist, gesture, photographs
 from refit.data.arrays import Dataset, Decoded, Part
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
@@ -108,10 +100,9 @@ def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
 
     Images are uint8 (n, image_size, image_size, channels) from 0 to 255, clips (n, frames,
     image_size, image_size, 3), labels int32 (n,). The official test images are the test part; the
-    others are split by train_test_split. Where
-    only_classes are declared the other images are left out, in memory rather than on disk, and
-    then each part is cut to its declared limit. Raises DataError, or DeclarationError as resolve()
-    does.
+    others are split by train_test_split. Where only_classes are declared the other images are left
+    out, in memory rather than on disk, and then each part is cut to its declared limit. Raises
+    DataError, or DeclarationError as resolve() does.
     """
     if not spec.fingerprint or spec.name in ALIASES:
         spec = resolve(spec, data_dir)
