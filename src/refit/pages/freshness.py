@@ -76,7 +76,7 @@ def outputs(study: Study) -> str:
     """The digest of the page and of everything that lies with it; empty where there is no page."""
     page = study.pages.with_suffix(".html")
     try:
-        explorable = PLOTLY in page.read_text()
+        explorable = PLOTLY in page.read_text("utf-8")
     except (OSError, ValueError):
         return ""
     made = [page, *sorted(path for path in study.pages.rglob("*") if path.name != PAGE)]

@@ -47,7 +47,7 @@ def page(template: str, explorable: bool = False, **values: Any) -> str:
 
 
 def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text()
+    return (TEMPLATES / name).read_text("utf-8")
 
 
 def _checksum(script: str) -> str:

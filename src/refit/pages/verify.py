@@ -158,7 +158,7 @@ def _verify_scoreboard(folder: Path) -> list[str]:
 def _verify_page(page: Path, tables: dict[str, HTML]) -> list[str]:
     """Whether a page shows these tables."""
     try:
-        shown = _tables(page.read_text())
+        shown = _tables(page.read_text("utf-8"))
     except (OSError, ValueError) as error:
         return [f"{page}: cannot be read: {error}"]
     return [

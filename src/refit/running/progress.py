@@ -55,7 +55,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._log = (self.folder / LOG).open("a")
+        self._log = (self.folder / LOG).open("a", encoding="utf-8")
         self._display = _in_notebook() and _display("")
         self._bar = None
         if not self._display:
@@ -192,7 +192,9 @@ def _follow_bar(folder: Path, stop: threading.Event) -> None:
         bar.set_postfix_str(state.text)
     if bar:
         # The last state is gone before it can be read; the log's last line tells how it ended.
-        bar.set_postfix_str((folder / LOG).read_text().rstrip().rpartition("\n")[2])
+        bar.set_postfix_str(
+            (folder / LOG).read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
+        )
         bar.close()
 
 
@@ -203,7 +205,7 @@ def _follow_log(folder: Path, stop: threading.Event) -> None:
     while not last:
         last = stop.wait(0.5)
         if log.exists():
-            with log.open() as file:
+            with log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
                 for line in file:
                     print(f"  {line.rstrip()}", flush=True)

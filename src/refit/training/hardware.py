@@ -11,7 +11,7 @@ from pathlib import Path
 def processor() -> str:
     """The processor's name, as the system gives it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return platform.processor()
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -23,7 +23,7 @@ def instructions() -> str:
     same name run here."""
     found = platform.machine()
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         found += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(found.encode()).hexdigest()[:12]
 
