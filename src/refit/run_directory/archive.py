@@ -245,7 +245,8 @@ def _import(
         done.told.append(f"{path}: {place}: not taken: {error}")
         return
     finally:
-        shutil.rmtree(base / place.split("/")[0], ignore_errors=True)
+        for left in base.iterdir():  # never a name from the pack, which may lead elsewhere
+            shutil.rmtree(left, ignore_errors=True)
     done.data.append(trial.data)
     done.taken += differs is None
     done.kept += differs is not None

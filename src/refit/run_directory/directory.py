@@ -204,5 +204,5 @@ def flaw(result: Mapping[str, Any]) -> str:
     try:
         stated = Result.model_validate(result).checksum
     except ValidationError as error:
-        return explain(error)
+        return explain(error).replace("\n", "; ")
     return "" if stated in ("", checksum(result)) else "checksum: does not fit what it says"
