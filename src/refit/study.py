@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -298,18 +297,6 @@ class Study:
             expand.point_name(sweep, declared, point): number
             for number, point in enumerate(expand.points(declared.grid), start=1)
         }
-
-    def layers(self, *names: str) -> dict[str, list[dict[str, Any]]]:
-        """The layers of some trials' networks, by title, as `refit.figures.layer_graph` draws them.
-
-        Trials that the profile leaves out, or that have no result, have none.
-        """
-        found = {}
-        for trial in self.trials:
-            if trial.name in names and self._is_first(trial):
-                result = directory.result_of(trial, self.runs)
-                found[trial.title] = result["layers"] if result else []
-        return found
 
     def _is_first(self, trial: Trial) -> bool:
         """Whether a trial is the first of its replicates, or a declared repetition of that."""
