@@ -49,7 +49,6 @@ def matrix(confusions: pd.DataFrame, title: str) -> Picture:
         cbar_kws={"label": "share of the true class (%)"},
     )
     panel.set(xlabel="predicted class", ylabel="true class")
-    # seaborn would measure the names, and warn of characters that the font lacks.
     panel.set_xticks(np.arange(size) + 0.5, names, rotation=35, ha="right")
     panel.set_yticks(np.arange(size) + 0.5, names)
     return picture.say(_largest(shares), _seeds(confusions))

@@ -62,7 +62,9 @@ def theme() -> Iterator[None]:
 
     Neither a matplotlibrc nor what a notebook has set matters, and nothing is changed for later.
     """
-    with style.context(THEME, after_reset=True):
+    with style.context(THEME, after_reset=True), warnings.catch_warnings():
+        # Of a character that the font lacks: a box stands for it, `alt` has it.
+        warnings.filterwarnings("ignore", message="Glyph ")
         yield
 
 
@@ -115,10 +117,7 @@ class Picture(Figure):
         """
         if not self._drawn:
             buffer = io.BytesIO()
-            with warnings.catch_warnings():
-                # Of a character that the font lacks: a box stands for it, `alt` has it.
-                warnings.filterwarnings("ignore", message="Glyph ")
-                self.savefig(buffer, format="png", dpi=RESOLUTION)
+            self.savefig(buffer, format="png", dpi=RESOLUTION)
             image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
             smaller = io.BytesIO()
             image.save(smaller, format="png", optimize=True)
