@@ -131,10 +131,10 @@ def device(member, content):
 
 
 def stranger(member, content):
-    others = [
-        (tarfile.TarInfo(member.name.replace("trial.json", "train/events.out.tfevents.9")), b"")
-    ]
-    return [(member, content), *others * member.name.endswith("trial.json")]
+    if not member.name.endswith(directory.PREDICTIONS):
+        return [(member, content)]
+    other = tarfile.TarInfo(member.name.replace(directory.PREDICTIONS, "events.out.tfevents.9"))
+    return [(member, content), (other, b"")]
 
 
 def edited(member, content):
