@@ -338,6 +338,8 @@ def test_predicate_that_cannot_be_meant_is_refused(predicate, message):
         ({"undecidable": {"needs": "size"}}, "why"),
         ({"holds": [HOLDS], "changed": [{"date": "2026-11-28"}]}, "why"),
         ({"holds": [HOLDS], "weight": "heavy"}, "weight"),
+        ({"holds": [HOLDS], "quote": ""}, "quote"),
+        ({"holds": [HOLDS], "evidence": "0.9"}, "evidence"),
     ],
 )
 def test_claims_say_what_they_rest_on(changes, message):

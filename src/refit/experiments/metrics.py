@@ -51,8 +51,7 @@ TRIAL_METRICS = {
     "total_params": "count",
     "trainable_params": "count",
     "non_trainable_params": "count",
-    "weight_layers": "count",
-    "layers_with_pooling": "count",  # layers with weights, but no normalisation, and poolings
+    "layers_with_pooling": "count",  # convolutions, poolings and dense layers
     "layers": "count",  # without the input; a nested network is one
     "train_images": "count",
     "test_images": "count",

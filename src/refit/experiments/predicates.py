@@ -244,8 +244,10 @@ def is_exact(predicate: Predicate) -> bool:
     return METRICS[predicate.metric] == "count"
 
 
-# What is missing where a claim cannot be decided. The first four can be had: its predicates stand.
-Need = Literal["labels", "videos", "weights", "computing", "size", "hardware", "data"]
+# What is missing where a claim cannot be decided. The first four can be had, so that predicates
+# judge as soon as they are; on other hardware or data predicates show something and judge nothing;
+# what has no size cannot be measured.
+Need = Literal["labels", "videos", "weights", "computing", "hardware", "data", "size"]
 OBTAINABLE = ("labels", "videos", "weights", "computing")
 
 
@@ -267,19 +269,17 @@ class Claim(Strict):
     """A sentence of the report that a measurement can decide, or the reason why none can.
 
     `quote` is verbatim, `place` says where in the report it stands and `statement` what is judged.
-    `by` is `stated` where the text says it and `table` where only the numbers do.
-    `holds` is a list of predicates that must all be true. `undecidable` stands beside it where what
-    is missing can be had (the course's labels, the videos, weights, computing), in which case the
-    predicates judge as soon as it is there; else in its place. `contradicted_by_report` marks
-    claims against which the report's own numbers speak; they are judged all the same.
+    `by` is `stated` where the text says it and `table` where only the numbers do. `holds` is a list
+    of predicates that must all be true. `undecidable` says what is missing; beside it predicates
+    stand wherever something can be measured. `contradicted_by_report` marks claims against which
+    the report's own numbers speak; they are judged all the same.
     """
 
     id: str
     weight: Literal["headline", "detail"]
-    quote: str = ""
-    place: str = ""
+    quote: str = Field(min_length=1)
+    place: str = Field(min_length=1)
     statement: str = Field(min_length=1)
-    evidence: str = ""
     by: Literal["stated", "table"]
     contradicted_by_report: bool = False
     holds: list[AnyPredicate] = []
@@ -291,10 +291,9 @@ class Claim(Strict):
     def _decidable_or_not(self) -> "Claim":
         if not self.holds and not self.undecidable:
             raise ValueError("a claim has predicates (holds) or a reason why not (undecidable)")
-        if self.undecidable and bool(self.holds) != (self.undecidable.needs in OBTAINABLE):
-            raise ValueError(
-                f"undecidable: with needs {self.undecidable.needs} a claim "
-                f"{'cannot have' if self.holds else 'has'} predicates (holds); "
-                f"needs that can be met, with predicates: {', '.join(OBTAINABLE)}"
-            )
+        needs = self.undecidable.needs if self.undecidable else ""
+        if needs == "size" and self.holds:
+            raise ValueError("undecidable: what needs a size cannot have predicates (holds)")
+        if needs in OBTAINABLE and not self.holds:
+            raise ValueError(f"undecidable: what needs {needs} has predicates (holds) all the same")
         return self

@@ -1,5 +1,6 @@
 """The rows that one trial adds to the tables of results and of confusions."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
     metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in ("train", "test")}
     per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
     metrics["test_class_imbalance"] = max(per_class) - min(per_class) if per_class else np.nan
-    metrics["layers_with_pooling"] = metrics["weight_layers"] + sum(
-        "Pooling" in layer["type"] for layer in result["layers"]
-    )
+    kinds = [layer["type"] for layer in result["layers"]]
+    metrics["layers_with_pooling"] = sum(bool(re.search("Conv|Pool|Dense", k)) for k in kinds)
     if tried := result.get("candidates"):
         metrics["architectures_tried"] = len({each["parameters"] for each in tried})
     metrics["minutes"] = metrics["seconds"] / 60

@@ -59,7 +59,7 @@ def judge(declaration: Declaration, profile: Profile, log: RunLog) -> pd.DataFra
             {
                 "id": claim.id,
                 "statement": claim.statement,
-                "published": claim.evidence,
+                "published": claim.quote,
                 "verdict": verdict,
                 "observed": case.observed,
                 "n": case.n,
