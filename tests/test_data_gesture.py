@@ -455,23 +455,6 @@ def test_embedded_clips_never_change(some):
     assert hashlib.sha256(content).hexdigest()[:12] == "38b47d7ead19"
 
 
-def test_embedded_clips_are_written_as_the_course_does(some):
-    _, runs = some
-    (folder,) = (runs / "cache").glob("digit-clips-*")
-    rows = (folder / "val.csv").read_text().splitlines()
-    assert rows[:2] == ["digit_0000_Left_new;Left_new;0", "digit_0001_Right_new;Right_new;1"]
-    sizes: dict[tuple[int, int], list[str]] = {}
-    for row in (folder / "train.csv").read_text().splitlines():
-        name, _, label = row.split(";")
-        frames = sorted((folder / "train" / name).iterdir())
-        assert len(frames) == 30
-        assert {frame.suffix for frame in frames} == {".png"}
-        with Image.open(frames[0]) as image:
-            sizes.setdefault(image.size, []).append(label)
-    assert {size: len(found) for size, found in sizes.items()} == {(160, 120): 100, (360, 360): 5}
-    assert sorted(sizes[360, 360]) == list("01234"), "the size tells nothing of the class"
-
-
 def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tmp_path):
     monkeypatch.setenv("REFIT_RUNS", str(tmp_path))
     monkeypatch.setattr(digit_clips, "COUNTS", {"train": 5, "val": 5})

@@ -375,11 +375,6 @@ def test_files_and_folders_that_are_not_the_users_are_left_out(folder, packing):
     assert len(dataset.train) + len(dataset.test) == len(CLASSES)
 
 
-def test_same_name_with_another_ending_is_another_image(folder):
-    unpack(folder, FILES | {"train/cats/0.JPG": flat(200, form="JPEG")})
-    assert sorted(greys(load(folder).train)) == [20, 40, 90, 110, 160, 200]
-
-
 READ = """
 import sys
 from pathlib import Path
@@ -517,14 +512,6 @@ def test_large_photographs_keep_their_look(folder):
     difference = np.abs(decoded(folder, content).astype(int) - np.asarray(expected))
     assert difference.mean() < 1
     assert difference.max() <= 10
-
-
-def test_cache_resizes_to_the_declared_size(folder):
-    unpack(folder / "photographs", {name: encoded(NOISE) for name in CLASSES})
-    dataset = load(folder, image_size=96, resampling="bilinear")
-    squashed = NOISE.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    expected = squashed.resize((96, 96), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(dataset.test.images[0], np.asarray(expected))
 
 
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")

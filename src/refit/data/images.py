@@ -38,7 +38,7 @@ DEEPEST = 3
 
 
 class Entry(NamedTuple):
-    """One image file: its path as shown in errors, its class folder, its size in bytes."""
+    """One image file: its path below the root, its class folder, its size in bytes."""
 
     path: str
     label: str
@@ -48,9 +48,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of the class folders in one place, in the order of class and name."""
+    """The images of the class folders in one place below `root`, in the order of class and name."""
 
     root: Path
+    place: tuple[str, ...]
     entries: list[Entry]
 
     @property
@@ -59,18 +60,28 @@ class Listing:
 
     def fingerprint(self) -> str:
         """A hash of names and sizes, and, in an archive, of the checksums that it stores."""
-        lines = [f"{entry.path} {entry.size} {entry.checksum}" for entry in self.entries]
+        start = 0 if self.root.is_file() else sum(len(name) + 1 for name in self.place)
+        lines = [f"{entry.path[start:]} {entry.size} {entry.checksum}" for entry in self.entries]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 class Tree(NamedTuple):
-    """All visible folders of a folder or zip archive, and name, size and checksum of their images.
+    """All visible folders of a folder or zip archive with the images in them.
 
     A folder is the tuple of the names that lead to it from the root.
     """
 
     root: Path
-    folders: dict[tuple[str, ...], list[tuple[str, int, int]]]
+    folders: dict[tuple[str, ...], list[Entry]]
+
+    def add(self, folder: tuple[str, ...], name: str, size: int, checksum: int = 0) -> None:
+        """Add an image. Raises DataError for a name that acts on a terminal rather than is read."""
+        path = "/".join((*folder, name))
+        if "\n" in path or legible(path) != path:
+            raise DataError(
+                f"{self.root}: {path!r} has characters that cannot be shown; give it another name."
+            )
+        self.folders[folder].append(Entry(path, folder[-1] if folder else "", size, checksum))
 
     def places(self) -> list[tuple[str, ...]]:
         """The folders in which class folders stand: those of two and more, the uppermost first."""
@@ -93,24 +104,17 @@ class Tree(NamedTuple):
 
     def listing(self, place: tuple[str, ...]) -> Listing:
         """The classes that stand in `place`. Raises DataError for one without images."""
-        in_archive = self.root.is_file()
-        root = self.root if in_archive else self.root.joinpath(*map(on_disk, place))
         entries = []
         for folder, images in self.folders.items():
             if folder and folder[:-1] == place:
-                path = "/".join(folder if in_archive else folder[-1:])
                 if not images:
                     raise DataError(
-                        f"{root}: the class folder {path} holds no images; fill it or remove it."
+                        f"{self.root}: the class folder {'/'.join(folder)} holds no images; fill "
+                        "it or remove it."
                     )
-                entries += [Entry(f"{path}/{name}", folder[-1], *file) for name, *file in images]
-        for entry in entries:
-            if "\n" in entry.path or legible(entry.path) != entry.path:
-                raise DataError(
-                    f"{root}: {entry.path!r} has characters that cannot be shown; give it another "
-                    "name."
-                )
-        return Listing(root, sorted(entries, key=lambda entry: (entry.label, entry.path)))
+                entries += images
+        entries.sort(key=lambda entry: (entry.label, entry.path))
+        return Listing(self.root, place, entries)
 
 
 def list_tree(root: Path) -> Tree:
@@ -127,7 +131,7 @@ def list_tree(root: Path) -> Tree:
 
 def _list_folder(tree: Tree, place: tuple[str, ...] = ()) -> None:
     folder = tree.root.joinpath(*map(on_disk, place))
-    images = tree.folders[place] = []
+    tree.folders[place] = []
     try:
         with os.scandir(folder) as files:
             for file in files:
@@ -136,7 +140,7 @@ def _list_folder(tree: Tree, place: tuple[str, ...] = ()) -> None:
                     if is_visible(name) and len(place) < DEEPEST:
                         _list_folder(tree, (*place, name))
                 elif is_image(name):
-                    images.append((name, file.stat().st_size, 0))
+                    tree.add(place, name, file.stat().st_size)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror})."
@@ -165,7 +169,7 @@ def _list_archive(tree: Tree) -> None:
             for depth in range(len(folder) + 1):
                 tree.folders.setdefault(folder[:depth], [])
             if not info.is_dir() and is_image(path.name):
-                tree.folders[folder].append((path.name, info.file_size, info.CRC))
+                tree.add(folder, path.name, info.file_size, info.CRC)
 
 
 def is_image(name: str) -> bool:
