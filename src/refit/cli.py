@@ -202,10 +202,10 @@ def export() -> None:
 @click.option("--store", default="", help="a local folder [default: mlflow, beside the results]")
 def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> None:
     """Write finished trials of EXPERIMENTS, once each, into a local MLflow store."""
-    from refit.exports import mlflow_export
+    from refit.exports import mlflow
 
-    folder = mlflow_export.store_folder(store)
-    for line in mlflow_export.export(_open(experiments, train=False, **which), folder):
+    folder = mlflow.store_folder(store)
+    for line in mlflow.export(_open(experiments, train=False, **which), folder):
         click.echo(line)
 
 

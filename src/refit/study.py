@@ -118,6 +118,11 @@ class Study:
         """Whether any trial is done."""
         return any(directory.result_of(trial, self.runs) for trial in self.trials)
 
+    def is_done(self, sweep: str) -> bool:
+        """Whether every trial of a sweep is done."""
+        trials = [trial for trial in self.trials if trial.sweep == sweep]
+        return all(directory.result_of(trial, self.runs) for trial in trials)
+
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
         return run_log.read(self.trials, self.runs)

@@ -79,7 +79,7 @@ def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
     place = Path(profile, experiment)
     told, packed, content = [], 0, io.BytesIO()
     with tempfile.TemporaryDirectory() as base, tarfile.open(fileobj=content, mode="w:xz") as tar:
-        for result in sorted((paths.runs() / place / sweep).glob(f"*/{RESULT}")):
+        for result in sorted((paths.runs() / place / sweep).glob(f"*-??????????/{RESULT}")):
             run_dir = result.parent
             copy = Path(base) / place / sweep / run_dir.name
             try:
@@ -89,7 +89,10 @@ def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
                 told.append(f"{run_dir}: left out: {error}")
                 continue
             for path in _files(copy):
-                tar.add(path, path.relative_to(base).as_posix(), filter=_anonymous)
+                # Nothing of the file but its name and content, so that nothing else differs.
+                member = tarfile.TarInfo(path.relative_to(base).as_posix())
+                member.size = path.stat().st_size
+                tar.addfile(member, io.BytesIO(path.read_bytes()))
             packed += 1
     if packed:
         path = folder / f"{profile}-{experiment}-{sweep}.tar.xz"
@@ -156,22 +159,25 @@ def check(base: Path, place: Path) -> Trial:
         raise PackError(f"{strange[0]}: is missing, or not named in {RESULT}")
     if lost := files.damaged(run_dir, result.files):
         raise PackError(f"{lost}: is not as it was written")
-    _check_curves(trial, run_dir, result)
+    if cause := _short(trial, run_dir, result):
+        raise PackError(cause)
     _check_predictions(run_dir, result)
     return trial
 
 
-def _check_curves(trial: Trial, run_dir: Path, result: Result) -> None:
+def _short(trial: Trial, run_dir: Path, result: Result) -> str:
+    """Which curves have not as many epochs as the history, as a sentence; empty if all have."""
     epochs = result.metrics.epochs
     for group in ("train", "validation"):
         logged = read_scalars(run_dir / group).get("epoch_loss", {})
         if sorted(logged) != list(range(epochs)):
-            raise PackError(f"{group}: has the curves of {len(logged)} of {epochs} epochs")
+            return f"{group}: has the curves of {len(logged)} of {epochs} epochs"
     if trial.record_batches:
         logged = len(curve_metrics.batches(run_dir))
         expected = epochs * math.ceil(result.data.train_images / trial.batch_size)
         if logged != expected:
-            raise PackError(f"{BATCH_FILE}: has {logged} of {expected} batches")
+            return f"{BATCH_FILE}: has {logged} of {expected} batches"
+    return ""
 
 
 def _check_predictions(run_dir: Path, result: Result) -> None:
@@ -179,11 +185,9 @@ def _check_predictions(run_dir: Path, result: Result) -> None:
         predicted = np.load(run_dir / PREDICTIONS, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise PackError(f"{PREDICTIONS}: cannot be read: {error}") from error
-    classes = len(result.data.classes)
-    if predicted.shape != (result.data.test_images,) or predicted.dtype.kind != "u":
-        raise PackError(f"{PREDICTIONS}: has no class for each of the test images")
-    if len(predicted) and predicted.max() >= classes:
-        raise PackError(f"{PREDICTIONS}: has the class {predicted.max()} of {classes}")
+    is_fit = predicted.shape == (result.data.test_images,) and predicted.dtype.kind == "u"
+    if not is_fit or predicted.max(initial=0) >= len(result.data.classes):
+        raise PackError(f"{PREDICTIONS}: has not one of the classes for each of the test images")
 
 
 def _copy(run_dir: Path, copy: Path) -> None:
@@ -208,13 +212,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A member without anything that differs from one packing to the next."""
-    plain = tarfile.TarInfo(member.name)
-    plain.size = member.size
-    return plain
-
-
 def _limited(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
         if member.size > LARGEST or tar.offset > MOST:
@@ -223,7 +220,6 @@ def _limited(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _run_of(member: tarfile.TarInfo) -> str:
-    """The run directory that a member says it is of."""
     return "/".join(member.name.split("/")[:4])
 
 
@@ -265,7 +261,7 @@ def _settle(trial: Trial, source: Path, target: Path) -> str | None:
         if not is_held:
             raise PackError("it is in training here")
         here = directory.result_of(trial, target)
-        if here is not None and _is_full(trial, run_dir, here):
+        if here is not None and not _short(trial, run_dir, Result.model_validate(here)):
             return _differences(here, files.read_object(unpacked / RESULT))
         if any(path.name != LOCK for path in run_dir.iterdir()):
             files.set_aside(run_dir)
@@ -276,21 +272,11 @@ def _settle(trial: Trial, source: Path, target: Path) -> str | None:
     return None
 
 
-def _is_full(trial: Trial, run_dir: Path, here: dict[str, Any]) -> bool:
-    try:
-        _check_curves(trial, run_dir, Result.model_validate(here))
-    except PackError:
-        return False
-    return True
-
-
 def _differences(here: dict[str, Any], there: dict[str, Any]) -> str:
     """The metrics, times left aside, in which two results of a trial differ."""
-    both = here["metrics"], there["metrics"]
-    names = sorted(name for name in both[0].keys() | both[1].keys() if "seconds" not in name)
-    values = {name: [metrics.get(name) for metrics in both] for name in names}
+    pairs = {name: (value, there["metrics"].get(name)) for name, value in here["metrics"].items()}
     return ", ".join(
         f"{name} ({mine}, not {theirs})"
-        for name, (mine, theirs) in values.items()
-        if repr(mine) != repr(theirs)
+        for name, (mine, theirs) in sorted(pairs.items())
+        if "seconds" not in name and repr(mine) != repr(theirs)
     )

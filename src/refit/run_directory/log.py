@@ -200,17 +200,9 @@ class RunLog:
 
     def summary(self) -> pd.DataFrame:
         """One row per trial, in declared order: means over seeds of what a reader looks for."""
-        columns = {
-            "train_accuracy": "train accuracy",
-            "train_loss": "train loss",
-            "val_accuracy": "val accuracy",
-            "val_loss": "val loss",
-            "best_val_accuracy": "best val accuracy",
-            "test_accuracy": "test accuracy",
-            "epochs": "epochs",
-            "seconds": "seconds",
-            "seconds_per_epoch": "seconds per epoch",
-        }
+        names = ["train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy"]
+        names += ["test_accuracy", "epochs", "seconds", "seconds_per_epoch"]
+        columns = {name: name.replace("_", " ") for name in names}
         groups = self.results.groupby(["trial", "title"], sort=False)
         means = groups[[name for name in columns if name in self.results]].mean()
         means.insert(0, "seeds", groups["status"].agg(lambda status: (status == "done").sum()))
@@ -228,10 +220,7 @@ def total_seconds(done: pd.DataFrame) -> float:
     """What some finished trainings took together; older results know no searches."""
     if done.empty:
         return 0.0
-    whole = done["seconds"]
-    if "total_seconds" in done:
-        whole = done["total_seconds"].fillna(whole)
-    return float(whole.sum())
+    return float(done.get("total_seconds", done["seconds"]).fillna(done["seconds"]).sum())
 
 
 def read(trials: Sequence[Trial], folder: Path) -> RunLog:
@@ -282,12 +271,11 @@ def batch_curves(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
 def layer_table(trial: Trial, folder: Path) -> pd.DataFrame:
     """The layers of a trained network: name, type, output shape, parameters."""
     result = result_of(trial, folder)
-    if result is None:
-        return pd.DataFrame(columns=["name", "type", "output shape", "parameters"])
-    frame = pd.DataFrame(result["layers"]).rename(columns={"output_shape": "output shape"})
-    frame = frame.drop(columns="inputs", errors="ignore")
-    frame["output shape"] = [" × ".join(map(str, shape)) for shape in frame["output shape"]]
-    return frame
+    rows = [
+        (row["name"], row["type"], " × ".join(map(str, row["output_shape"])), row["parameters"])
+        for row in (result["layers"] if result else [])
+    ]
+    return pd.DataFrame(rows, columns=["name", "type", "output shape", "parameters"])
 
 
 def candidates(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
@@ -305,9 +293,8 @@ def candidates(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
 def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]] | None:
     """Counts (true class, predicted class) on the test images, and the class names."""
     result = result_of(trial, folder)
-    if result is None or result["confusion_matrix"] is None:
-        return None
-    return np.array(result["confusion_matrix"]), result["data"]["classes"]
+    counts = result and result["confusion_matrix"]
+    return (np.array(counts), result["data"]["classes"]) if result and counts else None
 
 
 def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
@@ -316,12 +303,7 @@ def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
     for trial in trials:
         if (result := result_of(trial, folder)) is None:
             continue
-        flat = {"data": result["data"]["source"], "stand-in": result["data"]["stand_in"]}
-        parts = ("train", "validation", "test")
-        counts = [f"{result['data'][f'{part}_images']:,} {part}" for part in parts]
-        flat["images"] = ", ".join(counts)
-        flat |= {name: str(value or "none") for name, value in result["environment"].items()}
-        for name, value in flat.items():
+        for name, value in result_rows.origin(result).items():
             facts.setdefault(name, {})[value] = None
     rows = [
         {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()

@@ -80,3 +80,12 @@ def confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]
         for predicted, count in enumerate(row)
         if count
     ]
+
+
+def origin(result: dict[str, Any]) -> dict[str, str]:
+    """Where a result came from: data, versions, hardware."""
+    data = result["data"]
+    parts = ("train", "validation", "test")
+    images = ", ".join(f"{data[f'{part}_images']:,} {part}" for part in parts)
+    facts = {"data": data["source"], "stand-in": data["stand_in"], "images": images}
+    return facts | {name: str(value or "none") for name, value in result["environment"].items()}
