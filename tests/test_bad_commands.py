@@ -4,7 +4,6 @@ None of it may end in a traceback, pass unnoticed, be run by a shell or write wh
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +16,11 @@ from click.testing import CliRunner, Result
 from refit import paths
 from refit.cli import main
 from refit.errors import DeclarationError, ReportError
-from refit.pages import report
+from refit.experiments import expand
+from refit.pages import report, tables
+from refit.run_directory import log as run_log
 from refit.study import Study
+from refit.verdicts import claims, published_figures
 
 NAME = "fmnist_grid"
 
@@ -151,11 +153,16 @@ def test_folder_whose_name_is_not_utf8_is_told_of_in_a_real_process(folders):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """The committed pages of one experiment, without their pictures."""
+    """The tables of the committed page of one experiment, judged anew."""
     source, folder = paths.ROOT / "reports" / "small", tmp_path_factory.mktemp("pages") / "small"
     shutil.copytree(source / NAME, folder / NAME, ignore=shutil.ignore_patterns("*.png"))
-    page = re.sub('"data:image/png;base64,[^"]*"', '""', (source / f"{NAME}.html").read_text())
-    (folder / f"{NAME}.html").write_text(page)
+    log, declaration = run_log.read_csv(folder / NAME), expand.load(NAME)
+    numbers = published_figures.figures(declaration, "small", log)
+    verdicts = claims.judge(declaration, "small", log)
+    numbers.to_csv(folder / NAME / "figures.csv", index=False)
+    verdicts.to_csv(folder / NAME / "claims.csv", index=False)
+    shown = tables.page_tables(log, numbers, verdicts)
+    (folder / f"{NAME}.html").write_text("".join(table.data for table in shown.values()))
     report.write_index(folder)
     assert run("verify", str(folder)).exit_code == 0
     return folder

@@ -331,7 +331,6 @@ WRONG = {
         "published, CNN 7.*epochs: cnn7 is trained for 50 epochs, not 51",
     ),
     "epoch 0": (change(*READING, "epochs", to=[0, 2]), "published.readings.0.epochs.0"),
-    "no tolerance": (change("published", "tolerances", "seconds"), "tolerances are missing.*secon"),
     "claim about an unknown trial": (predicate(trial="cnn8"), "claims.Z01a: .*'cnn8'"),
     "claim after the last epoch": (predicate(epochs=[1, 60]), "claims.Z01a: epochs: .* 50 .*60"),
     "claim about an unknown sweep": (
@@ -424,7 +423,7 @@ def at(content, path):
 
 
 # Mappings and lists whose items are alike.
-ALIKE = {"sweeps", "profiles", "tables", "readings", "tolerances", "entries", "claims", "holds"}
+ALIKE = {"sweeps", "profiles", "tables", "readings", "entries", "claims", "holds"}
 
 
 def test_unknown_key_is_refused_at_every_level(content, load, tmp_path):

@@ -22,7 +22,7 @@ from refit.run_directory.directory import PREDICTIONS
 from refit.run_directory.log import RunLog
 from refit.running import runner
 from refit.searches import retrain, search
-from refit.verdicts import claims, ledger
+from refit.verdicts import claims, published_figures
 from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
 
 
@@ -129,8 +129,8 @@ class Study:
 
     def judge(self, log: RunLog) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The published numbers beside the reproduced ones, and the claims with their verdicts."""
-        numbers = ledger.figures(self.declaration, self.profile, log)
-        return numbers, claims.judge(self.declaration, self.profile, log)
+        numbers = published_figures.figures(self.declaration, self.profile_name, log)
+        return numbers, claims.judge(self.declaration, self.profile_name, log)
 
     def save(self, log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> None:
         """Store beside the page what it was made from and what was made of it."""

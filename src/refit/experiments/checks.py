@@ -29,6 +29,8 @@ def check(declaration: Declaration, trials: list[Trial]) -> None:
     for figure in declaration.published.figures:
         with named(f"published, {figure.place}"):
             _check_subject(figure.trial, figure.epochs, trials)
+            if figure.best_of:
+                _check_subject(Selection(sweep=figure.best_of), None, trials)
     for claim in declaration.claims:
         with named(f"claims.{claim.id}"):
             for predicate in claim.holds:

@@ -148,7 +148,8 @@ class Figure(Strict):
 
     `epochs` is None for the value at the end of the training, else the first and last epoch
     (counted from 1) over which `statistic` is taken. `rounding` tells how the report shortened it:
-    `approximate` are numbers that its author read from a plot.
+    `approximate` are numbers that its author read from a plot. Numbers that the report chose for
+    being high have a `rank` among those of the whole sweep `best_of`.
     """
 
     place: str
@@ -159,6 +160,8 @@ class Figure(Strict):
     epochs: tuple[PositiveInt, PositiveInt] | None = None
     statistic: Literal["last", "mean", "min", "max"] = "last"
     rounding: Literal["rounded", "truncated", "approximate"] = "rounded"
+    best_of: Name | None = None
+    rank: PositiveInt = 1
 
     @property
     def value(self) -> float:
@@ -177,13 +180,17 @@ class Figure(Strict):
 
 
 class FigureTable(Strict):
-    """A table of the report: a row per trial, or, where `trial` is given, a row per epoch."""
+    """A table of the report: a row per trial, or, where `trial` is given, a row per epoch.
+
+    `best_of` names the sweep whose best trials it lists, by its first column and from the top.
+    """
 
     place: str
     columns: list[Metric]
     percent: list[Metric] = []
     rounding: Literal["rounded", "truncated", "approximate"] = "rounded"
     trial: Name | None = None
+    best_of: Name | None = None
     rows: dict[str | int, list[Printed | None]]
 
     @model_validator(mode="after")
@@ -208,19 +215,13 @@ class FigureTable(Strict):
                 percent=metric in self.percent,
                 epochs=(key, key) if isinstance(key, int) else None,
                 rounding=self.rounding,
+                best_of=self.best_of if metric == self.columns[0] else None,
+                rank=rank,
             )
-            for key, row in self.rows.items()
+            for rank, (key, row) in enumerate(self.rows.items(), start=1)
             for metric, text in zip(self.columns, row, strict=True)
             if text is not None
         ]
-
-
-class Tolerance(Strict):
-    """How far a reproduced number may lie from the published one, fixed in advance, and why."""
-
-    absolute: float = Field(0.0, ge=0)
-    relative: float = Field(0.0, ge=0)
-    reason: str
 
 
 class Published(Strict):
@@ -228,17 +229,10 @@ class Published(Strict):
 
     tables: list[FigureTable]
     readings: list[Figure] = []
-    tolerances: dict[Metric, Tolerance]
 
     @property
     def figures(self) -> list[Figure]:
         return [figure for table in self.tables for figure in table.figures()] + list(self.readings)
-
-    @model_validator(mode="after")
-    def _tolerances_cover(self) -> "Published":
-        if missing := {figure.metric for figure in self.figures} - set(self.tolerances):
-            raise ValueError(f"tolerances are missing for {', '.join(sorted(missing))}")
-        return self
 
 
 class Note(Strict):
@@ -255,6 +249,7 @@ class Source(Strict):
     title: str
     framework: str
     hardware: str
+    processor: Literal["CPU", "GPU", "not stated"]
     data: str
     method: str
 

@@ -24,7 +24,7 @@ from refit.figures.old_picture import (
     finite,
     nothing_finished,
 )
-from refit.verdicts import ledger
+from refit.verdicts import published_figures
 
 PARTS = {"train": "training", "val": "validation"}
 LOSSES = ["train_loss", "val_loss"]
@@ -176,14 +176,14 @@ def moments(means: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
     """The table for `before_after`: validation accuracies, here and published, a row per trial.
 
     `means`: one row per finished trial (see `RunLog.means`); `numbers`: the published numbers (see
-    `ledger.figures`). Trials are there that were tuned in two phases or have a published
+    `published_figures.figures`). Trials are there that were tuned in two phases or have a published
     accuracy before the second; those without a result are named as declared.
     """
     measured = means.reindex(columns=["trial", "title", *MOMENTS]).dropna(subset=MOMENTS[0])
     named = numbers.loc[numbers["metric"] == MOMENTS[0], "trial"]
     trials = list(dict.fromkeys([*named, *measured["trial"]]))
     found = measured.set_index("trial").reindex(trials).reset_index()
-    printed = ledger.side_by_side(numbers, trials, MOMENTS)
+    printed = published_figures.side_by_side(numbers, trials, MOMENTS)
     frame = found[["trial"]].assign(title=found["title"].fillna(found["trial"]))
     for moment, metric in zip(PAIR, MOMENTS, strict=True):
         frame[moment] = found[metric].astype(float)

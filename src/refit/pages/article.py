@@ -216,7 +216,7 @@ def sources(study: Study) -> HTML:
 
 def _items(study: Study) -> list[claim_items.ClaimItem]:
     verdicts = measured(study)[2]
-    return claim_items.items(claim_items.as_new(verdicts, study.profile_name == "full"))
+    return claim_items.items(verdicts)
 
 
 def _html(part: str, **values: Any) -> HTML:

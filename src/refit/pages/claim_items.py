@@ -208,17 +208,3 @@ def amount(value: float) -> str:
     if isinstance(value, int) or (math.isfinite(value) and value == int(value)):
         return f"{int(value):,d}"
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
-
-
-def as_new(verdicts: pd.DataFrame, as_published: bool) -> pd.DataFrame:
-    """The first edition's table of claims with the columns of the second."""
-    if "weight" in verdicts:
-        return verdicts
-    judged = {"reproduced": "like", "contradicted": "unlike", "inconclusive": "unclear"}
-    known = verdicts["verdict"].isin(list(judged))
-    frame = verdicts.rename(columns={"published": "place"})
-    frame["small_scale"] = None if as_published else verdicts["verdict"].map(judged)
-    frame["verdict"] = verdicts["verdict"].where(known & as_published, "not_judged")
-    frame["reason"] = verdicts["note"].str.split(". ", regex=False).str[0].where(~known)
-    missing = "weight quote estimate low high interval_low interval_high unit seeds_declared q"
-    return frame.assign(**dict.fromkeys([*missing.split(), "scope", "trials"]))

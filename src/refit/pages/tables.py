@@ -12,7 +12,7 @@ from IPython.display import HTML
 from refit.errors import ReportError
 from refit.pages.templating import fill
 from refit.run_directory.log import RunLog
-from refit.verdicts import claims, ledger
+from refit.verdicts import claims, published_figures
 from refit.verdicts.scoreboard import Scoreboard
 
 # More would bury the interesting ones.
@@ -85,11 +85,13 @@ def page_tables(log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> d
     They stand in one place so that `refit verify` can look for exactly these in a page.
     """
     times = {"epochs": ".0f", "seconds": ".1f", "seconds per epoch": ".2f"}
-    judged = {"p": ".3g", "n": "d", "seeds needed": ".0f"}
+    judged = {"p": ".3g", "q": ".3g", "n": ".0f", "seeds declared": ".0f"}
     return {
         "results": table(log.summary(), "Results of all trials, means over seeds", times),
-        "figure counts": table(ledger.counts(numbers), "Published numbers by verdict"),
-        "figures": table(ledger.shown(numbers), "Published beside reproduced, every number"),
+        "figure counts": table(published_figures.counts(numbers), "Published numbers by verdict"),
+        "figures": table(
+            published_figures.shown(numbers), "Published beside reproduced, every number"
+        ),
         "claim counts": table(claims.counts(verdicts), "Claims by verdict"),
         "claims": table(verdicts, "Every claim, judged", judged),
     }
@@ -99,6 +101,7 @@ def scoreboard_tables(board: Scoreboard) -> dict[str, HTML]:
     """The tables of the index and of the scoreboard's notebook, by name."""
     return {
         "claims": table(board.claims, "Claims by verdict"),
+        "small scale": table(board.small_scale, "What claims look like at small scale"),
         "figures": table(board.figures, "Published numbers by verdict"),
         "disagreements": table(
             board.disagreements.head(MOST_DISAGREEMENTS), "Where report and measurement part"

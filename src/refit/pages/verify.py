@@ -21,7 +21,7 @@ from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.run_directory.log import CURVES_FILE, FILES, RESULTS_FILE, RunLog
 from refit.searches import retrain, search
-from refit.verdicts import claims, ledger, scoreboard
+from refit.verdicts import claims, published_figures, scoreboard
 
 # What the last epoch of a curve must give in the table of results.
 _LAST = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
@@ -59,8 +59,8 @@ def _verify_experiment(folder: Path) -> list[str]:
     problems = _verify_results(folder, log) + _verify_digests(folder)
     problems += _verify_searches(folder, declaration, log)
     problems += _verify_retrained(folder, declaration, log)
-    numbers = ledger.figures(declaration, profile, log)
-    verdicts = claims.judge(declaration, profile, log)
+    numbers = published_figures.figures(declaration, folder.parent.name, log)
+    verdicts = claims.judge(declaration, folder.parent.name, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
         problems += _differences(folder / name, scoreboard.read_table(folder / name), table)
     tables = page_tables(log, numbers, verdicts)

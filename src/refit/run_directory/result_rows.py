@@ -21,6 +21,7 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
         "status": "done",
         "reason": "",
         "digest": trial.digest,
+        "data": trial.data.name,
         "published_epochs": trial.published_epochs,
     }
     settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
@@ -35,7 +36,8 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
     if "test_accuracy" in metrics:
         metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
     metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
-    metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in ("train", "test")}
+    parts = ("train", "validation", "test")
+    metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in parts}
     per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
     metrics["test_class_imbalance"] = max(per_class) - min(per_class) if per_class else np.nan
     kinds = [layer["type"] for layer in result["layers"]]
@@ -45,6 +47,7 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
     metrics["minutes"] = metrics["seconds"] / 60
     metrics["demonstration"] = bool(result["data"]["embedded"])
     metrics["workers"] = result["environment"].get("workers")
+    metrics["gpus"] = len(result["environment"].get("gpus") or [])
     metrics["machine"] = _machine(result["environment"])
     metrics["stand_in"] = bool(result["data"]["stand_in"])
     metrics["cut"] = trial.data.train_images is not None

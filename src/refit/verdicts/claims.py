@@ -1,257 +1,255 @@
 """Claims of a report, judged by measurement.
 
-Every claim becomes one or more tests: a number per seed, and the interval in which the claim wants
-its mean. It is reproduced where all means lie inside beyond doubt and contradicted where one of
-them lies outside beyond doubt. Holm's correction (1979) keeps the whole experiment's rate of wrong
-decisions at five percent.
+Every part of a claim becomes an interval test. A claim is reproduced where all of its parts lie
+where it wants them, contradicted where one of them lies outside, each beyond doubt. Of the
+verdicts on one experiment about one in twenty may be wrong: Benjamini, Y. & Hochberg, Y. (1995).
+Controlling the false discovery rate. Journal of the Royal Statistical Society B 57(1), 289-300.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
+from scipy import stats
 
 from refit.experiments import predicates as p
-from refit.experiments.declaration import Declaration, Profile
-from refit.experiments.metrics import METRICS
+from refit.experiments.declaration import Declaration
 from refit.run_directory.log import RunLog
-from refit.verdicts import ledger
+from refit.verdicts import scope, words
 from refit.verdicts.contrasts import evaluate
-from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest
+from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Outcome, outcomes
 
-PACES = {"seconds_per_epoch", "train_seconds", "microseconds_per_sample"}
-# Processor times are not among them: what else the machine does changes them little.
-TIMES = {"seconds", "total_seconds", "minutes", "seconds_to_target"} | PACES
-# Numbers that depend on labels and length of training; rankings and differences depend less.
-LEVELS = {
-    "train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy",
-    "evaluated_train_accuracy", "evaluated_train_loss", "min_train_loss", "learned",
-    "train_cross_entropy", "val_cross_entropy", "train_loss_at_best_val_accuracy",
-    "train_accuracy_at_best_val_accuracy", "val_loss_at_best_val_accuracy",
-    "train_loss_at_min_val_loss", "best_val_accuracy_epoch",
-    "min_val_loss", "min_val_loss_epoch", "test_accuracy", "mean_batch_test_accuracy",
-    "val_accuracy_before_fine_tuning",
-}  # fmt: skip
-VERDICTS = (
-    "reproduced", "contradicted", "inconclusive", "not comparable", "not run", "undecidable",
-)  # fmt: skip
-COLUMNS = ["id", "statement", "published", "verdict", "observed", "n", "p", "seeds needed", "note"]
+# `low` and `high` are what the claim wants, `interval_` a 95 % interval of the estimate; all of
+# these, `n` and `unit` are of the part that decides. `p` is two-sided.
+COLUMNS = [
+    "id", "weight", "quote", "place", "statement", "scope", "verdict", "small_scale", "estimate",
+    "low", "high", "interval_low", "interval_high", "n", "unit", "seeds_declared", "p", "q",
+    "reason", "note", "trials", "observed",
+]  # fmt: skip
+NUMBERS = ("estimate", "low", "high", "interval_low", "interval_high", "n", "p", "q")
 
 
-def judge(declaration: Declaration, profile: Profile, log: RunLog) -> pd.DataFrame:
+def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     """One row per claim, in the report's order, with its verdict and what was observed.
 
-    `p` is the two-sided p-value before Holm's correction; `seeds needed` estimates, for an
-    inconclusive claim, how many seeds would decide it.
+    `verdict` is about the report, which only trainings as published can earn; `small_scale` is
+    what others look like. `q` is p corrected for the number of claims.
     """
-    opened = [_open(claim, profile, log) for claim in declaration.claims]
-    candidates = {number: case.p for number, case in enumerate(opened) if case.p is not None}
-    significant = _holm(candidates)
-    # What Holm's procedure asks of the next claim.
-    level = LEVEL / max(1, len(candidates) - len(significant))
-    rows = []
-    for number, (claim, case) in enumerate(zip(declaration.claims, opened, strict=True)):
-        verdict = case.verdict
-        if number in significant:
-            verdict = "reproduced" if case.supported else "contradicted"
-        undecided = verdict == "inconclusive" and not case.reason
-        rows.append(
-            {
-                "id": claim.id,
-                "statement": claim.statement,
-                "published": claim.quote,
-                "verdict": verdict,
-                "observed": case.observed,
-                "n": case.n,
-                "p": case.p,
-                "seeds needed": case.seeds_needed(level) if undecided else None,
-                "note": _note(claim, case, verdict),
-            }
-        )
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"p": float, "seeds needed": float})
+    cases = [_open(claim, declaration, profile, log) for claim in declaration.claims]
+    cases = _with_outcomes(cases)
+    candidates = [number for number, case in enumerate(cases) if case.p is not None]
+    p_values = [cases[number].p for number in candidates]
+    corrected = stats.false_discovery_control(p_values) if candidates else []
+    q_values = dict(zip(candidates, map(float, corrected), strict=True))
+    rows = [_row(case, q_values.get(number)) for number, case in enumerate(cases)]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
 
 
 def counts(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have each verdict."""
-    found = verdicts["verdict"].value_counts().reindex(list(VERDICTS), fill_value=0)
-    return found.rename_axis("verdict").reset_index(name="claims")
+    """How many claims have each verdict, and apart from that what they look like at small scale."""
+    found = [
+        (kind, name, int((verdicts[column] == name).sum()))
+        for kind, column, names in (
+            (words.AS_PUBLISHED, "verdict", words.CLAIMS),
+            (words.AT_SMALL_SCALE, "small_scale", words.SMALL_SCALE),
+        )
+        for name in names
+    ]
+    return pd.DataFrame(found, columns=["scope", "verdict", "claims"])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One test of a claim. `barrier` says why it tells nothing about the report, `open` what is
+    missing until it may decide; `seeds` were declared for its trials."""
+
+    test: IntervalTest
+    scope: str
+    seeds: int | None = None
+    barrier: str = ""
+    open: str = ""
+    outcome: Outcome = Outcome()  # noqa: RUF009 - it is frozen
+
+    @property
+    def ready(self) -> bool:
+        return not self.barrier and not self.open
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A claim before Holm's correction: its verdict if nothing is significant, else its side.
-
-    Without `p` nothing can be decided; `reason` says what keeps the whole claim from being so.
-    """
-
-    verdict: str
-    tests: Sequence[IntervalTest] = ()
-    n: int = 0
-    p: float | None = None
-    reason: str = ""
+    claim: p.Claim
+    parts: Sequence[_Part] = ()
 
     @property
-    def observed(self) -> str:
-        return "; ".join(str(test) for test in self.tests if len(test.values))
+    def ready(self) -> list[_Part]:
+        return [part for part in self.parts if part.ready]
 
     @property
-    def replicates(self) -> str:
-        """How many of what: seeds, or whatever else the part with the fewest has."""
-        fewest = next(test for test in self.tests if len(test.values) == self.n)
-        return f"{self.n} {fewest.unit}{'s' if self.n != 1 else ''}"
+    def against(self) -> list[_Part]:
+        """The parts that may decide and lie outside what the claim wants."""
+        return [part for part in self.ready if not part.test.holds]
 
     @property
-    def supported(self) -> bool:
-        return all(test.holds for test in self.tests)
+    def complete(self) -> bool:
+        return bool(self.parts) and len(self.ready) == len(self.parts)
 
-    def seeds_needed(self, level: float) -> int | None:
-        """Every part must be decided for the claim, or the easiest one against it."""
-        if self.supported:
-            needed = [test.seeds_needed(level) for test in self.tests]
-            return None if None in needed else max(needed)
-        # Against a claim of k parts, each part is tested at a k-th of the level.
-        level /= len(self.tests)
-        needed = [test.seeds_needed(level) for test in self.tests if not test.holds]
-        return min((count for count in needed if count), default=None)
+    @property
+    def doubtful(self) -> list[_Part]:
+        """The parts that are decided by a test, not by a single count."""
+        return [part for part in self.ready if not part.test.is_exact]
 
+    @property
+    def p(self) -> float | None:
+        """The two-sided p-value; None where nothing can be decided, or a count decides.
 
-def _open(claim: p.Claim, profile: Profile, log: RunLog) -> _Case:
-    """Measure a claim. All its parts are needed to bear it out; any of them may refute it."""
-    if claim.undecidable and not claim.holds:
-        return _Case("undecidable", reason=claim.undecidable.why)
-    tests: list[IntervalTest] = []
-    deciding: list[IntervalTest] = []
-    barred = shared = ""
-    for predicate in claim.holds:
-        rows = log.rows(_trials(predicate, log))
-        if reason := _incomparable(predicate, profile, rows):
-            barred = reason
-            if reason in (ledger.alteration(rows), ledger.DEMONSTRATION):
-                # Worth seeing, as what another training or other data do; it decides nothing.
-                tests.append(evaluate(predicate, log))
-            continue
-        found = [evaluate(predicate, log)]
-        if _never_differed(found, rows):
-            barred = "in trainings cut this short, the two never came to differ"
-            continue
-        tests += found
-        if reason := _timing(predicate, rows):
-            shared = reason
-        else:
-            deciding += [test for test in found if len(test.values) >= FEWEST_SEEDS]
-    n = min((len(test.values) for test in tests), default=0)
-    p_value = None
-    if not all(test.holds for test in deciding):
-        n = min(len(test.values) for test in deciding)
-        p_value = min(1.0, 2 * len(deciding) * min(test.p_values()[1] for test in deciding))
-    elif deciding and len(deciding) == len(tests) and not barred:
-        p_value = min(1.0, 2 * max(test.p_values()[0] for test in deciding))
-    verdict = "not comparable" if barred else "inconclusive" if n else "not run"
-    return _Case(verdict, tests, n, p_value, barred or shared)
+        All parts must bear a claim out, so the weakest counts; against it the strongest does, which
+        of k parts is so by chance k times as often.
+        """
+        if any(part.test.is_exact for part in self.against):
+            return None
+        if self.against:
+            strongest = min(part.outcome.outside for part in self.doubtful)
+            return min(1.0, 2 * len(self.doubtful) * strongest)
+        if not self.complete or not self.doubtful:
+            return None
+        return min(1.0, 2 * max(part.outcome.inside for part in self.doubtful))
+
+    @property
+    def shown(self) -> _Part | None:
+        """The part that decides, or would; else one that was measured."""
+        if self.against:
+            return min(
+                self.against, key=lambda part: (not part.test.is_exact, part.outcome.outside)
+            )
+        order = sorted(self.parts, key=lambda part: (not part.ready, not part.test.n))
+        among = [part for part in order if part.ready] or order[:1]
+        return max(among, key=lambda part: part.outcome.inside, default=None)
 
 
-def _incomparable(predicate: p.Predicate, profile: Profile, rows: pd.DataFrame) -> str:
-    """Why a predicate cannot be held against the report; empty if it can."""
-    leveled = isinstance(predicate, p.Value | p.Share | p.Confuses)
-    absolute = leveled and predicate.metric in LEVELS
-    if reason := ledger.incomparable(profile, rows, absolute):
-        return reason
-    if rows.empty:
-        return ""
-    if reason := ledger.alteration(rows):
-        return reason
-    for subject in predicate.subjects():
-        thinned = isinstance(subject, p.Selection) and subject.take != "mean" and subject.sweep
-        if thinned and profile.sweeps.get(subject.sweep, profile.cut).grid:
-            return "the best of a grid takes the whole grid"
-    planned, published = rows["planned_epochs"], rows["published_epochs"]
-    shortened = (planned < published).any()
-    less = shortened or any(ledger.flagged(rows, flag) for flag in ("cut", "altered"))
-    if _sized(predicate) and less:
-        return "how large an effect is takes the published training; a cut one shows its sign"
-    # What happens at an epoch, or not before the end, takes the whole training to see; with fewer
-    # images an epoch has fewer steps.
-    timed = predicate.epochs is not None or METRICS[predicate.metric] == "epoch"
-    if timed and shortened:
-        return "fewer epochs than published"
-    if timed and ledger.flagged(rows, "cut"):
-        return "fewer images than published"
-    if not shortened:
-        return ""
-    if predicate.metric in {*PACES, "processor_seconds"} or METRICS[predicate.metric] == "count":
-        return ""
-    # Cutting rounds up, so that every trial allows a range of shares; one must fit all.
-    uneven = ((planned - 1) / published).max() >= (planned / published).min()
-    summed = predicate.metric in ("seconds", "total_seconds")
-    if uneven or (summed and (planned / published).round(2).nunique() > 1):
-        return "epochs were cut by different shares"
-    return ""
+def _open(claim: p.Claim, declaration: Declaration, profile: str, log: RunLog) -> _Case:
+    """Measure a claim; every part says what keeps it from deciding."""
+    parts = [_part(evaluate(each, log), declaration, profile, log) for each in claim.holds]
+    return _Case(claim, parts)
 
 
-def _never_differed(tests: Sequence[IntervalTest], rows: pd.DataFrame) -> bool:
-    """Whether a cut training ended before what is compared, such as a callback, could act.
-
-    Then some trainings are one and the same; accuracies on few images may be equal by chance, and
-    losses are not.
-    """
-    cut = (rows["planned_epochs"] < rows["published_epochs"]).any() if len(rows) else False
-    losses = [name for name in ("train_loss", "val_loss") if name in rows]
-    same = rows.duplicated(["seed", *losses]).any() if losses else True
-    return (
-        cut
-        and same
-        and any(
-            test.strict and len(test.values) and (test.values == test.low).all() for test in tests
-        )
+def _part(test: IntervalTest, declaration: Declaration, profile: str, log: RunLog) -> _Part:
+    rows = scope.rows_of(test.trials, log)
+    where = scope.scope_of(profile, rows)
+    if not declaration.profiles[profile].comparable:
+        return _Part(test, "", barrier=words.EMBEDDED)
+    seeds = _declared(rows, declaration, profile)
+    if where == words.AS_PUBLISHED and test.unit == "seed" and not test.is_exact:
+        # As many as were declared, so that nobody goes on until a claim is decided.
+        test = replace(test, values=test.values.sort_index().iloc[:seeds])
+    test = replace(test, resolution=scope.resolution(test, rows))
+    return _Part(
+        test,
+        where,
+        seeds,
+        scope.barrier(test, declaration, log),
+        _missing(test, where, seeds, rows),
     )
 
 
-def _sized(predicate: p.Predicate) -> bool:
-    """Whether a predicate asks how large something is, not only which way it goes."""
-    if predicate.metric in TIMES or METRICS[predicate.metric] == "count":
-        return False
-    if isinstance(predicate, p.Comparison | p.Effect) and predicate.kind != "ratio":
-        return {predicate.low, predicate.high} - {None, 0.0} != set()
-    return isinstance(predicate, p.Value | p.Confuses | p.Repeats)
+def _declared(rows: pd.DataFrame, declaration: Declaration, profile: str) -> int | None:
+    """How many seeds all sides of a part were declared to have."""
+    counts = [declaration.sweeps[name].replicates(profile) for name in set(rows["sweep"])]
+    return min(counts, default=None)
 
 
-def _timing(predicate: p.Predicate, rows: pd.DataFrame) -> str:
-    """Why the times at hand cannot decide a predicate about times; empty if they can."""
-    if predicate.metric in TIMES and len(rows) and (most := rows["workers"].max()) > 1:
-        return f"times were measured while {most:.0f} trainings shared the machine"
-    timed = predicate.metric in TIMES or predicate.metric.startswith("processor_seconds")
-    if timed and "machine" in rows and (machines := rows["machine"].nunique()) > 1:
-        return f"times were measured on {machines} different machines"
-    return ""
+def _missing(test: IntervalTest, where: str, seeds: int | None, rows: pd.DataFrame) -> str:
+    """What a part lacks before it may decide; empty where it may."""
+    if test.n == 0:
+        return words.COMPUTING
+    if test.is_exact:
+        return ""
+    if where == words.AT_SMALL_SCALE:
+        if test.is_sized:
+            return "how large it is takes the published training"
+        return _only(test)
+    if test.unit == "seed":
+        return f"{test.n} of {seeds} seeds" if test.n < max(seeds or 0, FEWEST_SEEDS) else ""
+    done, declared = rows[rows["status"] == "done"]["trial"].nunique(), rows["trial"].nunique()
+    if done < declared:
+        return f"{done} of {declared} trainings"
+    return _only(test)
 
 
-def _trials(predicate: p.Predicate, log: RunLog) -> list[str]:
+def _only(test: IntervalTest) -> str:
+    return f"only {test.n} {test.unit}{'s' * (test.n > 1)}" if test.n < FEWEST_SEEDS else ""
+
+
+def _with_outcomes(cases: Sequence[_Case]) -> list[_Case]:
+    """The parts that may decide, tested together, so that each learns of the others' spread."""
+    ready = [part for case in cases for part in case.doubtful]
+    found = dict(zip(map(id, ready), outcomes([part.test for part in ready]), strict=True))
     return [
-        name
-        for subject in predicate.subjects()
-        for name in ([subject] if isinstance(subject, str) else log.select(subject))
+        replace(
+            case,
+            parts=[replace(each, outcome=found.get(id(each), each.outcome)) for each in case.parts],
+        )
+        for case in cases
     ]
 
 
-def _note(claim: p.Claim, case: _Case, verdict: str) -> str:
-    notes = [case.reason]
-    if verdict == "contradicted" and case.reason:
-        notes = [f"refuted by a part of it; of the rest: {case.reason}"]
-    elif verdict == "inconclusive" and not case.reason:
-        side = "for" if case.supported else "against"
-        notes.append(f"{case.replicates}: observed {side} the claim, but not beyond doubt")
+def _row(case: _Case, q_value: float | None) -> dict[str, object]:
+    claim, part = case.claim, case.shown
+    scopes = {each.scope for each in case.parts} - {""}
+    where = next(iter(scopes)) if len(scopes) == 1 else words.AT_SMALL_SCALE if scopes else ""
+    decided = _decided(case, q_value)
+    verdict, reason = _verdict(case, where, decided)
+    small = {True: words.LIKE, False: words.UNLIKE, None: words.UNCLEAR}[decided]
+    facts = {
+        "id": claim.id, "weight": claim.weight, "quote": claim.quote, "place": claim.place,
+        "statement": claim.statement, "scope": where, "verdict": verdict,
+        "small_scale": small if where == words.AT_SMALL_SCALE and _measured(case.parts) else "",
+        "p": case.p, "q": q_value, "reason": reason, "note": _note(case),
+        "trials": ", ".join(dict.fromkeys(sum((each.test.trials for each in case.parts), ()))),
+        "observed": "; ".join(str(each.test) for each in case.parts if each.test.n),
+    }  # fmt: skip
+    if part is None or not part.test.n:
+        return facts | {"seeds_declared": part.seeds if part else None}
+    return facts | {
+        "estimate": part.test.estimate, "low": part.test.low, "high": part.test.high,
+        "interval_low": part.outcome.low, "interval_high": part.outcome.high, "n": part.test.n,
+        "unit": part.test.unit, "seeds_declared": part.seeds,
+    }  # fmt: skip
+
+
+def _decided(case: _Case, q_value: float | None) -> bool | None:
+    """Whether a claim holds, or not, beyond doubt; None where that is open."""
+    if q_value is None:
+        exact = any(part.test.is_exact for part in case.against)
+        return False if exact else True if case.complete and not case.against else None
+    return not case.against if q_value <= LEVEL else None
+
+
+def _verdict(case: _Case, where: str, decided: bool | None) -> tuple[str, str]:
+    """The verdict about the report, and why there is none."""
+    if where == words.AS_PUBLISHED and decided is not None:
+        return (words.REPRODUCED if decided else words.CONTRADICTED), ""
+    needs = case.claim.undecidable.needs if case.claim.undecidable else ""
+    barriers = [part.barrier for part in case.parts if part.barrier]
+    if barriers or not case.parts:
+        return words.NOT_JUDGED, barriers[0] if barriers else words.NEEDS[needs]
+    if where == words.AT_SMALL_SCALE or not all(part.test.n for part in case.parts):
+        return words.NOT_JUDGED, words.NEEDS[needs] if needs else words.COMPUTING
+    return words.INCONCLUSIVE, next((part.open for part in case.parts if part.open), "")
+
+
+def _measured(parts: Iterable[_Part]) -> bool:
+    return any(part.test.n and not part.barrier for part in parts)
+
+
+def _note(case: _Case) -> str:
+    claim, notes = case.claim, []
+    if claim.undecidable:
+        notes.append(claim.undecidable.why)
+    if len(case.parts) > 1:
+        weakest = "the one that lies farthest outside" if case.against else "the weakest"
+        notes.append(f"{len(case.parts)} parts, of which {weakest} is shown")
     if claim.contradicted_by_report:
         notes.append("the report's own numbers speak against it")
-    notes.append(claim.note)
+    open_parts = {part.open for part in case.parts if part.open.startswith("how large")}
+    notes += [*open_parts, claim.note]
     return ". ".join(note.rstrip(".") for note in notes if note)
-
-
-def _holm(candidates: dict[int, float]) -> set[int]:
-    """The keys whose p-values are significant together, by Holm's step-down procedure."""
-    significant = set()
-    ordered = sorted(candidates.items(), key=lambda item: item[1])
-    for rank, (key, value) in enumerate(ordered):
-        if value > LEVEL / (len(ordered) - rank):
-            break
-        significant.add(key)
-    return significant

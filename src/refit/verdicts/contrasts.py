@@ -160,7 +160,8 @@ def _separates(claim: p.Separates, log: RunLog) -> IntervalTest:
     names = f"{', '.join(claim.strong)} over {', '.join(claim.weak)}"
     label = f"lead of {names} in {claim.sweep}, share of the ranks of {claim.metric}"
     leads = pd.Series(leads, dtype=float)
-    return IntervalTest(label, leads, 0.0, strict=True, kind="difference")
+    step = 1 / max(1, len(rows))
+    return IntervalTest(label, leads, 0.0, strict=True, kind="difference", resolution=step)
 
 
 def _between_groups(values: pd.Series, groups: pd.Series) -> float:
@@ -180,7 +181,8 @@ def _order(claim: p.Order, log: RunLog) -> IntervalTest:
     label = f"rank correlation with {names} ({claim.direction}), {claim.metric}"
     # Where all are equal they have no order, which is as far from the claim as chance.
     values = pd.Series(found, dtype=float).fillna(0.0)
-    return IntervalTest(label, values, claim.at_least, kind="correlation")
+    step = 2 / math.comb(len(places), 2)
+    return IntervalTest(label, values, claim.at_least, kind="correlation", resolution=step)
 
 
 def _share(claim: p.Share, log: RunLog) -> IntervalTest:
@@ -216,9 +218,11 @@ def _confuses(claim: p.Confuses, log: RunLog) -> IntervalTest:
     rows = log.confusions[log.confusions["trial"] == claim.trial]
     rows = rows[rows["true"] == claim.actual]
     taken = rows["count"].where(rows["predicted"] == claim.predicted, 0).groupby(rows["seed"]).sum()
-    shares = (taken / rows.groupby("seed")["count"].sum()).astype(float)
+    images = rows.groupby("seed")["count"].sum()
+    shares = (taken / images).astype(float)
+    step = 1 / images.min() if len(images) else 0.0
     label = f"share of {claim.actual} that {claim.trial} takes for {claim.predicted}"
-    return IntervalTest(label, shares, *_bounds(claim), kind="share")
+    return IntervalTest(label, shares, *_bounds(claim), kind="share", resolution=step)
 
 
 _CONTRASTS: dict[type[p.Predicate], Callable[..., IntervalTest]] = {

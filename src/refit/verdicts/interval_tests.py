@@ -1,7 +1,11 @@
-"""The doubt about a measured number: does its mean lie where a claim wants it?"""
+"""The doubt about a measured number: does its mean lie where a claim wants it?
+
+Two one-sided tests (Schuirmann 1987) by a moderated t; the exact binomial test for flags, and the
+sign test where a training diverged, so that there is no mean.
+"""
 
 import math
-from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,10 +14,13 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from refit.experiments.metrics import METRICS
+from refit.verdicts.moderated import Prior, prior_of
+
+Kind = Literal["number", "difference", "ratio", "epoch", "flag", "share", "correlation"]
 LEVEL = 0.05
 # Fewer replicates than this show a direction but decide nothing.
 FEWEST_SEEDS = 3
-MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class IntervalTest:
     `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in
     words what was measured. Where `strict`, the ends lie outside: what is equal is not greater.
     `kind` is what each value is: a measured number, a `difference` of such, their `ratio`, the
-    number of an `epoch`, a `flag` (yes 1, no 0), or a `share`. `trials` names those it speaks of.
+    number of an `epoch`, a `flag` (yes 1, no 0), a `share`, a rank `correlation`. `trials` names
+    those it speaks of; `resolution` is the smallest step of a value, the least spread believed.
     """
 
     label: str
@@ -32,73 +40,177 @@ class IntervalTest:
     high: float = math.inf
     strict: bool = False
     unit: str = "seed"
-    kind: Literal["number", "difference", "ratio", "epoch", "flag", "share"] = "number"
+    kind: Kind = "number"
     metric: str = ""
     trials: tuple[str, ...] = ()
+    resolution: float = 0.0
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
 
     @cached_property
-    def mean(self) -> float:
-        return float(self.values.mean())
+    def estimate(self) -> float:
+        """The mean; the median where a value is infinite, as of a diverged training."""
+        finite = np.isfinite(self.values.to_numpy(float)).all()
+        return float(self.values.mean() if finite else self.values.median())
 
     @property
     def holds(self) -> bool:
-        """Whether the observed mean lies where the claim wants it."""
-        at_end = self.strict and math.isfinite(self.mean) and self.mean in (self.low, self.high)
-        return self.low <= self.mean <= self.high and not at_end
+        """Whether the estimate lies where the claim wants it."""
+        ends = (self.low, self.high)
+        at_end = self.strict and math.isfinite(self.estimate) and self.estimate in ends
+        return self.low <= self.estimate <= self.high and not at_end
 
-    def p_values(self) -> tuple[float, float]:
-        """The one-sided p-values against "outside" and against "inside" the interval.
+    @property
+    def is_flag(self) -> bool:
+        return self.kind == "flag" or (self.kind == "number" and self.metric == "learned")
 
-        Inside needs both ends to be passed (Schuirmann's two one-sided tests), outside one of
-        them. Values without any spread are taken at their word.
-        """
-        values = self.values.to_numpy(float)
-        if (values == values[0]).all():
-            return (0.0, 1.0) if self.holds else (1.0, 0.0)
-        inside = max(_p_above(values, self.low), _p_above(-values, -self.high))
-        outside = min(_p_above(-values, -self.low), _p_above(values, self.high))
-        return inside, outside
+    @property
+    def is_exact(self) -> bool:
+        """Whether the number is the same in every training, such as a count of parameters."""
+        return METRICS.get(self.metric) == "count"
 
-    def seeds_needed(self, level: float = LEVEL) -> int | None:
-        """How many seeds would decide, were mean and spread to stay as they are."""
-        values = self.values.to_numpy(float)
-        if self.unit != "seed" or len(values) < 2 or not np.isfinite(values).all():
-            return None
-        distance = min(abs(self.mean - end) for end in (self.low, self.high))
-        counts = range(FEWEST_SEEDS, MOST_SEEDS + 1)
-        first = bisect_left(counts, True, key=lambda n: half_width(values, n, level) < distance)
-        return counts[first] if first < len(counts) else None
+    @property
+    def is_sized(self) -> bool:
+        """Whether it asks how large something is, not only which way it goes."""
+        ends = {end for end in (self.low, self.high) if math.isfinite(end)}
+        return self.kind != "difference" or ends != {0.0}
 
     def __str__(self) -> str:
-        values = self.values.to_numpy(float)
-        interval = ""
-        if len(values) >= FEWEST_SEEDS and np.isfinite(values).all() and np.ptp(values) > 0:
-            half = half_width(values, len(values), LEVEL)
-            interval = f" [{self.mean - half:.4g}, {self.mean + half:.4g}]"
         signs = (">", "<") if self.strict else ("≥", "≤")
         ends = zip(signs, (self.low, self.high), strict=True)
         wanted = " and ".join(f"{sign} {end:.4g}" for sign, end in ends if math.isfinite(end))
-        count = "" if self.unit == "seed" else f" over {len(values)} {self.unit}s"
-        return f"{self.label}: {self.mean:.4g}{interval}{count}, claimed {wanted}"
+        return f"{self.label}: {self.estimate:.4g}, claimed {wanted}"
 
 
-def half_width(values: np.ndarray, count: int, level: float = LEVEL) -> float:
-    """Half of a confidence interval of the mean, were there `count` values with this spread.
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of single values, and the degrees of freedom of its estimate."""
 
-    Student's t; `level` is the share of such intervals that miss the mean.
+    deviation: float
+    freedom: float
+
+    def half_width(self, scale: float) -> float:
+        """Half of a 95 % interval of what scatters `scale` times as much as a single value."""
+        return float(special.stdtrit(self.freedom, 1 - LEVEL / 2)) * self.deviation * scale
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One-sided p-values, of the claim's interval (`inside`) and against it, and a 95 % interval
+    of the estimate, which is NaN where there is none."""
+
+    inside: float = 1.0
+    outside: float = 1.0
+    low: float = math.nan
+    high: float = math.nan
+
+
+def spreads(tests: Sequence[IntervalTest]) -> list[Spread | None]:
+    """The moderated spread of each test's values; None where there is none, or none to believe.
+
+    Each is drawn towards what all tests of its metric and unit say. A difference of two numbers
+    scatters by the square root of 2 more than each, and is scaled so.
     """
-    quantile = float(special.stdtrit(count - 1, 1 - level / 2))
-    return quantile * values.std(ddof=1) / math.sqrt(count)
+    groups: dict[tuple[str, ...], dict[tuple[float, ...], int]] = {}
+    measured = [number for number, test in enumerate(tests) if _has_spread(test)]
+    for number in measured:
+        # What several claims ask counts once.
+        groups.setdefault(_group(tests[number]), {})[tuple(tests[number].values)] = number
+    priors = {key: _prior([tests[i] for i in found.values()]) for key, found in groups.items()}
+    found: list[Spread | None] = [None] * len(tests)
+    for number in measured:
+        found[number] = _moderated(tests[number], priors[_group(tests[number])])
+    return found
 
 
-def _p_above(values: np.ndarray, bound: float) -> float:
-    """The p-value against a mean at or below `bound`, by Student's t.
+def outcomes(tests: Sequence[IntervalTest]) -> list[Outcome]:
+    """What all tests of an experiment say, moderated by each other."""
+    return [_outcome(test, spread) for test, spread in zip(tests, spreads(tests), strict=True)]
 
-    Where a training diverged its loss is infinite and there is no mean; the sign test remains.
+
+def _outcome(test: IntervalTest, spread: Spread | None) -> Outcome:
+    if test.n < FEWEST_SEEDS:
+        return Outcome()
+    if test.is_flag:
+        return _binomial(test)
+    if not np.isfinite(test.values.to_numpy(float)).all():
+        return _sign_test(test)
+    if spread is None:
+        return Outcome()
+    scale = 1 / math.sqrt(test.n)
+    distances = (test.estimate - np.array([test.low, test.high])) / (spread.deviation * scale)
+    above, below = (special.stdtr(spread.freedom, sign * distances) for sign in (-1, 1))
+    half = spread.half_width(scale)
+    ends = test.estimate - half, test.estimate + half
+    return Outcome(*_two_one_sided(test, above, below), *ends)
+
+
+def _binomial(test: IntervalTest) -> Outcome:
+    """Of flags: the exact test of their share, and the interval of Clopper and Pearson (1934)."""
+    count, ends = int(test.values.sum()), np.clip([test.low, test.high], 0, 1)
+    above = special.bdtrc(count - 1, test.n, ends) if count else np.ones(2)
+    below = special.bdtr(count, test.n, ends)
+    half = LEVEL / 2
+    low = special.betaincinv(count, test.n - count + 1, half) if count else 0.0
+    high = special.betaincinv(count + 1, test.n - count, 1 - half) if count < test.n else 1.0
+    return Outcome(*_two_one_sided(test, above, below), float(low), float(high))
+
+
+def _sign_test(test: IntervalTest) -> Outcome:
+    """Where there is no mean: how many values lie above an end, and below."""
+    values = test.values.to_numpy(float)
+    beyond = [
+        [special.bdtrc((sign * values > sign * end).sum() - 1, test.n, 0.5) for end in ends]
+        for sign, ends in ((1, (test.low, test.high)), (-1, (test.low, test.high)))
+    ]
+    return Outcome(*_two_one_sided(test, *beyond))
+
+
+def _two_one_sided(
+    test: IntervalTest, above: Sequence[float], below: Sequence[float]
+) -> tuple[float, float]:
+    """The p-values of inside, which needs both ends, and outside, which needs one of them.
+
+    `above` and `below` are those of lying above, and below, each end of the interval.
     """
-    if math.isinf(bound):
-        return 0.0 if bound < 0 else 1.0
-    if not np.isfinite(values).all():
-        return float(special.bdtrc((values > bound).sum() - 1, len(values), 0.5))
-    distance = (values.mean() - bound) * math.sqrt(len(values)) / values.std(ddof=1)
-    return float(special.stdtr(len(values) - 1, -distance))
+    inside, outside = [], []
+    if math.isfinite(test.low):
+        inside.append(above[0])
+        outside.append(below[0])
+    if math.isfinite(test.high):
+        inside.append(below[1])
+        outside.append(above[1])
+    return float(max(inside)), float(min(outside))
+
+
+def _has_spread(test: IntervalTest) -> bool:
+    values = test.values.to_numpy(float)
+    return len(values) > 1 and bool(np.isfinite(values).all()) and not test.is_flag
+
+
+def _group(test: IntervalTest) -> tuple[str, ...]:
+    """What a test's spread is like: numbers and their differences differ by a known factor."""
+    plain = test.kind in ("number", "difference")
+    return test.metric, test.unit, "number" if plain else test.kind
+
+
+def _variance(test: IntervalTest) -> float:
+    """Of a single number, at least that of its smallest step."""
+    terms = 2 if test.kind == "difference" else 1
+    return max(test.values.var(ddof=1), terms * test.resolution**2) / terms
+
+
+def _prior(tests: Sequence[IntervalTest]) -> Prior:
+    spread = [test for test in tests if _variance(test) > 0]
+    variances = np.array([_variance(test) for test in spread])
+    return prior_of(variances, np.array([test.n for test in spread]))
+
+
+def _moderated(test: IntervalTest, prior: Prior) -> Spread | None:
+    """Values that are all the same, where no smallest step is known, tell nothing of a spread."""
+    variance, freedom = prior.moderate(_variance(test), test.n - 1)
+    terms = 2 if test.kind == "difference" else 1
+    deviation = math.sqrt(terms * max(variance, test.resolution**2))
+    return Spread(deviation, freedom) if _variance(test) > 0 else None

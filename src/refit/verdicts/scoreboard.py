@@ -3,7 +3,7 @@
 Everything is read from the tables that the experiments' pages stored, so it takes no training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from refit import files
 from refit.errors import ReportError
 from refit.run_directory import directory
 from refit.run_directory.log import RESULTS_FILE, total_seconds
-from refit.verdicts import claims, ledger
+from refit.verdicts import words
 
 FIGURES_FILE = "figures.csv"
 CLAIMS_FILE = "claims.csv"
 # What is read of the stored tables, numbers last.
-FIGURE_COLUMNS = ("verdict", "trial", "metric", "place", "published", "reproduced", "difference")
-CLAIM_COLUMNS = ("verdict", "id", "statement", "published", "observed", "note", "p")
+FIGURE_COLUMNS = (
+    "verdict", "trial", "metric", "place", "repeats", "published", "reproduced", "difference",
+)  # fmt: skip
+CLAIM_COLUMNS = ("verdict", "small_scale", "id", "statement", "quote", "observed", "q")
 RESULT_COLUMNS = ("status", "seconds")
 # The index's tables once more, for programs.
 VERDICTS = "verdicts"
@@ -30,12 +32,14 @@ VERDICTS = "verdicts"
 class Scoreboard:
     """The tables of the scoreboard.
 
-    `figures` and `claims` count verdicts, a row per experiment; `disagreements` are the most
-    interesting first; `cost` has trainings, hours of training and hardware.
+    `figures` and `claims` count verdicts about the report, a row per experiment, and `small_scale`
+    what claims look like in a cut profile; `disagreements` are the most interesting first; `cost`
+    has trainings, hours of training and hardware.
     """
 
     figures: pd.DataFrame
     claims: pd.DataFrame
+    small_scale: pd.DataFrame
     disagreements: pd.DataFrame
     cost: pd.DataFrame
 
@@ -46,20 +50,22 @@ class Scoreboard:
 
     def content(self) -> dict[str, Any]:
         """Counts and cost as plain data: kind -> experiment -> column -> value."""
-        tables = {"figures": self.figures, "claims": self.claims, "cost": self.cost}
+        tables = self._counts() | {"cost": self.cost}
         return {
             kind: table.set_index("experiment").to_dict("index") for kind, table in tables.items()
         }
 
     def long(self) -> pd.DataFrame:
         """One row per count: experiment, kind, verdict, count."""
-        tables = {"figures": self.figures, "claims": self.claims}
         rows = [
             table.melt("experiment", var_name="verdict", value_name="count").assign(kind=kind)
-            for kind, table in tables.items()
+            for kind, table in self._counts().items()
         ]
         frame = pd.concat(rows, ignore_index=True)
         return frame[["experiment", "kind", "verdict", "count"]]
+
+    def _counts(self) -> dict[str, pd.DataFrame]:
+        return {"figures": self.figures, "claims": self.claims, "small_scale": self.small_scale}
 
 
 def collect(folder: Path) -> Scoreboard:
@@ -67,22 +73,25 @@ def collect(folder: Path) -> Scoreboard:
 
     Raises ReportError where a stored table cannot be read.
     """
-    figures, judged, costs, disagreements = [], [], [], []
+    figures, judged, small, costs, disagreements = [], [], [], [], []
     for stored in sorted(folder.glob(f"*/{CLAIMS_FILE}")):
         name = stored.parent.name
         numbers = read_table(stored.parent / FIGURES_FILE, FIGURE_COLUMNS, FIGURE_COLUMNS[-3:])
         verdicts = read_table(stored, CLAIM_COLUMNS, CLAIM_COLUMNS[-1:])
         results = read_table(stored.parent / RESULTS_FILE, RESULT_COLUMNS, RESULT_COLUMNS[-1:])
-        figures.append({"experiment": name} | _counts(numbers, ledger.VERDICTS))
-        judged.append({"experiment": name} | _counts(verdicts, claims.VERDICTS))
+        distinct = numbers[~numbers["repeats"].astype(bool)]
+        figures.append({"experiment": name} | _counts(distinct["verdict"], words.FIGURES))
+        judged.append({"experiment": name} | _counts(verdicts["verdict"], words.CLAIMS))
+        small.append({"experiment": name} | _counts(verdicts["small_scale"], words.SMALL_SCALE))
         costs.append({"experiment": name} | _cost(stored.parent, results))
         disagreements.append(_disagreements(numbers, verdicts).assign(experiment=name))
     columns = ["experiment", "what", "published", "observed", "verdict"]
     found = pd.concat(disagreements) if disagreements else pd.DataFrame(columns=[*columns, "rank"])
     found = found.sort_values("rank", kind="stable").reset_index(drop=True)[columns]
     return Scoreboard(
-        pd.DataFrame(figures, columns=["experiment", *ledger.VERDICTS]),
-        pd.DataFrame(judged, columns=["experiment", *claims.VERDICTS]),
+        pd.DataFrame(figures, columns=["experiment", *words.FIGURES]),
+        pd.DataFrame(judged, columns=["experiment", *words.CLAIMS]),
+        pd.DataFrame(small, columns=["experiment", *words.SMALL_SCALE]),
         found,
         pd.DataFrame(costs, columns=["experiment", "trainings", "hours", "hardware"]),
     )
@@ -102,8 +111,8 @@ def read_table(
         raise ReportError(f"{path}: cannot be read as a table: {error}") from error
 
 
-def _counts(table: pd.DataFrame, verdicts: tuple[str, ...]) -> dict[str, int]:
-    found = table["verdict"].value_counts()
+def _counts(found: pd.Series, verdicts: Iterable[str]) -> dict[str, int]:
+    found = found.value_counts()
     return {verdict: int(found.get(verdict, 0)) for verdict in verdicts}
 
 
@@ -118,23 +127,25 @@ def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
 
 
 def _disagreements(numbers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Contradicted claims by certainty, then numbers that differ, then claims leaning against."""
-    contradicted = verdicts[verdicts["verdict"] == "contradicted"].sort_values("p")
-    against = verdicts["note"].astype(str).str.contains("observed against")
-    leaning = verdicts[(verdicts["verdict"] == "inconclusive") & against].sort_values("p")
-    differs = numbers[numbers["verdict"] == "differs"]
+    """Contradicted claims by certainty, then numbers that differ, then claims unlike at small
+    scale."""
+    contradicted = verdicts[verdicts["verdict"] == words.CONTRADICTED]
+    unlike = verdicts[verdicts["small_scale"] == words.UNLIKE]
+    differs = numbers[(numbers["verdict"] == words.DIFFERS) & ~numbers["repeats"].astype(bool)]
     size = (differs["difference"] / differs["published"]).abs()
-    differs = differs.loc[size.sort_values(ascending=False).index]
     rows = [
         {
             "what": f"{row.id}: {row.statement}",
-            "published": row.published,
+            "published": row.quote,
             "observed": row.observed,
-            "verdict": row.verdict,
+            "verdict": verdict,
             "rank": rank,
         }
-        for rank, table in ((0, contradicted), (2, leaning))
-        for row in table.itertuples()
+        for rank, verdict, table in (
+            (0, words.CONTRADICTED, contradicted),
+            (2, words.UNLIKE, unlike),
+        )
+        for row in table.sort_values("q").itertuples()
     ]
     rows += [
         {
@@ -144,6 +155,6 @@ def _disagreements(numbers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFram
             "verdict": row.verdict,
             "rank": 1,
         }
-        for row in differs.itertuples()
+        for row in differs.loc[size.sort_values(ascending=False).index].itertuples()
     ]
     return pd.DataFrame(rows, columns=["what", "published", "observed", "verdict", "rank"])
