@@ -211,12 +211,6 @@ WRONG = {
         change("profiles", "full", "sweeps", to={"cnn": {"grid": {"epochs": [50]}}}),
         "profiles.full: grid.epochs.*cnn",
     ),
-    "grid value twice": (
-        change(
-            "profiles", "full", "sweeps", to={"vgg_sgd": {"grid": {"optimizer.momentum": [0, 0]}}}
-        ),
-        "profiles.full: sweeps.vgg_sgd.*stands twice",
-    ),
     "grid for all sweeps": (
         change("profiles", "full", "cut", to={"grid": {"optimizer.momentum": [0.9]}}),
         "profiles.full: grid.optimizer.momentum",

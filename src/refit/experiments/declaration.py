@@ -106,7 +106,7 @@ class Cut(Strict):
     `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
     names fewer values for some axes, `keep` trials that stay although a value of theirs is not
     among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
-    the profile leaves the sweep out. `only` names the trials of a list that stay. `search` changes
+    the profile leaves the sweep out. `only` names the trials that stay. `search` changes
     settings of the sweep's search and `retrain` those of training its winner again; `changes` those
     of every trial, such as the width of a network that is too costly: what is trained then is not
     what was published, and the pages say so.

@@ -202,45 +202,37 @@ def _cut_data(settings: Any, profile: Profile, cut: Cut) -> Any:
 
 
 def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
-    """The entries of a list, or the points of a grid, each with its name."""
+    """The entries of a list, or the points of a grid, each with its name, that a cut leaves."""
     for axis, values in cut.grid.items():
         if strangers := [value for value in values if value not in sweep.grid.get(axis, [])]:
             raise DeclarationError(
                 f"grid.{axis}: the profile names {strangers}, which sweep {name} lacks"
             )
-        if twice := [value for value in values if values.count(value) > 1]:
-            raise DeclarationError(f"sweeps.{name}: grid.{axis}: {twice[0]!r} stands twice")
-    if not sweep.grid:
-        if cut.keep:
-            raise DeclarationError(f"keep: sweep {name} has no grid, so nothing is left out of it")
-        return _chosen(name, sweep.entries, cut.only)
-    if cut.only:
-        raise DeclarationError(f"only: sweep {name} is a grid; cut its values instead")
-    entries = []
-    dropped = set()
+    whole = [(entry, {}) for entry in sweep.entries] or list(_grid_entries(name, sweep))
+    known = [entry.get("name") for entry, _ in whole]
+    for key, names in (("keep", cut.keep), ("only", cut.only)):
+        if strangers := [label for label in names if label not in known]:
+            raise DeclarationError(f"{key}: sweep {name} has no trial {strangers[0]!r}")
+    return [
+        entry
+        for entry, point in whole
+        if entry.get("name") in cut.keep
+        or (
+            all(value in cut.grid.get(axis, [value]) for axis, value in point.items())
+            and (not cut.only or entry.get("name") in cut.only)
+        )
+    ]
+
+
+def _grid_entries(name: str, sweep: Sweep) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for point in points(sweep.grid):
         label = point_name(name, sweep, point)
-        inside = all(value in cut.grid.get(axis, [value]) for axis, value in point.items())
-        if not inside and label not in cut.keep:
-            dropped.add(label)
-            continue
         entry: dict[str, Any] = {"name": label, "title": label}
         for axis, value in point.items():
             for part in reversed(axis.split(".")):
                 value = {part: value}
             entry = _overlay(entry, value)
-        entries.append(entry)
-    known = dropped | {entry["name"] for entry in entries}
-    if strangers := sorted(set(cut.keep) - known):
-        raise DeclarationError(f"keep: sweep {name} has no trial {strangers[0]!r}")
-    return entries
-
-
-def _chosen(name: str, entries: list[dict[str, Any]], only: list[str]) -> list[dict[str, Any]]:
-    known = [entry.get("name") for entry in entries]
-    if strangers := sorted(set(only) - set(known)):
-        raise DeclarationError(f"only: sweep {name} has no trial {strangers[0]!r}")
-    return [entry for entry in entries if not only or entry.get("name") in only]
+        yield entry, point
 
 
 def points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
