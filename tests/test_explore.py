@@ -195,12 +195,14 @@ def test_page_without_a_sweep_to_explore_runs_only_its_own_script(tmp_path):
 
 
 def test_trials_are_dots_of_the_last_metric_against_the_first_or_lines_over_epochs():
-    dots, lines = (content(sweep(curves=given))["trials"] for given in (None, curves()))
+    of_dots, of_lines = (content(sweep(curves=given)) for given in (None, curves()))
+    dots, lines = of_dots["trials"], of_lines["trials"]
     assert [(dot.x[0], dot.y[0]) for dot in dots.data][::5] == [(0.5, 0.8), (0.3, 0.9)]
     assert dots.layout.xaxis.title.text == "validation loss"
     assert [list(line.x) for line in lines.data] == [[1, 2]] * 6
     assert lines.data[5].y == pytest.approx([0.8, 0.85])
-    assert lines.layout.title.text.endswith("validation accuracy by epoch")
+    assert of_dots["titles"][0].endswith("validation accuracy by validation loss")
+    assert of_lines["titles"][0].endswith("validation accuracy by epoch")
 
 
 def test_parallel_coordinates_take_every_trial_through_every_axis():

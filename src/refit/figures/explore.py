@@ -58,8 +58,9 @@ def sweep(
         ],
         "colours": COLOURS,
         "symbols": SYMBOLS,
-        "trials": _members(trials, curves, names, metrics, title),
-        "parallel": _parallel(trials, values, names, metrics, title),
+        "titles": [f"{title}: {told}" for told in _titles(metrics, curves)],
+        "trials": _members(trials, curves, names, metrics),
+        "parallel": _parallel(trials, values, names, metrics),
     }
     # No "<" is left that could end the script: a page shows every name as it is written.
     content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
@@ -106,7 +107,6 @@ def _members(
     curves: pd.DataFrame | None,
     names: Mapping[str, str],
     metrics: Mapping[str, str],
-    title: str,
 ) -> dict[str, Any]:
     """A plotly figure with a trace for every trial, in their order; the page colours them."""
     first, last = next(iter(metrics)), list(metrics)[-1]
@@ -132,11 +132,12 @@ def _members(
                 "hovertemplate": f"{hover}<extra></extra>",
             }
         )
+    epochs = {"dtick": max(1, max(x[-1] for x, _ in lines.values()) // 8)} if lines else {}
     axis = {"gridcolor": "#E1E5EA", "zeroline": False, "automargin": True}
-    layout = _layout(f"{title}: {metrics[last]} by {x}", 50) | {
-        "height": 430,
+    layout = _layout(top=20) | {
+        "height": 400,
         "hovermode": "closest",
-        "xaxis": axis | {"title": {"text": _text(x)}},
+        "xaxis": axis | epochs | {"title": {"text": _text(x)}},
         "yaxis": axis | {"title": {"text": _text(y)}},
         "legend": {"orientation": "h", "yanchor": "top", "y": -0.2},
     }
@@ -161,7 +162,6 @@ def _parallel(
     values: Mapping[str, list[str]],
     names: Mapping[str, str],
     metrics: Mapping[str, str],
-    title: str,
 ) -> dict[str, Any]:
     """A plotly figure of parallel coordinates: a line through the settings and metrics of a trial.
 
@@ -184,14 +184,14 @@ def _parallel(
     lines = {
         "type": "parcoords",
         "dimensions": dimensions,
-        "line": {"color": colour, "colorscale": SCALE},
+        # A few failures shall not take all of the colours.
+        "line": {"color": colour, "colorscale": SCALE, "cmin": float(np.quantile(colour, 0.1))},
         "unselected": {"line": {"color": "#B8BEC6", "opacity": 0.12}},
         "labelfont": {"size": 13},
         "tickfont": {"size": 12},
         "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},  # it would repeat the highest tick
     }
-    layout = _layout(f"{title}: settings and what they reach", 90) | {"height": 400}
-    return {"data": [lines], "layout": layout}
+    return {"data": [lines], "layout": _layout(top=60) | {"height": 370}}
 
 
 def _scale(scores: pd.Series) -> dict[str, Any]:
@@ -213,14 +213,19 @@ def _finite(scores: pd.Series) -> list[float | None]:
     return [float(score) if np.isfinite(score) else None for score in scores]
 
 
-def _layout(title: str, top: int) -> dict[str, Any]:
-    place = {"x": 0, "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 12, "l": 8}}
+def _titles(metrics: Mapping[str, str], curves: pd.DataFrame | None) -> tuple[str, str]:
+    """What stands above both figures, as text of the page, which breaks lines where it must."""
+    names = list(metrics.values())
+    x = names[0] if curves is None or curves.empty else "epoch"
+    return f"{names[-1]} by {x}", "settings and what they reach"
+
+
+def _layout(top: int) -> dict[str, Any]:
     return {
         "template": {},
-        "title": {"text": _text(title), "font": {"size": 14}} | place,
         "font": FONT,
         "hoverlabel": {"bgcolor": "white", "align": "left", "font": FONT},
-        "margin": {"l": 70, "r": 70, "t": top, "b": 30},
+        "margin": {"l": 60, "r": 60, "t": top, "b": 30},
     }
 
 

@@ -8,7 +8,7 @@
     // Saving needs more rights than the page has, and the picture is there to be saved.
     modeBarButtonsToRemove: ["toImage", "autoScale2d", "select2d", "lasso2d"],
   };
-  const APART = 92; // pixels from axis to axis of parallel coordinates, which else cannot be read
+  const LETTER = 6.6; // pixels
   let loading;
 
   const load = () =>
@@ -35,11 +35,14 @@
   const asRanges = (range) => (range?.length ? (Array.isArray(range[0]) ? range : [range]) : null);
 
   async function draw(sweep) {
-    const { settings, places, colours, symbols, trials, parallel } = JSON.parse(sweep.querySelector("script").textContent);
+    const { settings, places, colours, symbols, titles, trials, parallel } = JSON.parse(sweep.querySelector("script").textContent);
     const box = Object.assign(document.createElement("div"), { className: "drawing" });
+    add(box, "strong", { textContent: titles[0] });
     const choices = add(box, "p");
     const upper = add(box, "div");
-    const lower = add(add(box, "div", { className: "wide" }), "div");
+    const wide = add(box, "div", { className: "wide" });
+    add(wide, "strong", { textContent: titles[1] });
+    const lower = add(wide, "div");
     let [colour, ranges, brushes] = [0, settings.map(() => null), false];
 
     // Colours and hides the trials: those stay whose settings and metrics are in all chosen ranges.
@@ -91,9 +94,12 @@
       return;
     }
     sweep.classList.add("drawn");
-    lower.style.minWidth = `${APART * parallel.data[0].dimensions.length}px`;
+    // Wider than the page where the names of the axes would else cover each other.
+    const lengths = parallel.data[0].dimensions.map(({ label }) => label.length);
+    const apart = Math.max(60, ...lengths.slice(1).map((length, place) => 14 + (LETTER * (length + lengths[place])) / 2));
+    lower.style.minWidth = `${120 + apart * (lengths.length - 1)}px`;
     await Plotly.newPlot(lower, parallel.data, parallel.layout, CONFIG);
-    if (lower.querySelector(".no-webgl")) return lower.parentNode.remove();
+    if (lower.querySelector(".no-webgl")) return wide.remove();
     brushes = true;
     lower.on("plotly_restyle", () => {
       ranges = lower.data[0].dimensions.map(({ constraintrange }) => asRanges(constraintrange));
