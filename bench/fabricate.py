@@ -71,7 +71,7 @@ def _tags(row: dict[str, float], group: str) -> dict[str, float]:
 def _result(
     trial: Trial, history: list[dict[str, float]], labels: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
-    from refit.training.assessment import (
+    from refit.training.result import (
         summarise,  # imports TensorFlow, which whoever measures need not
     )
 

@@ -20,8 +20,8 @@ from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.experiments.trial import AUTOKERAS
 from refit.models import layers
 from refit.run_directory.events import read_scalars
-from refit.searches import autokeras_search
-from refit.training import callbacks
+from refit.searches import autokeras as autokeras_search
+from refit.training import recorder
 
 EPOCHS = 2
 # With this seed one of three candidates is trained with AdamW, and the best one, which is not the
@@ -247,7 +247,7 @@ def test_interrupted_search_goes_on_after_its_last_finished_candidate(
 ):
     trial, dataset = make_trial(3), make_dataset()
     unfinished = tmp_path / "candidates" / "02"
-    with pytest.raises(callbacks.OrphanedError):
+    with pytest.raises(recorder.OrphanedError):
         autokeras_search.run(trial, dataset, tmp_path, lambda: not unfinished.exists())
     finished = written(tmp_path)
     assert [path.parent.name for path in finished] == ["01"]

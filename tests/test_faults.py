@@ -35,7 +35,7 @@ from refit.run_directory.directory import (
     result_of,
     write_result,
 )
-from refit.running import processes, runner
+from refit.running import pool, runner
 
 TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
 
@@ -281,7 +281,7 @@ def test_a_full_disk_on_the_command_line_is_a_sentence():
 
 
 def test_process_killed_between_two_trainings_is_replaced():
-    with processes.Processes(1, 60) as found:
+    with pool.TrainingPool(1, 60) as found:
         found.start("first", math.sqrt, 4)
         wait_for(lambda: found.ended(0.1))
         wait_for(workers)
@@ -312,10 +312,10 @@ Path({saved!r}).touch()
 @pytest.mark.parametrize("seconds", [0.5, 60])
 def test_processes_that_mind_being_asked_have_a_while_to_save(seconds, tmp_path, monkeypatch):
     grace = 2 if seconds == 60 else 30
-    monkeypatch.setattr(processes, "GRACE", grace)
+    monkeypatch.setattr(pool, "GRACE", grace)
     begun, saved = tmp_path / "begun", tmp_path / "saved"
     code = MINDFUL.format(begun=str(begun), saved=str(saved), seconds=seconds)
-    with contextlib.suppress(KeyboardInterrupt), processes.Processes(2, 60) as found:
+    with contextlib.suppress(KeyboardInterrupt), pool.TrainingPool(2, 60) as found:
         found.start("mindful", exec, code, {})
         found.start("ordinary", time.sleep, 60)
         wait_for(lambda: len(found.running) == 2 and begun.exists())
@@ -335,10 +335,10 @@ def test_processes_that_cannot_be_started_are_told_of(monkeypatch):
 
         join = close = stop
 
-    monkeypatch.setattr(processes, "_new_pool", lambda workers: Broken())
+    monkeypatch.setattr(pool, "_new_pool", lambda workers: Broken())
     with (
         pytest.raises(TrialError, match=r"die as soon as they are started; .*training\.log"),
-        processes.Processes(1, 60) as found,
+        pool.TrainingPool(1, 60) as found,
     ):
         found.start("key", math.sqrt, 4)
 

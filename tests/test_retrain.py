@@ -46,7 +46,7 @@ def test_winner_and_default_are_trained_with_new_seeds(grid):
 def test_second_time_trains_nothing(grid, monkeypatch):
     trials, folder = grid
     rows = retrain.run(trials, "grid", SPEC, folder)
-    monkeypatch.setattr(runner, "Processes", None)  # nothing may be started
+    monkeypatch.setattr(runner, "TrainingPool", None)  # nothing may be started
     assert retrain.run(trials, "grid", SPEC, folder).equals(rows)
 
 

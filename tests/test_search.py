@@ -15,7 +15,7 @@ from refit.experiments.declaration import Search
 from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.running import runner
-from refit.searches import search
+from refit.searches import tuner
 
 AXES = {"model.units": [1, 2], "optimizer.learning_rate": [0.0001, 0.001, 0.01]}
 
@@ -42,7 +42,7 @@ def grid(make_tiny):
                 model={"name": {1: "lenet", 2: "lenet_wide"}[size]},
                 optimizer={"name": "adam", "learning_rate": rate},
             )
-    return search.Grid("tests", AXES, trials)
+    return tuner.Grid("tests", AXES, trials)
 
 
 def trained(folder):
@@ -52,7 +52,7 @@ def trained(folder):
 
 def test_suggestions_are_trials_and_a_repeated_search_trains_nothing(grid, tmp_path):
     spec = make_spec(tuners=["random", "bayesian"])
-    first = search.run(grid, spec, tmp_path)
+    first = tuner.run(grid, spec, tmp_path)
     by_digest = {trial.digest: trial for trial in grid.trials.values()}
     assert set(first["tuner"]) == {"random", "bayesian"}
     for row in first.itertuples():
@@ -61,11 +61,11 @@ def test_suggestions_are_trials_and_a_repeated_search_trains_nothing(grid, tmp_p
     results = trained(tmp_path)
     assert len(results) == first["digest"].nunique()
 
-    pd.testing.assert_frame_equal(search.run(grid, spec, tmp_path), first)
+    pd.testing.assert_frame_equal(tuner.run(grid, spec, tmp_path), first)
     # Without its record a search is repeated, on the results that are there.
-    for record in (tmp_path / search.FOLDER).iterdir():
+    for record in (tmp_path / tuner.FOLDER).iterdir():
         record.write_text("{")
-    pd.testing.assert_frame_equal(search.run(grid, spec, tmp_path), first)
+    pd.testing.assert_frame_equal(tuner.run(grid, spec, tmp_path), first)
     assert trained(tmp_path) == results
 
 
@@ -73,23 +73,23 @@ def test_after_the_exhaustive_grid_a_search_costs_only_on_paper(grid, tmp_path):
     runner.check(runner.run(list(grid.trials.values()), tmp_path))
     results = trained(tmp_path)
     spec = make_spec(tuners=["random", "bayesian", "hyperband"], repeats=2, trials=4)
-    trace = search.run(grid, spec, tmp_path)
+    trace = tuner.run(grid, spec, tmp_path)
     assert trained(tmp_path) == results
     random = trace[trace["tuner"] == "random"]
     assert random.groupby("repeat")["digest"].nunique().eq(4).all()
     assert (random["epochs"] == 3).all()
 
     exhaustive = run_log.read(list(grid.trials.values()), tmp_path).done
-    table = search.summary(trace, exhaustive, "val_accuracy").set_index("search")
+    table = tuner.summary(trace, exhaustive, "val_accuracy").set_index("search")
     assert table.loc["exhaustive grid", "epochs"] == 18
     assert table.loc["random", "epochs, share"] == pytest.approx(12 / 18)
     assert table.loc["random", "short of best"] >= 0
-    assert search.progress(trace)["epochs"].max() <= 2 * 18
+    assert tuner.progress(trace)["epochs"].max() <= 2 * 18
 
 
 def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
     spec = make_spec(tuners=["hyperband"])
-    trace = search.run(grid, spec, tmp_path / "searched")
+    trace = tuner.run(grid, spec, tmp_path / "searched")
     promoted = trace[trace["epochs"] < trace["reached"]]
     assert len(promoted), "no network was trained on"
     by_name = {trial.name: trial for trial in grid.trials.values()}
@@ -106,7 +106,7 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
 
     # The same search on the finished grid scores the same and costs the same.
     runner.check(runner.run(list(grid.trials.values()), tmp_path / "grid"))
-    replayed = search.run(grid, spec, tmp_path / "grid")
+    replayed = tuner.run(grid, spec, tmp_path / "grid")
     pd.testing.assert_frame_equal(
         replayed.drop(columns="digest"), trace.drop(columns="digest"), check_exact=True
     )
@@ -115,10 +115,10 @@ def test_hyperband_goes_on_with_what_it_has_trained(grid, tmp_path):
 SCRIPT = """
 import pickle, sys
 from pathlib import Path
-from refit.searches import search; from refit.run_directory import directory
+from refit.searches import tuner; from refit.run_directory import directory
 if __name__ == "__main__":
     grid, spec = pickle.loads(bytes.fromhex(sys.stdin.read()))
-    search.run(grid, spec, Path(sys.argv[1]))
+    tuner.run(grid, spec, Path(sys.argv[1]))
 """
 
 
@@ -145,17 +145,17 @@ def test_a_killed_search_ends_as_an_undisturbed_one(grid, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = trained(folder)
-    resumed = search.run(grid, spec, folder)
+    resumed = tuner.run(grid, spec, folder)
     assert finished.items() <= trained(folder).items()
-    pd.testing.assert_frame_equal(resumed, search.run(grid, spec, tmp_path / "undisturbed"))
+    pd.testing.assert_frame_equal(resumed, tuner.run(grid, spec, tmp_path / "undisturbed"))
 
 
 def test_a_failed_training_ends_the_search(make_tiny, tmp_path):
     broken = make_tiny(model={"name": "lenet", "options": {"activation": "no such"}})
-    grid = search.Grid("tests", {"x": [1]}, {(1,): broken})
+    grid = tuner.Grid("tests", {"x": [1]}, {(1,): broken})
     with pytest.raises(TrialError, match="no such"):
-        search.run(grid, make_spec(trials=1, initial_points=1), tmp_path)
-    assert not (tmp_path / search.FOLDER).exists()
+        tuner.run(grid, make_spec(trials=1, initial_points=1), tmp_path)
+    assert not (tmp_path / tuner.FOLDER).exists()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from refit.models import networks
 from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.running import runner
-from refit.running.schedule import Schedule
-from refit.training import fit, pipeline
+from refit.running.order import Schedule
+from refit.training import feed, fit
 
 CLASSES = 5
 SHAPE = (28, 28, 1)
@@ -175,7 +175,7 @@ def test_weights_are_carried_over_and_the_optimizer_is_new(make_sequence, make_t
     dataset = sets.load(second.data, None, paths.cache())
     model = fit.build_model(second, SHAPE, CLASSES)
     model.set_weights(weights(first, tmp_path))
-    history = model.fit(pipeline.batches(dataset.train, 32), verbose=0).history
+    history = model.fit(feed.batches(dataset.train, 32), verbose=0).history
     assert history["loss"][0] == pytest.approx(losses(second, tmp_path)[0], rel=1e-4)
     row = run_log.read([first, second], tmp_path).results.set_index("trial")["carried_over"]
     assert row["b"] == "a"

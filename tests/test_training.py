@@ -22,7 +22,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import BATCHES, PREDICTIONS, RESULT
 from refit.run_directory.events import read_scalars
 from refit.running import runner
-from refit.training import callbacks, fit, optimizers, pipeline
+from refit.training import feed, fit, optimizers, recorder
 
 DROPOUT_AND_PLATEAU = {
     "model": {"name": "cnn", "options": {"batch_normalization": True}},
@@ -269,7 +269,7 @@ class Stub:
 
 
 def epochs_until_stagnant(values, patience, untrained=-np.inf) -> int | None:
-    callback = callbacks.StagnationStop("val_accuracy", patience)
+    callback = recorder.StagnationStop("val_accuracy", patience)
     callback.set_model(Stub())
     callback.best = untrained
     for epoch, value in enumerate(values):
@@ -399,7 +399,7 @@ def test_best_weights_are_those_of_the_best_epoch(measured):
     model.optimizer.build(model.trainable_variables)  # whose state is in the file as well
     model.load_weights(folder / trial.directory / directory.BEST_WEIGHTS)
     val, train = (
-        model.evaluate(pipeline.batches(part, 50), verbose=0, return_dict=True)
+        model.evaluate(feed.batches(part, 50), verbose=0, return_dict=True)
         for part in (dataset.validation, dataset.train)
     )
     assert val["accuracy"] == pytest.approx(metrics["best_val_accuracy"], abs=1e-6)
@@ -447,7 +447,7 @@ def test_weights_are_kept_when_an_epoch_surpasses_all_before_it(
             found.append(epoch)
             place.write_text(f"epoch {epoch}")
 
-    callback = callbacks.BestWeights("val_accuracy", at_least, tmp_path)
+    callback = recorder.BestWeights("val_accuracy", at_least, tmp_path)
     callback.set_model(Network())
     callback.best = untrained
     for epoch, value in enumerate(values, start=1):
@@ -478,9 +478,7 @@ def orders(seed, epochs=3, images=10, batch_size=4) -> list[list[int]]:
     found = []
     for epoch in range(epochs):
         shuffling.on_epoch_begin(epoch)
-        batches = list(
-            pipeline.batches(Part(pictures, labels, labels), batch_size, shuffling.order)
-        )
+        batches = list(feed.batches(Part(pictures, labels, labels), batch_size, shuffling.order))
         assert [len(batch) for _, batch in batches] == [4, 4, 2]
         for shown, batch in batches:
             np.testing.assert_allclose(shown[:, 0, 0, 0] * 255, batch, rtol=1e-6)

@@ -20,7 +20,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import CHECKPOINT, RESULT
 from refit.running import runner
 from refit.study import Study
-from refit.training import callbacks, fit, transfer, weights
+from refit.training import fit, recorder, transfer, weights
 
 # Keras itself calls NumPy in a way that NumPy 2 complains of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -143,7 +143,7 @@ def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path
     def wanted():
         return saved_epochs(run_dir) < ended
 
-    with pytest.raises(callbacks.OrphanedError):
+    with pytest.raises(recorder.OrphanedError):
         train(trial, tmp_path / "broken", wanted)
     assert saved_epochs(run_dir) == ended
     result = train(trial, tmp_path / "broken")
@@ -156,7 +156,7 @@ def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path
 def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, monkeypatch):
     """The checkpoint is saved first, so a kill in between leaves the events an epoch short."""
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "_tags", lambda row, group: 1 / 0)
+        patch.setattr(recorder, "_tags", lambda row, group: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(source, tmp_path)
     assert saved_epochs(tmp_path / source.directory) == 1
@@ -165,7 +165,7 @@ def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, mon
 
 
 def saved_epochs(run_dir: Path) -> int:
-    return callbacks.Recorder(run_dir, 4, 1, lambda: True).saved_epochs()
+    return recorder.Recorder(run_dir, 4, 1, lambda: True).saved_epochs()
 
 
 def test_damaged_checkpoint_starts_again_with_a_frozen_base(source, make_transferred, tmp_path):

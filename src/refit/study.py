@@ -21,7 +21,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS
 from refit.run_directory.log import RunLog
 from refit.running import runner
-from refit.searches import retrain, search
+from refit.searches import retrain, tuner
 from refit.verdicts import claims, published_figures
 from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
 
@@ -138,7 +138,7 @@ class Study:
         for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
             files.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
 
-    def space(self, sweep: str) -> search.Grid:
+    def space(self, sweep: str) -> tuner.Grid:
         """What the profile leaves of a sweep's grid, with the trials of the first seed."""
         declared = self.declaration.sweeps[sweep]
         cut = self.profile.sweeps.get(sweep, self.profile.cut)
@@ -147,12 +147,12 @@ class Study:
             tuple(point.values()): self.trial(expand.point_name(sweep, declared, point))
             for point in expand.points(axes)
         }
-        return search.Grid(sweep, axes, trials)
+        return tuner.Grid(sweep, axes, trials)
 
     def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `search.run` for the table, which is also stored beside the page. What is missing
+        See `tuner.run` for the table, which is also stored beside the page. What is missing
         is trained one after another, on this machine. Raises DeclarationError where the sweep
         declares no search.
         """
@@ -161,9 +161,9 @@ class Study:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).search
         spec = Search.model_validate(declared.model_dump() | changes)
-        trace = search.run(self.space(sweep), spec, self.runs, self.data_dir)
+        trace = tuner.run(self.space(sweep), spec, self.runs, self.data_dir)
         content = trace.to_csv(index=False).encode()
-        files.write_bytes(self.pages / f"{search.FILE}{sweep}.csv", content)
+        files.write_bytes(self.pages / f"{tuner.FILE}{sweep}.csv", content)
         return trace
 
     def retrain(

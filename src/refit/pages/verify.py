@@ -20,7 +20,7 @@ from refit.pages.tables import page_tables, scoreboard_tables
 from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.run_directory.log import CURVES_FILE, FILES, RESULTS_FILE, RunLog
-from refit.searches import retrain, search
+from refit.searches import retrain, tuner
 from refit.verdicts import claims, published_figures, scoreboard
 
 # What the last epoch of a curve must give in the table of results.
@@ -96,12 +96,12 @@ def _verify_results(folder: Path, log: RunLog) -> list[str]:
 def _verify_searches(folder: Path, declaration: Declaration, log: RunLog) -> list[str]:
     """Whether the scores that a tuner saw are those of the curves."""
     problems = []
-    for path in sorted(folder.glob(f"{search.FILE}*.csv")):
-        sweep = declaration.sweeps.get(path.stem.removeprefix(search.FILE))
+    for path in sorted(folder.glob(f"{tuner.FILE}*.csv")):
+        sweep = declaration.sweeps.get(path.stem.removeprefix(tuner.FILE))
         if sweep is None or sweep.search is None:
             problems.append(f"{path}: no sweep declares this search")
             continue
-        table = scoreboard.read_table(path, search.COLUMNS)
+        table = scoreboard.read_table(path, tuner.COLUMNS)
         if table.empty:
             problems.append(f"{path}: holds no suggestion of a tuner")
         for row in table.itertuples():

@@ -21,7 +21,7 @@ from typing import Any
 from refit import paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.run_directory import failures
-from refit.running.processes import Outcome, Processes
+from refit.running.pool import Outcome, TrainingPool
 
 GPUS_PER_TRIAL = "REFIT_GPUS_PER_TRIAL"
 # How often a trial is begun again after the machine or the Ray worker that trained it has died.
@@ -31,7 +31,7 @@ ANSWER_LIMIT = 300.0
 
 
 class RayPool:
-    """Runs calls as `Processes` does, but on the nodes of a Ray cluster.
+    """Runs calls as `TrainingPool` does, but on the nodes of a Ray cluster.
 
     The cluster is the one that `RAY_ADDRESS` names, or that this machine belongs to. A call gets a
     CPU and so many GPUs as `REFIT_GPUS_PER_TRIAL` says, else one where the cluster has any, and
@@ -245,7 +245,7 @@ def _attempt(
         return "storage", f"{socket.gethostname()}: {obstacle}", ""
     # Else every child would load the script of Ray's worker, and with it Ray.
     sys.modules["__main__"].__file__ = None
-    with Processes(1, time_limit) as processes:
+    with TrainingPool(1, time_limit) as processes:
         processes.start(None, function, *args, **kwargs)
         while not (ended := processes.ended(1)):
             pass

@@ -32,10 +32,10 @@ from refit.experiments.trial import (
 )
 from refit.run_directory import directory, events, failures
 from refit.run_directory.directory import damage_of, result_of
-from refit.running.processes import Outcome, Processes
+from refit.running.order import Schedule
+from refit.running.pool import Outcome, TrainingPool
 from refit.running.progress import Progress
 from refit.running.ray_pool import RayPool
-from refit.running.schedule import Schedule
 from refit.running.timing import Times
 from refit.training import weights
 
@@ -126,7 +126,7 @@ class SingleTrials:
     run directories.
     """
 
-    pool: Processes | RayPool
+    pool: TrainingPool | RayPool
     progress: Progress
     places: tuple[Path, Path | None, Path]
     revision: str
@@ -235,10 +235,10 @@ def check_workers(workers: int | None, executor: str = LOCAL) -> int:
     return workers
 
 
-def _pool(executor: str, folder: Path, workers: int, time_limit: float) -> Processes | RayPool:
+def _pool(executor: str, folder: Path, workers: int, time_limit: float) -> TrainingPool | RayPool:
     if executor == RAY:
         return RayPool(folder, workers, time_limit)
-    return Processes(workers, time_limit)
+    return TrainingPool(workers, time_limit)
 
 
 def _train(

@@ -36,9 +36,10 @@ from refit.run_directory.directory import (
     TRIAL,
 )
 from refit.searches import autokeras_search
-from refit.training import callbacks, hardware, optimizers, transfer
-from refit.training.assessment import assess, batch_measures, environment
-from refit.training.pipeline import batches, new_order
+from refit.training import hardware, optimizers, transfer
+from refit.training import recorder as callbacks
+from refit.training.feed import batches, new_order
+from refit.training.result import assess, batch_measures, environment
 
 # Steps between returns to Python: many for small networks, where the return costs as much as a
 # step, but never for more than about a second of work on a CPU core, so that progress is seen.

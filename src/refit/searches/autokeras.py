@@ -36,7 +36,7 @@ from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.run_directory.directory import PROGRESS
 from refit.run_directory.events import EventWriter, hparams_session, hparams_session_end
-from refit.training import callbacks
+from refit.training import recorder as callbacks
 
 if TYPE_CHECKING:
     from refit.experiments.trial import Trial

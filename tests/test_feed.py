@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from refit.data.arrays import Part
-from refit.training import pipeline
+from refit.training import feed
 
 IMAGES, CLIPS = (11, 6, 5, 3), (11, 4, 6, 5, 3)
 
@@ -48,14 +48,14 @@ def check(found: list, part: Part, order: np.ndarray, batch_size: int) -> None:
 def test_batches_come_in_the_order_of_the_part_or_in_the_one_given(
     tmp_path, monkeypatch, shape, most
 ):
-    monkeypatch.setattr(pipeline, "MOST_IN_MEMORY", most)
+    monkeypatch.setattr(feed, "MOST_IN_MEMORY", most)
     part = mapped(tmp_path, make_part(shape))
-    in_order = pipeline.batches(part, 4)
+    in_order = feed.batches(part, 4)
     assert in_order.cardinality() == 3
     assert in_order.element_spec[0].shape.as_list() == [None, *shape[1:]]
     check(collect(in_order), part, np.arange(len(part)), 4)
     order = tf.Variable(np.arange(len(part), dtype=np.int32))
-    ordered = pipeline.batches(part, 4, order)
+    ordered = feed.batches(part, 4, order)
     for seed in range(2):
         drawn = np.random.default_rng(seed).permutation(len(part)).astype(np.int32)
         order.assign(drawn)
@@ -66,10 +66,10 @@ def test_both_ways_give_the_same_bits(tmp_path, monkeypatch):
     part = mapped(tmp_path, make_part(IMAGES))
     order = tf.Variable(np.random.default_rng(1).permutation(len(part)).astype(np.int32))
     for given in (None, order):
-        held = collect(pipeline.batches(part, 3, given))
+        held = collect(feed.batches(part, 3, given))
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "MOST_IN_MEMORY", part.images.nbytes - 1)
-            streamed = collect(pipeline.batches(part, 3, given))
+            patch.setattr(feed, "MOST_IN_MEMORY", part.images.nbytes - 1)
+            streamed = collect(feed.batches(part, 3, given))
         for one, other in zip(held, streamed, strict=True):
             assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
 
@@ -92,7 +92,7 @@ class Watched:
 def test_two_batches_are_read_ahead_and_no_more():
     part = make_part((40, *CLIPS[1:]))
     watched = Watched(part.images)
-    rows = iter(pipeline.batches(Part(watched, part.labels, part.ids), 2))
+    rows = iter(feed.batches(Part(watched, part.labels, part.ids), 2))
     next(rows)
     assert watched.more.wait(10), "nothing is read ahead"
     time.sleep(0.2)  # what reads too far ahead has the time to show it
@@ -106,6 +106,6 @@ def test_images_that_are_too_many_stay_on_disk(tmp_path):
     images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, shape)
     part = Part(images, np.zeros(shape[0], np.int32), np.arange(shape[0]))
     before = psutil.Process().memory_info().rss
-    taken = collect(pipeline.batches(part, 2).take(3))
+    taken = collect(feed.batches(part, 2).take(3))
     assert [len(labels) for _, labels in taken] == [2, 2, 2]
     assert psutil.Process().memory_info().rss - before < 2**28

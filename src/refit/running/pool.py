@@ -43,7 +43,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class Processes:
+class TrainingPool:
     """Runs calls in processes of their own, so many `workers` at once, each for `time_limit` s.
 
     Use it as a context manager; leaving it by an exception, Ctrl-C included, ends all of them at
@@ -63,7 +63,7 @@ class Processes:
         self._jobs: dict[pebble.ProcessFuture, Call] = {}
         self._breaks = 0
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "TrainingPool":
         self._pool = _new_pool(self._workers)
         self._busy = time.monotonic()
         return self
