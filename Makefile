@@ -47,7 +47,7 @@ help: ## show this help
 	echo "Variables, for example: make reproduce EXPERIMENTS=fmnist_zoo PROFILE=small DATA_DIR=~/data"
 	echo "  PROFILE        smoke (embedded data, default), small (a laptop, real data), full (as published)"
 	echo "  EXPERIMENTS    names from experiments/, separated by spaces; all where empty"
-	echo "  WORKERS        trainings at once; one per core where empty"
+	echo "  WORKERS        trainings at once; one per core of the job where empty"
 	echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
 	echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
 	echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"

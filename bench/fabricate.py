@@ -14,6 +14,7 @@ from refit.data import cache, digits
 from refit.experiments.trial import Trial
 from refit.run_directory import directory, events
 from refit.study import Study
+from refit.training.result import summarise
 
 EPOCHS = 100
 
@@ -28,13 +29,15 @@ def fabricate(study: Study) -> None:
 
 
 def _fabricate_trial(trial: Trial, study: Study) -> None:
+    from refit.training.recorder import tags  # imports TensorFlow, which whoever measures need not
+
     folder = study.runs / trial.directory
     random = np.random.default_rng(int(trial.digest, 16))
     history = _curves(random)
     for group in ("train", "validation"):
         writer = events.EventWriter(folder / group)
         for epoch, row in enumerate(history):
-            writer.scalars(_tags(row, group), epoch)
+            writer.scalars(tags(row, group), epoch)
         writer.close()
     labels = study.data(trial.name).test.labels
     predicted = np.where(random.random(len(labels)) < 0.6, labels, random.integers(0, 10))
@@ -62,19 +65,9 @@ def _curves(random: np.random.Generator) -> list[dict[str, float]]:
     return [dict(zip(columns, map(float, row), strict=True)) for row in table]
 
 
-def _tags(row: dict[str, float], group: str) -> dict[str, float]:
-    of_validation = {name for name in row if name.startswith("val_")}
-    chosen = of_validation if group == "validation" else set(row) - of_validation
-    return {f"epoch_{name.removeprefix('val_')}": row[name] for name in row if name in chosen}
-
-
 def _result(
     trial: Trial, history: list[dict[str, float]], labels: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
-    from refit.training.result import (
-        summarise,  # imports TensorFlow, which whoever measures need not
-    )
-
     confusions = np.zeros((10, 10), int)
     np.add.at(confusions, (labels, predicted), 1)
     accuracy = float((labels == predicted).mean())

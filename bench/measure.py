@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refit import paths
-from refit.training import hardware
+from refit.training import result
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def command(
     last = text.rstrip().rpartition("\n")[2]
     returned = json.loads(last) if last.startswith("{") else {}
     processor = usage.ru_utime + usage.ru_stime
-    return Sample(seconds, processor, hardware.megabytes(usage), returned)
+    return Sample(seconds, processor, result.megabytes(usage), returned)
 
 
 def _yes(met: bool) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.measure import Series
 from refit import files
-from refit.training import hardware
+from refit.training import result
 
 PACKAGES = (
     "tensorflow",
@@ -63,7 +63,7 @@ def circumstances() -> dict[str, str]:
     """Date, versions and hardware, and how busy the machine is."""
     facts = {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": f"{hardware.processor()}, {os.cpu_count()} cores",
+        "processor": f"{result.processor()}, {os.cpu_count()} cores",
         "system": f"{platform.platform()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
     }

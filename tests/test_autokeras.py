@@ -21,6 +21,7 @@ from refit.experiments.trial import AUTOKERAS
 from refit.models import layers
 from refit.run_directory.events import read_scalars
 from refit.searches import autokeras as autokeras_search
+from refit.searches import candidates
 from refit.training import recorder
 
 EPOCHS = 2
@@ -107,7 +108,7 @@ def test_first_candidate_is_the_network_of_the_report(autokeras, make_trial, tmp
         seen.append(recorder.model)
         raise BuiltError
 
-    monkeypatch.setattr(autokeras_search.CandidateRecorder, "on_train_begin", stop)
+    monkeypatch.setattr(candidates.CandidateRecorder, "on_train_begin", stop)
     monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda model: True)  # as on a GPU
     dataset = make_dataset(side=28, classes=10)
     with pytest.raises(BuiltError):

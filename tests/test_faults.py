@@ -12,6 +12,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -37,6 +38,8 @@ from refit.run_directory.directory import (
 )
 from refit.running import pool, runner
 
+# Those of a run, because one fork server serves all tests of a process.
+PRELOAD = ["refit.training.fit", "refit.running.runner"]
 TRIAL = tiny(epochs=2, keep_weights=True, **fault_tools.RECORDED)
 
 
@@ -281,7 +284,7 @@ def test_a_full_disk_on_the_command_line_is_a_sentence():
 
 
 def test_process_killed_between_two_trainings_is_replaced():
-    with pool.TrainingPool(1, 60) as found:
+    with pool.TrainingPool(1, 60, PRELOAD) as found:
         found.start("first", math.sqrt, 4)
         wait_for(lambda: found.ended(0.1))
         wait_for(workers)
@@ -293,6 +296,16 @@ def test_process_killed_between_two_trainings_is_replaced():
         ended: list = []
         wait_for(lambda: ended.extend(found.ended(0.1)) or ended)
     assert ended == [("second", 3)]
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(["3", "GPU-5"], {"3": 2, "GPU-5": 2}), (["3"], {})])
+def test_each_call_sees_the_one_of_several_gpus_that_fewest_others_use(gpus, seen):
+    ended: list = []
+    with pool.TrainingPool(2, 60, PRELOAD, gpus) as found:
+        for key in range(4):
+            found.start(key, os.getenv, "CUDA_VISIBLE_DEVICES")
+        wait_for(lambda: ended.extend(found.ended(0.1)) or len(ended) == 4)
+    assert Counter(gpu for _, gpu in ended if gpu in gpus) == seen
 
 
 # It saves before it ends, which takes a while.
@@ -315,7 +328,7 @@ def test_processes_that_mind_being_asked_have_a_while_to_save(seconds, tmp_path,
     monkeypatch.setattr(pool, "GRACE", grace)
     begun, saved = tmp_path / "begun", tmp_path / "saved"
     code = MINDFUL.format(begun=str(begun), saved=str(saved), seconds=seconds)
-    with contextlib.suppress(KeyboardInterrupt), pool.TrainingPool(2, 60) as found:
+    with contextlib.suppress(KeyboardInterrupt), pool.TrainingPool(2, 60, PRELOAD) as found:
         found.start("mindful", exec, code, {})
         found.start("ordinary", time.sleep, 60)
         wait_for(lambda: len(found.running) == 2 and begun.exists())
@@ -338,7 +351,7 @@ def test_processes_that_cannot_be_started_are_told_of(monkeypatch):
     monkeypatch.setattr(pool, "_new_pool", lambda workers: Broken())
     with (
         pytest.raises(TrialError, match=r"die as soon as they are started; .*training\.log"),
-        pool.TrainingPool(1, 60) as found,
+        pool.TrainingPool(1, 60, PRELOAD) as found,
     ):
         found.start("key", math.sqrt, 4)
 

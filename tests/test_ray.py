@@ -31,6 +31,7 @@ from refit.running import ray_pool, runner
 # Where all cores are taken by others, starting a node alone takes minutes.
 PATIENCE = 600
 EPOCHS = 60
+PRELOAD = ["refit.running.runner"]
 
 
 class Node:
@@ -246,7 +247,7 @@ def outcomes(pool: ray_pool.RayPool, count: int) -> dict:
 
 def test_ends_of_a_task_are_told_apart(cluster, tmp_path, monkeypatch):
     """Too late, dead, failed, without the shared folder, and on its share of a GPU."""
-    with ray_pool.RayPool(tmp_path, 0, 5) as pool:
+    with ray_pool.RayPool(tmp_path, 0, 5, PRELOAD) as pool:
         pool.start("late", time.sleep, PATIENCE)
         pool.start("dead", signal.raise_signal, signal.SIGKILL)
         pool.start("failed", runner.check, runner.Summary(1, 0, 0, {"a": "no more"}))
@@ -267,14 +268,14 @@ def test_ends_of_a_task_are_told_apart(cluster, tmp_path, monkeypatch):
         assert kind == "storage"
         assert f"does not see {tmp_path} of the machine that started the run" in reason
     monkeypatch.setenv(ray_pool.GPUS_PER_TRIAL, "0.5")
-    with ray_pool.RayPool(tmp_path, 4, PATIENCE) as pool:
+    with ray_pool.RayPool(tmp_path, 4, PATIENCE, PRELOAD) as pool:
         assert pool.places == 1, "there is one CPU"
         pool.start("number", os.getenv, "CUDA_VISIBLE_DEVICES")
         assert outcomes(pool, 1) == {"number": "0"}
     monkeypatch.setenv(ray_pool.GPUS_PER_TRIAL, "2")
     with (
         pytest.raises(UnavailableError, match=r"no node .* has a CPU and 2 GPU"),
-        ray_pool.RayPool(tmp_path, 0, PATIENCE),
+        ray_pool.RayPool(tmp_path, 0, PATIENCE, PRELOAD),
     ):
         pass
 

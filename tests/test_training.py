@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import BATCHES, PREDICTIONS, RESULT
 from refit.run_directory.events import read_scalars
 from refit.running import runner
-from refit.training import feed, fit, optimizers, recorder
+from refit.training import feed, fit, optimizers, result, stopping
 
 DROPOUT_AND_PLATEAU = {
     "model": {"name": "cnn", "options": {"batch_normalization": True}},
@@ -115,6 +116,17 @@ def wait_for(condition, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
+
+
+def test_settings_of_the_user_s_keras_change_no_training(make_tiny, tmp_path, monkeypatch):
+    trial = make_tiny()
+    settings = {"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings | {"backend": "torch"}))
+    command = [sys.executable, "-c", DRIVER, trial.model_dump_json(), str(tmp_path / "own")]
+    environment = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "1"}
+    subprocess.run(command, env=os.environ | environment, check=True)
+    trained(trial, tmp_path / "plain")
+    assert losses(trial, tmp_path / "own") == losses(trial, tmp_path / "plain")
 
 
 def test_result_describes_the_training(make_tiny, tmp_path):
@@ -254,11 +266,6 @@ def test_target_that_is_not_reached_takes_for_ever(make_tiny, tmp_path):
     assert run_log.read([trial], tmp_path).done[names].to_numpy().tolist() == [[np.inf] * 3]
 
 
-def test_training_without_a_target_has_no_time_to_it(make_tiny, tmp_path):
-    metrics = trained(make_tiny(epochs=1), tmp_path)["metrics"]
-    assert not [name for name in metrics if "target" in name or "batch" in name]
-
-
 # --- trainings without progress --------------------------------------------------------------
 
 
@@ -269,7 +276,7 @@ class Stub:
 
 
 def epochs_until_stagnant(values, patience, untrained=-np.inf) -> int | None:
-    callback = recorder.StagnationStop("val_accuracy", patience)
+    callback = stopping.StagnationStop("val_accuracy", patience)
     callback.set_model(Stub())
     callback.best = untrained
     for epoch, value in enumerate(values):
@@ -370,7 +377,9 @@ def test_measuring_more_changes_nothing(measured):
     trials, folder = measured
     assert losses(trials["measured"], folder) == losses(trials["plain"], folder)
     assert losses(trials["unreached"], folder) == losses(trials["plain"], folder)
-    assert not [name for name in metrics_of(measured, "plain") if "trained_" in name]
+    absent = ("trained_", "target", "batch")
+    plain = metrics_of(measured, "plain")
+    assert not [name for name in plain if any(part in name for part in absent)]
     curves = run_log.read([trials["plain"]], folder).curves
     assert curves[["evaluated_train_accuracy", "evaluated_train_loss"]].isna().all(axis=None)
 
@@ -427,35 +436,6 @@ def test_weights_of_a_training_below_the_threshold_are_not_kept(measured):
         assert [path.name for path in files if "weights" in path.name] == kept
 
 
-@pytest.mark.parametrize(
-    ("values", "at_least", "untrained", "saved"),
-    [
-        ([0.1, 0.3, 0.2, 0.4], 0.0, -np.inf, [1, 2, 4]),
-        ([0.1, 0.3, 0.2, 0.4], 0.3, -np.inf, [2, 4]),
-        ([0.3, 0.3, 0.3], 0.3, -np.inf, [1]),
-        ([0.1, 0.3, 0.2, 0.4], 0.0, 0.3, [4]),
-        ([0.1, 0.3, 0.2, 0.4], 0.5, -np.inf, []),
-    ],
-)
-def test_weights_are_kept_when_an_epoch_surpasses_all_before_it(
-    tmp_path, values, at_least, untrained, saved
-):
-    found = []
-
-    class Network(Stub):
-        def save_weights(self, place):
-            found.append(epoch)
-            place.write_text(f"epoch {epoch}")
-
-    callback = recorder.BestWeights("val_accuracy", at_least, tmp_path)
-    callback.set_model(Network())
-    callback.best = untrained
-    for epoch, value in enumerate(values, start=1):
-        callback.on_epoch_end(epoch - 1, {"val_accuracy": value})
-    assert found == saved
-    assert [file.read_text() for file in tmp_path.iterdir()] == [f"epoch {n}" for n in saved[-1:]]
-
-
 def test_training_continued_from_a_shorter_one_has_the_best_weights_of_both(make_tiny, tmp_path):
     changes = {"optimizer": STILL["optimizer"]} | keep()  # so that the first epoch is the best
     longer, shorter = make_tiny(**changes, epochs=2), make_tiny(**changes, epochs=1, name="shorter")
@@ -474,7 +454,7 @@ def orders(seed, epochs=3, images=10, batch_size=4) -> list[list[int]]:
     """The labels, one per image, as the batches of some epochs bring them."""
     labels = np.arange(images, dtype=np.int32)
     pictures = np.broadcast_to(labels[:, None, None, None], (images, 2, 2, 1)).astype(np.uint8)
-    shuffling = fit.Shuffling(images, seed)
+    shuffling = feed.Shuffling(images, seed)
     found = []
     for epoch in range(epochs):
         shuffling.on_epoch_begin(epoch)
@@ -526,7 +506,7 @@ def test_recorded_batches_are_all_there_and_change_nothing(make_tiny, tmp_path):
     epochs = batches.groupby(batches["batch"] // 5)
     for column, curve in [("batch_loss", "train_loss"), ("batch_accuracy", "train_accuracy")]:
         np.testing.assert_allclose(epochs[column].mean(), log.curves[curve], rtol=1e-5)
-    noise = fit.batch_measures(batches["batch_loss"].to_numpy())["batch_loss_noise"]
+    noise = result.batch_measures(batches["batch_loss"].to_numpy())["batch_loss_noise"]
     assert log.measure("tiny", "batch_loss_noise").tolist() == pytest.approx([noise])
     assert log.measure("tiny", "batch_loss_oscillation").empty, "too few batches to tell"
 
@@ -557,13 +537,13 @@ WAVE = np.repeat(np.arange(10) % 2, 100).astype(float)
 def test_noise_is_from_batch_to_batch_and_oscillation_from_block_to_block(
     losses, noise, oscillation
 ):
-    assert fit.batch_measures(losses) == {
+    assert result.batch_measures(losses) == {
         "batch_loss_noise": noise, "batch_loss_oscillation": oscillation,
     }  # fmt: skip
 
 
 def test_no_batches_have_no_measures():
-    assert fit.batch_measures(np.array([])) == {}
+    assert result.batch_measures(np.array([])) == {}
 
 
 # --- test images -----------------------------------------------------------------------------

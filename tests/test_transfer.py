@@ -20,7 +20,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import CHECKPOINT, RESULT
 from refit.running import runner
 from refit.study import Study
-from refit.training import fit, recorder, transfer, weights
+from refit.training import checkpoint, fit, recorder, weights
 
 # Keras itself calls NumPy in a way that NumPy 2 complains of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -76,7 +76,7 @@ def make_transferred(make_tiny, source):
 def train(trial, folder: Path, wanted=lambda: True) -> dict:
     run_dir = folder / trial.directory
     run_dir.mkdir(parents=True, exist_ok=True)
-    return fit.train(trial, run_dir, None, paths.cache(), FACTS, wanted)
+    return fit.fit_trial(trial, run_dir, None, paths.cache(), FACTS, wanted)
 
 
 def base_weights(trial, folder: Path) -> dict[str, list[np.ndarray]]:
@@ -156,7 +156,7 @@ def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path
 def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, monkeypatch):
     """The checkpoint is saved first, so a kill in between leaves the events an epoch short."""
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "_tags", lambda row, group: 1 / 0)
+        patch.setattr(recorder, "tags", lambda row, group: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(source, tmp_path)
     assert saved_epochs(tmp_path / source.directory) == 1
@@ -165,7 +165,7 @@ def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, mon
 
 
 def saved_epochs(run_dir: Path) -> int:
-    return recorder.Recorder(run_dir, 4, 1, lambda: True).saved_epochs()
+    return checkpoint.saved_epochs(run_dir / CHECKPOINT)
 
 
 def test_damaged_checkpoint_starts_again_with_a_frozen_base(source, make_transferred, tmp_path):
@@ -227,19 +227,21 @@ def imagenet(make_tiny, **changes):
     return make_tiny(**settings | {"name": "from-imagenet"} | changes)
 
 
-def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, offline, tmp_path):
+def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_path):
     declaration = expand.load("transfer")
-    trial = imagenet(make_tiny, sweep="mobilenet_v2")
+    missing = {"pretrained": {"weights": "own.h5"}}
+    trial = imagenet(make_tiny, sweep="mobilenet_v2", **missing)
     study = Study(declaration, "full", [trial], tmp_path / "runs", tmp_path / "pages", None)
     summary = study.train()
-    assert summary.failures == {trial.directory.name: "not available: could not be downloaded"}
+    assert list(summary.failures) == [trial.directory.name]
     row = study.log().results.iloc[0]
-    assert (row["status"], row["reason"]) == ("failed", "not available: could not be downloaded")
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("not available: UnavailableError: own.h5: is in none of")
     numbers, verdicts = study.judge(study.log())
     assert set(numbers["verdict"]) == set(verdicts["verdict"]) == {"not run"}
-    needed = imagenet(make_tiny, sweep="transferred")
+    needed = imagenet(make_tiny, sweep="transferred", **missing)
     study = Study(declaration, "full", [needed], tmp_path / "runs", tmp_path / "pages", None)
-    with pytest.raises(TrialError, match="could not be downloaded"):
+    with pytest.raises(TrialError, match=r"own\.h5: is in none of"):
         study.train()
 
 
@@ -284,7 +286,7 @@ def test_weights_in_the_published_format_are_loaded(make_tiny, offline, tmp_path
     with h5py.File(offline / name, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, published)
     model = networks.build("mobilenet_v2", (32, 32, 3), 2, **options)
-    transfer.start(model, trial, tmp_path, None)
+    weights.load(model, trial, tmp_path, None)
     loaded = model.get_layer(BASE).get_weights()
     assert all(map(np.array_equal, loaded, published.get_weights()))
 
@@ -348,7 +350,7 @@ def test_result_is_not_written_before_the_base(source, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(transfer, "keep", full_disk)
+    monkeypatch.setattr(weights, "keep", full_disk)
     with pytest.raises(OSError, match="no space"):
         train(source, tmp_path)
     assert not (tmp_path / source.directory / RESULT).exists()

@@ -17,7 +17,7 @@ from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
 from refit.run_directory import archive, failures
 from refit.run_directory import log as run_log
-from refit.running import runner
+from refit.running import order, runner
 from refit.running.progress import follow
 from refit.study import Study
 
@@ -65,7 +65,7 @@ _workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
-    help="trainings at once [default: one per core, or what a Ray cluster has room for]",
+    help="trainings at once [default: one per core of the job, or what a Ray cluster has room for]",
 )
 
 
@@ -125,19 +125,19 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **which: Any) -> None:
     """Show what running EXPERIMENTS would train and how long it would take."""
-    from refit.running import plan as planning
-
+    workers = runner.check_workers(workers)
     profile, seeds = which["profile"], which["seeds"]
-    for study in _open(experiments, **which):
+    for study in _open(experiments, leave_out=True, **which):
         if calibrate:
             first = which | {"profile": "smoke", "seeds": 1}
             Study.open(study.name, **first).train(workers)
-        table = planning.plan(study, workers)
+        table = order.plan(study.trials, study.runs, workers)
         click.echo(f"{study.name}, profile {profile}, seeds: {seeds or 'as declared'}")
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
         todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)
         if todo and hours != hours:
-            click.echo(f"{todo} to train; time unknown: nothing like it has been trained here yet")
+            click.echo(f"{todo} to train; time unknown: nothing like it has been trained here yet,")
+            click.echo("or its data set has not been read yet")
             click.echo(f"for an estimate: refit plan {study.name} --profile {profile} --calibrate")
         else:
             click.echo(f"{todo} to train, about {hours:.2f} hours")
@@ -219,10 +219,11 @@ def notebooks() -> None:
         pages.refresh(path)
 
 
-def _open(experiments: tuple[str, ...], **which: Any) -> list[Study]:
+def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -> list[Study]:
     """Open every experiment first, so that a mistake in one stops the command at once.
 
-    Where none is named, those whose data are not at hand are left out, and it says so.
+    Where none is named, or where asked to, it leaves out those whose data are not at hand, and says
+    so.
     `which` is as for `Study.open`.
     """
     studies = []
@@ -230,7 +231,7 @@ def _open(experiments: tuple[str, ...], **which: Any) -> list[Study]:
         try:
             studies.append(Study.open(name, **which))
         except DataError as error:
-            if experiments:
+            if experiments and not leave_out:
                 raise
             click.secho(f"{name}: left out. {error}", fg="yellow", err=True)
     if not studies:

@@ -25,6 +25,9 @@ from refit.searches import retrain, tuner
 from refit.verdicts import claims, published_figures
 from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
 
+# What trains the trials of an experiment, some of which may be searches.
+TRAIN = "refit.searches.autokeras:train"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -104,6 +107,7 @@ class Study:
             workers,
             data_dir=self.data_dir,
             executor=executor,
+            train=TRAIN,
         )
         optional = {
             trial.directory.name

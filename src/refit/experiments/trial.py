@@ -225,7 +225,7 @@ class Trial(Strict):
         return int(self.digest, 16)
 
     @property
-    def source(self) -> str:
+    def starts_from(self) -> str:
         """The run directory of the trial whose weights this one starts from; empty without one."""
         start = self.carried_over or self.pretrained
         return start.run if start else ""

@@ -6,11 +6,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import pebble
@@ -19,6 +19,7 @@ from pebble.pool.process import WORKERS_NAME
 from refit import paths
 from refit.errors import TrialError
 from refit.run_directory import failures
+from refit.running.machine import VISIBLE_GPUS
 
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
@@ -29,22 +30,27 @@ MOST_BREAKS = 5
 LOST = 120.0
 # In seconds: how long a process that minds SIGTERM may take to save what it did.
 GRACE = 15.0
+BACKEND = "KERAS_BACKEND"
 
 # How a call has ended: kind, reason and traceback of its failure; empty strings where it is done.
 Outcome = tuple[str, str, str]
 
 
 class Call(NamedTuple):
-    """What is to be called in a process of its own, and the key by which it is known."""
+    """What is to be called in a process of its own, the key by which it is known, and its GPU."""
 
     key: Hashable
     function: Callable[..., Outcome]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    gpu: str = ""
 
 
 class TrainingPool:
     """Runs calls in processes of their own, so many `workers` at once, each for `time_limit` s.
+
+    They are forked from a server that has imported the modules of `preload`. Of several `gpus`, as
+    `CUDA_VISIBLE_DEVICES` names them, each call sees the one that the fewest others use.
 
     Use it as a context manager; leaving it by an exception, Ctrl-C included, ends all of them at
     once, but for those that mind SIGTERM: they have GRACE seconds to save what they did. Where
@@ -52,28 +58,27 @@ class TrainingPool:
     replaced, and what was running is called again. So a call must stand being repeated.
     """
 
-    # Started beyond the places, so that none of them waits for its next call.
-    spare = 1
     # In seconds, until what a call wrote is seen here.
     delay = 0.0
 
-    def __init__(self, workers: int, time_limit: float) -> None:
+    def __init__(
+        self, workers: int, time_limit: float, preload: Sequence[str], gpus: Sequence[str] = ()
+    ) -> None:
         self._workers = workers
         self._time_limit = time_limit
+        self._preload = preload
+        self._gpus = gpus if len(gpus) > 1 else ()
+        # Started beyond the places, so that none of them waits for its next call; where calls have
+        # GPUs, that which will be free is not known before.
+        self.spare = 0 if self._gpus else 1
         self._jobs: dict[pebble.ProcessFuture, Call] = {}
         self._breaks = 0
 
     def __enter__(self) -> "TrainingPool":
-        self._pool = _new_pool(self._workers)
-        self._busy = time.monotonic()
+        self._open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with _without_interrupts():
             if kind is None:
                 self._pool.close()
@@ -100,7 +105,9 @@ class TrainingPool:
         self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
     ) -> None:
         """Call a function in the next process that is free. Raises TrialError where none lives."""
-        self._schedule([Call(key, function, args, kwargs)])
+        used = Counter(call.gpu for call in self._jobs.values())
+        gpu = min(self._gpus, key=lambda one: used[one], default="")
+        self._schedule([Call(key, function, args, kwargs, gpu)])
 
     def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
         """The calls that have ended since, by their keys; waits for one at most so many seconds.
@@ -135,12 +142,8 @@ class TrainingPool:
                 self._renew()
             try:
                 while calls:
-                    call = calls[0]
-                    job = self._pool.schedule(
-                        call.function, call.args, call.kwargs, timeout=self._time_limit
-                    )
-                    self._jobs[job] = call
-                    del calls[0]
+                    job = self._pool.schedule(_call, [calls[0]], timeout=self._time_limit)
+                    self._jobs[job] = calls.pop(0)
                 return
             except RuntimeError:  # what a broken pool raises
                 renew = True
@@ -155,6 +158,10 @@ class TrainingPool:
         self._jobs = {}
         with _without_interrupts():
             self._end()
+        self._open()
+
+    def _open(self) -> None:
+        _start_server(self._preload)
         self._pool = _new_pool(self._workers)
         self._busy = time.monotonic()
 
@@ -164,6 +171,13 @@ class TrainingPool:
         for process in _workers():
             process.kill()
         self._pool.join()
+
+
+def _call(call: Call) -> Outcome:
+    """In a process: call the function, on the call's own GPU where it has one."""
+    if call.gpu:
+        os.environ[VISIBLE_GPUS] = call.gpu
+    return call.function(*call.args, **call.kwargs)
 
 
 def _workers() -> list[multiprocessing.process.BaseProcess]:
@@ -186,28 +200,29 @@ def _end_when_asked() -> None:
 
 
 def _new_pool(workers: int) -> pebble.ProcessPool:
-    _start_server()
     context = multiprocessing.get_context("forkserver")
     return pebble.ProcessPool(workers, max_tasks=1, initializer=_end_when_asked, context=context)
 
 
-def _start_server() -> None:
+def _start_server(preload: Sequence[str]) -> None:
     """Start the fork server, unless it runs, with its standard error in a file.
 
     TensorFlow greets every process with lines that no setting silences; they would bury the
-    progress bar.
+    progress bar. Its backend is TensorFlow, whatever the user's Keras has been told.
     """
-    multiprocessing.set_forkserver_preload(["refit.training.fit", "refit.running.runner"])
+    multiprocessing.set_forkserver_preload(list(preload))
     path = paths.runs() / TRAINING_LOG
     path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = os.dup(2)
+    terminal, backend = os.dup(2), os.environ.get(BACKEND)
     try:
+        os.environ[BACKEND] = "tensorflow"
         with path.open("ab") as log:
             os.dup2(log.fileno(), 2)
             forkserver.ensure_running()
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+        os.environ.pop(BACKEND) if backend is None else os.environ.update({BACKEND: backend})
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pydantic import BaseModel, NonNegativeInt
@@ -16,8 +15,7 @@ from tqdm import tqdm
 
 from refit import files
 from refit.experiments.trial import Trial
-from refit.run_directory import directory
-from refit.run_directory.directory import PROGRESS, Result, TrialProgress
+from refit.run_directory.directory import PROGRESS, RESULT, Result, TrialProgress
 
 LOG = "progress.log"
 # A log file is read afterwards; more lines would hide the trials that ended.
@@ -44,38 +42,30 @@ class Progress:
 
     def __init__(self, total: int, expected: Mapping[Trial, float], folder: Path) -> None:
         self.total, self.done = total, total - len(expected)
-        self.expected = dict(expected)
-        self.folder = folder
         self.failed = 0
-        self._ended = 0.0
+        self.folder = folder
         # What interrupted trainings had done before does not count as done by this run.
-        self._before = {trial: self._state(trial)[1] for trial in self.expected}
+        self._before = {trial: self._state(trial)[1] for trial in expected}
+        self._work = {trial: work * (1 - self._before[trial]) for trial, work in expected.items()}
+        self._expected = expected
+        self._ended = 0.0
         self._started = time.monotonic()
         self._last_log = 0.0
 
     def __enter__(self) -> "Progress":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._log = (self.folder / LOG).open("a", encoding="utf-8")
-        self._display = _in_notebook() and _display("")
-        self._bar = None
-        if not self._display:
-            self._bar = terminal_bar(self.total, self.done)
+        self._display = _notebook_display()
+        self._bar = None if self._display else terminal_bar(self.total, self.done)
         self._write(f"{self.total - self.done} of {self.total} trials to train in {self.folder}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         end = "finished" if kind is None else "interrupted; the next run goes on from here"
         self._write(f"{self._counts()}, {end}")
+        self._show(f"{self._counts()}, {end}", "")
         if self._bar is not None:
-            self._bar.set_postfix_str("")
             self._bar.close()
-        elif self._display:
-            self._display.update(_bar(self.done, self.total, f"{self._counts()}, {end}"))
         with contextlib.suppress(OSError):
             (self.folder / PROGRESS).unlink()
         with contextlib.suppress(OSError):
@@ -83,17 +73,18 @@ class Progress:
 
     def finished(self, trial: Trial, failure: str) -> None:
         """Count a trial that has ended; `failure` is its kind, or empty if it has a result."""
-        self._ended += self.expected[trial] * (1 - self._before[trial])
+        self._ended += self._work[trial]
         if failure:
             self.failed += 1
             self._write(f"{trial.directory.name}: failed ({failure})")
             return
         self.done += 1
-        result = files.read_model(self.folder / trial.directory / directory.RESULT, Result)
+        result = files.read_model(self.folder / trial.directory / RESULT, Result)
         accuracy = result.metrics.val_accuracy if result else math.nan
-        took = f"{result.metrics.seconds if result else math.nan:.1f} s"
+        seconds = result.metrics.seconds if result else math.nan
         self._write(
-            f"{trial.directory.name}: val accuracy {accuracy:.4f} after {took} ({self._counts()})"
+            f"{trial.directory.name}: val accuracy {accuracy:.4f} after {seconds:.1f} s "
+            f"({self._counts()})"
         )
         if self._bar is not None:
             self._bar.update()
@@ -101,22 +92,24 @@ class Progress:
     def show(self, running: Sequence[Trial]) -> None:
         """Show the state of the running trials and the time left."""
         states = {trial: self._state(trial) for trial in running}
-        text = "; ".join(text for text, _ in states.values())
         partly = sum(
-            self.expected[trial] * max(fraction - self._before[trial], 0)
+            self._expected[trial] * max(fraction - self._before[trial], 0)
             for trial, (_, fraction) in states.items()
         )
-        left = self._time_left(partly)
-        line = f"{text} {left}".strip()
-        if self._bar is not None:
-            self._bar.set_postfix_str(line)
-        elif self._display:
-            self._display.update(_bar(self.done, self.total, f"{self._counts()} · {line}"))
+        text = "; ".join(text for text, _ in states.values())
+        line = f"{text} {self._time_left(partly)}".strip()
+        self._show(f"{self._counts()} · {line}", line)
         state = RunProgress(total=self.total, done=self.done, text=line)
         with contextlib.suppress(OSError):
             files.write_json(self.folder / PROGRESS, state.model_dump())
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {line}")
+
+    def _show(self, in_notebook: str, beside_bar: str) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(beside_bar)
+        elif self._display:
+            self._display.update(_bar(self.done, self.total, in_notebook))
 
     def _counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
@@ -138,8 +131,7 @@ class Progress:
         ended = self._ended + partly
         if ended <= 0:
             return ""
-        work = sum(self.expected[trial] * (1 - part) for trial, part in self._before.items())
-        left = max(work - ended, 0)
+        left = max(sum(self._work.values()) - ended, 0)
         return f"about {_duration((time.monotonic() - self._started) / ended * left)} left"
 
     def _write(self, line: str) -> None:
@@ -184,17 +176,13 @@ def follow(folder: Path) -> Iterator[None]:
 def _follow_bar(folder: Path, stop: threading.Event) -> None:
     bar = None
     while not stop.wait(0.5):
-        state = files.read_model(folder / PROGRESS, RunProgress)
-        if not state:
-            continue
-        bar = bar or terminal_bar(state.total, state.done)
-        bar.n = state.done
-        bar.set_postfix_str(state.text)
+        if state := files.read_model(folder / PROGRESS, RunProgress):
+            bar = bar or terminal_bar(state.total, state.done)
+            bar.n = state.done
+            bar.set_postfix_str(state.text)
     if bar:
         # The last state is gone before it can be read; the log's last line tells how it ended.
-        bar.set_postfix_str(
-            (folder / LOG).read_text("utf-8", "replace").rstrip().rpartition("\n")[2]
-        )
+        bar.set_postfix_str((folder / LOG).read_text("utf-8", "replace").splitlines()[-1])
         bar.close()
 
 
@@ -213,21 +201,19 @@ def _follow_log(folder: Path, stop: threading.Event) -> None:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
+    for unit, size, most in (("s", 1, 90), ("min", 60, 5400)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 3600:.1f} h"
 
 
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules and "IPython" in sys.modules
-
-
-def _display(text: str) -> Any:
+def _notebook_display() -> Any:
+    """A place in the running notebook's output that can be written anew; None elsewhere."""
+    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
+        return None
     from IPython.display import HTML, display
 
-    return display(HTML(text), display_id=True)
+    return display(HTML(""), display_id=True)
 
 
 def _bar(done: int, total: int, text: str) -> Any:

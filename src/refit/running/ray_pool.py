@@ -19,27 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from refit import paths
-from refit.errors import DeclarationError, TrialError, UnavailableError
+from refit.errors import DeclarationError, UnavailableError
 from refit.run_directory import failures
 from refit.running.pool import Outcome, TrainingPool
 
 GPUS_PER_TRIAL = "REFIT_GPUS_PER_TRIAL"
 # How often a trial is begun again after the machine or the Ray worker that trained it has died.
 RETRIES = 3
-# In seconds; a node's first task starts a Python process there.
-ANSWER_LIMIT = 300.0
 
 
 class RayPool:
-    """Runs calls as `TrainingPool` does, but on the nodes of a Ray cluster.
+    """Runs calls as `TrainingPool` does, but on the nodes of a Ray cluster: the one that
+    `RAY_ADDRESS` names, or that this machine belongs to.
 
-    The cluster is the one that `RAY_ADDRESS` names, or that this machine belongs to. A call gets a
-    CPU and so many GPUs as `REFIT_GPUS_PER_TRIAL` says, else one where the cluster has any, and
-    `time_limit` s; so many `workers` run at once, with 0 as many as have room. What lies in
-    `folder` must be the same on all nodes. Leaving it, by Ctrl-C too, ends the calls.
-
-    Entering it raises UnavailableError where Ray or a cluster is missing or no node has room for a
-    call, TrialError where a node lacks refit or the folder.
+    A call gets a CPU, `time_limit` s, and so many GPUs as `REFIT_GPUS_PER_TRIAL` says, else one
+    where the cluster has any; so many `workers` run at once, with 0 as many as have room. What lies
+    in `folder` must be the same on all nodes; calls fail on those that do not see it. Leaving it,
+    by Ctrl-C too, ends the calls. Entering it raises UnavailableError where Ray or a cluster is
+    missing or no node has room for a call.
     """
 
     # Ray starts a task within milliseconds of a place becoming free.
@@ -48,8 +45,11 @@ class RayPool:
     # before.
     delay = 90.0
 
-    def __init__(self, folder: Path, workers: int, time_limit: float) -> None:
+    def __init__(
+        self, folder: Path, workers: int, time_limit: float, preload: Sequence[str]
+    ) -> None:
         self._workers = workers
+        self._preload = preload
         self._time_limit = time_limit
         self._cluster = _joined(folder)
         self._jobs: dict[Future, Hashable] = {}
@@ -83,8 +83,8 @@ class RayPool:
         self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
     ) -> None:
         """Call a function on the next node with room."""
-        task = self._task.remote(self._mark, self._time_limit, function, args, kwargs)
-        self._jobs[task.future()] = key
+        how = (self._mark, self._time_limit, self._preload)
+        self._jobs[self._task.remote(*how, function, args, kwargs).future()] = key
 
     def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
         """The calls that have ended since, by their keys; waits for one at most so many seconds."""
@@ -110,7 +110,7 @@ def _outcome(job: Future) -> Outcome:
 def _joined(folder: Path) -> Iterator[tuple[float, Path]]:
     """Connected to the cluster: the GPUs that a call gets, and a file by which nodes know a folder.
 
-    Raises as `RayPool` tells.
+    Raises as `RayPool` does.
     """
     share = asked_share()
     ours = _connect()
@@ -121,15 +121,13 @@ def _joined(folder: Path) -> Iterator[tuple[float, Path]]:
             share = float(any(node["Resources"].get("GPU") for node in alive()))
         if not any(_places(node["Resources"], share) for node in alive()):
             raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPU(s)")
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        _check_nodes(mark)
         yield share, mark
     finally:
         mark.unlink(missing_ok=True)
         if ours:
-            # The end of the driver ends its tasks.
-            _ray().shutdown()
+            _ray().shutdown()  # the end of the driver ends its tasks
 
 
 def alive() -> list[dict[str, Any]]:
@@ -145,15 +143,13 @@ def asked_share() -> float | None:
     text = os.environ.get(GPUS_PER_TRIAL, "")
     if not text:
         return None
-    try:
+    with contextlib.suppress(ValueError):
         share = float(text)
-    except ValueError:
-        share = -1
-    if not 0 <= share < math.inf or (share > 1 and share != int(share)):
-        raise DeclarationError(
-            f"{GPUS_PER_TRIAL} is {text!r}; give a fraction of a GPU or a whole number, 0 for none"
-        )
-    return share
+        if 0 <= share <= 1 or (share < math.inf and share == int(share) > 0):
+            return share
+    raise DeclarationError(
+        f"{GPUS_PER_TRIAL} is {text!r}; give a fraction of a GPU or a whole number, 0 for none"
+    )
 
 
 def _ray() -> Any:
@@ -197,32 +193,6 @@ def _places(resources: Mapping[str, float], share: float) -> int:
     return places
 
 
-def _check_nodes(mark: Path) -> None:
-    """Let every node look for the shared folder before anything is trained."""
-    from ray import exceptions
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    task = _ray().remote(num_cpus=0, max_retries=0)(_obstacle)
-    answers = {}
-    for node in alive():
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answers[node["NodeID"]] = task.options(scheduling_strategy=there).remote(mark)
-    found = {}
-    for number, answer in answers.items():
-        try:
-            found[number] = _ray().get(answer, timeout=ANSWER_LIMIT)
-        except exceptions.RayError as error:
-            found[number] = f"is refit installed there? {_first_line(error)}"
-    # One that died meanwhile is no obstacle.
-    told = [
-        f"{node['NodeManagerHostname']}: {obstacle}"
-        for node in alive()
-        if (obstacle := found.get(node["NodeID"]))
-    ]
-    if told:
-        raise TrialError("; ".join(told))
-
-
 def _obstacle(mark: Path) -> str:
     """On a node: why it cannot train; empty where it can."""
     if mark.exists():
@@ -236,6 +206,7 @@ def _obstacle(mark: Path) -> str:
 def _attempt(
     mark: Path,
     time_limit: float,
+    preload: Sequence[str],
     function: Callable[..., Outcome],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -245,7 +216,7 @@ def _attempt(
         return "storage", f"{socket.gethostname()}: {obstacle}", ""
     # Else every child would load the script of Ray's worker, and with it Ray.
     sys.modules["__main__"].__file__ = None
-    with TrainingPool(1, time_limit) as processes:
+    with TrainingPool(1, time_limit, preload) as processes:
         processes.start(None, function, *args, **kwargs)
         while not (ended := processes.ended(1)):
             pass

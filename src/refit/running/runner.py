@@ -1,13 +1,12 @@
 """Run the trials that have no result yet: isolated, in parallel, and so that stopping is safe.
 
 Every trial gets a process of its own, forked from a server that has imported Keras once, so a crash
-or a full memory costs one trial and importing TensorFlow is paid once per run and machine.
+or a full memory costs one trial and importing TensorFlow is paid once per run and machine. What
+trains is handed to the runner by name, because only those processes need it.
 """
 
-import importlib
-import importlib.util
 import multiprocessing
-import os
+import pkgutil
 import signal
 import subprocess
 import time
@@ -22,32 +21,26 @@ import psutil
 from refit import paths
 from refit.data import sets
 from refit.data.spec import DataSpec
-from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
-from refit.experiments.trial import (
-    AUTOKERAS,
-    EXECUTORS,
-    LOCAL,
-    RAY,
-    Trial,
-)
+from refit.errors import DataError, DeclarationError, TrialError
+from refit.experiments.trial import EXECUTORS, LOCAL, RAY, Trial
 from refit.run_directory import directory, events, failures
 from refit.run_directory.directory import damage_of, result_of
-from refit.running.order import Schedule
+from refit.running import machine, order
 from refit.running.pool import Outcome, TrainingPool
 from refit.running.progress import Progress
 from refit.running.ray_pool import RayPool
-from refit.running.timing import Times
-from refit.training import weights
 
 # Trials take seconds to days, so the limit only ends those that hang.
 TIME_LIMIT = 24 * 3600.0
+# What trains a trial that is no search.
+FIT = "refit.training.fit:train"
 
 
 @dataclass(frozen=True)
 class Summary:
     """What a run did: trials that were done before, trained now, and failed now by kind.
 
-    `notes` has a sentence about each that was trained otherwise than declared.
+    `notes` has a sentence about each that was trained again because its result was damaged.
     """
 
     total: int
@@ -60,8 +53,8 @@ class Summary:
         text = f"{self.total} trials: {self.done_before} done before, {self.trained} trained"
         if self.failures:
             text += f", {len(self.failures)} failed:"
-        told = [*self.failures.items(), *self.notes.items()]
-        return "\n".join([text, *(f"  {trial}: {sentence}" for trial, sentence in told)])
+        sentences = [*self.failures.items(), *self.notes.items()]
+        return "\n".join([text, *(f"  {trial}: {sentence}" for trial, sentence in sentences)])
 
 
 @failures.told()
@@ -75,52 +68,51 @@ def run(
     keep_checkpoints: bool = False,
     describe: bool = True,
     executor: str = LOCAL,
+    train: str = FIT,
 ) -> Summary:
     """Train the trials that have no result in `folder`, `workers` at a time.
 
-    `workers` defaults to one per core; `time_limit` is in seconds per trial. With the `executor`
-    ray they are trained on the nodes of a Ray cluster, to which `folder`, the cache and the data
-    are one and the same, and `workers` defaults to what has room there. A failed trial leaves its
-    kind and reason in `failure.json` and is tried again by the next run. Ctrl-C leaves all finished
-    epochs; the next run goes on from them. With `keep_checkpoints` the last state of a training
-    that was not stopped early stays too, and `earlier` names for a trial one of the same settings
-    but fewer epochs, from whose last state it goes on. With `describe` the trials are the
-    experiment's, and TensorBoard's table gets their columns. Where a data set cannot be loaded its
-    trials fail; raises DataError where none can, before anything is trained, and TrialError where
-    the folder cannot be written.
+    `workers` defaults to as many as the cores that this job may use; `time_limit` is in seconds per
+    trial. With the `executor` ray they are trained on the nodes of a Ray cluster, to which
+    `folder`, the cache and the data are one and the same, and `workers` defaults to what has room
+    there. A failed trial leaves its kind and reason in `failure.json` and is tried again by the
+    next run. Ctrl-C leaves all finished epochs; the next run goes on from them. With
+    `keep_checkpoints` the last state of a training that was not stopped early stays too, and
+    `earlier` names for a trial one of the same settings but fewer epochs, from whose last state it
+    goes on. With `describe` the trials are the experiment's, and TensorBoard's table gets their
+    columns. `train` is `module:function`, called as `refit.training.fit.train`. Where a data set
+    cannot be loaded its trials fail; raises DataError where none can, before anything is trained,
+    and TrialError where the folder cannot be written.
     """
-    _check_choice("executor", executor, EXECUTORS)
+    if executor not in EXECUTORS:
+        raise DeclarationError(f"executor is {executor!r}; known: {', '.join(EXECUTORS)}")
     workers = check_workers(workers, executor)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
     if not missing:
         return Summary(len(trials), before, 0)
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
-    notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
-    sizes, unloaded = _sizes(missing, data_dir)
-    failed = _obstacles(missing, folder, data_dir, unloaded)
-    missing = [trial for trial in missing if trial.directory.name not in failed]
-    if not missing:
-        return Summary(len(trials), before, 0, failed)
+    failed = _fail_without_data(missing, folder, data_dir)
+    ready = [trial for trial in missing if trial.directory.name not in failed]
     if describe:
         _describe_to_tensorboard(trials, folder)
-    expected = _expected(missing, sizes)
-    revision, begun, obstacles = git_revision(), len(missing), len(failed)
-    places = folder, data_dir, paths.cache()
+    expected = order.expected(ready, folder)
+    options = {"earlier": earlier or {}, "keep_checkpoints": keep_checkpoints}
     with (
         Progress(len(trials), expected, folder) as progress,
-        _pool(executor, folder, workers, time_limit) as pool,
+        _pool(executor, folder, workers, time_limit, train) as pool,
     ):
-        single = SingleTrials(pool, progress, places, revision, earlier or {}, keep_checkpoints)
-        single.train(missing, Schedule(missing, expected))
-    failed |= single.failed
+        running = Run(pool, progress, train, (folder, data_dir, paths.cache()), **options)
+        running.train(ready, order.Schedule(ready, expected))
+    failed |= running.failed
+    notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
     notes = {name: note for name, note in notes.items() if name not in failed}
-    return Summary(len(trials), before, begun - len(failed) + obstacles, failed, notes)
+    return Summary(len(trials), before, len(missing) - len(failed), failed, notes)
 
 
 @dataclass
-class SingleTrials:
-    """Trials that are trained one by one, each in a process of its own.
+class Run:
+    """Trials that are trained one by one, each by `train` in a process of its own.
 
     `places` are the folders of the runs, the data and the cache. Gathers failures by the names of
     run directories.
@@ -128,95 +120,85 @@ class SingleTrials:
 
     pool: TrainingPool | RayPool
     progress: Progress
+    function: str
     places: tuple[Path, Path | None, Path]
-    revision: str
     earlier: Mapping[Trial, Trial]
     keep_checkpoints: bool
     failed: dict[str, str] = field(default_factory=dict)
 
-    def train(self, trials: Sequence[Trial], schedule: Schedule) -> None:
+    def train(self, trials: Sequence[Trial], schedule: order.Schedule) -> None:
         """Train all trials, in the order of their schedule."""
         pool = self.pool
+        facts = {"git_revision": git_revision()}
         while True:
-            workers = min(pool.places, len(trials))
-            while len(pool) < pool.places + pool.spare and (found := schedule.start()):
-                self._start(found, workers)
+            facts["workers"] = min(pool.places, len(trials))
+            while len(pool) < pool.places + pool.spare and (trial := schedule.start()):
+                self._start(trial, facts)
             if not len(pool):
                 return
-            for trial, told in pool.ended(0.5):
-                kind, reason = _judged(told, trial, self.places[0], pool.delay)
-                self._count(trial, kind, reason)
+            for trial, outcome in pool.ended(0.5):
+                kind = self._judge(trial, outcome)
+                self.progress.finished(trial, kind)
                 schedule.ended(trial)
             self.progress.show(pool.running)
 
-    def _start(self, trial: Trial, workers: int) -> None:
+    def _start(self, trial: Trial, facts: Mapping[str, Any]) -> None:
         shorter = self.earlier.get(trial)
-        start = self.places[0] / shorter.directory if shorter else None
-        facts = {"git_revision": self.revision, "workers": workers}
-        options = {"earlier": start, "keep_checkpoint": self.keep_checkpoints}
+        options = {
+            "facts": dict(facts),
+            "earlier": self.places[0] / shorter.directory if shorter else None,
+            "keep_checkpoint": self.keep_checkpoints,
+        }
         plain = trial.model_dump(mode="json")
-        self.pool.start(trial, _train, plain, *self.places, facts, **options)
+        self.pool.start(trial, _train, self.function, plain, *self.places, **options)
 
-    def _count(self, trial: Trial, kind: str, reason: str) -> None:
+    def _judge(self, trial: Trial, outcome: Outcome) -> str:
+        """The kind of a failure, which is stored; empty if the trial is done."""
+        kind, reason, trace = outcome
+        folder = self.places[0]
+        latest = time.monotonic() + self.pool.delay
+        while not kind and result_of(trial, folder) is None:
+            if time.monotonic() >= latest:
+                kind, reason = "bug", "the training ended without a result"
+            else:
+                time.sleep(1)
+        if kind in failures.TOO_LARGE:
+            reason += failures.ADVICE
         if kind:
+            failures.store(folder / trial.directory, kind, reason, trace)
             self.failed[trial.directory.name] = f"{kind}: {reason}"
-        self.progress.finished(trial, kind)
+        return kind
 
 
-def _sizes(
-    trials: Sequence[Trial], data_dir: Path | None
-) -> tuple[dict[DataSpec, int], dict[DataSpec, DataError]]:
-    """How many images each data set trains on, and those that cannot be loaded.
+def _fail_without_data(
+    trials: Sequence[Trial], folder: Path, data_dir: Path | None
+) -> dict[str, str]:
+    """Decode all data sets, and fail the trials of those that cannot be loaded.
 
     Raises DataError where none can be.
     """
-    sizes, unloaded = {}, {}
-    for spec in {trial.data for trial in trials}:
+    unloaded: dict[DataSpec, DataError] = {}
+    specs = {trial.data for trial in trials}
+    for spec in specs:
         try:
-            sizes[spec] = len(sets.load(spec, data_dir, paths.cache()).train)
+            sets.load(spec, data_dir, paths.cache())
         except DataError as error:
             unloaded[spec] = error
-    if unloaded and not sizes:
+    if len(unloaded) == len(specs):
         raise next(iter(unloaded.values()))
-    return sizes, unloaded
-
-
-def _obstacles(
-    trials: Sequence[Trial],
-    folder: Path,
-    data_dir: Path | None,
-    unloaded: Mapping[DataSpec, DataError],
-) -> dict[str, str]:
-    """Failures of trials that need what this machine lacks, found before anything is started."""
     failed = {}
     for trial in trials:
-        try:
-            if trial.data in unloaded:
-                raise unloaded[trial.data]
-            if trial.pretrained and trial.pretrained.weights:
-                weights.find(trial, data_dir)
-            if trial.model.name == AUTOKERAS:
-                _check_autokeras()
-        except (UnavailableError, DataError) as error:
-            kind, reason = failures.kind_of(error), str(error)
+        if trial.data in unloaded:
+            kind, reason = failures.kind_of(unloaded[trial.data]), str(unloaded[trial.data])
             (folder / trial.directory).mkdir(parents=True, exist_ok=True)
             failures.store(folder / trial.directory, kind, reason, "")
             failed[trial.directory.name] = f"{kind}: {reason}"
     return failed
 
 
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise DeclarationError(f"{name} is {value!r}; known: {', '.join(known)}")
-
-
-def _check_autokeras() -> None:
-    if importlib.util.find_spec(AUTOKERAS) is None:
-        raise UnavailableError("autokeras is not installed; `make setup` installs it")
-
-
 def check_workers(workers: int | None, executor: str = LOCAL) -> int:
-    """How many trainings run at once: as asked, or one per core. Raises DeclarationError.
+    """How many trainings run at once: as asked, or one per core of the job. Raises
+    DeclarationError.
 
     Where none are asked for on a Ray cluster, 0 stands for as many as it has room for.
     """
@@ -224,29 +206,31 @@ def check_workers(workers: int | None, executor: str = LOCAL) -> int:
         if workers is not None and (type(workers) is not int or workers < 1):
             raise DeclarationError(f"workers is {workers!r}; give at least 1")
         return workers or 0
-    available = os.cpu_count() or 1
+    cores = machine.usable_cores()
     if workers is None:
-        return available
-    if type(workers) is not int or not 1 <= workers <= 8 * available:
+        return cores
+    if type(workers) is not int or not 1 <= workers <= 8 * cores:
         raise DeclarationError(
-            f"workers is {workers!r}; give 1 to {8 * available} on this machine of {available} "
-            "cores"
+            f"workers is {workers!r}; give 1 to {8 * cores} for the {cores} cores of this job"
         )
     return workers
 
 
-def _pool(executor: str, folder: Path, workers: int, time_limit: float) -> TrainingPool | RayPool:
+def _pool(
+    executor: str, folder: Path, workers: int, time_limit: float, train: str
+) -> TrainingPool | RayPool:
+    preload = [train.partition(":")[0], __name__]
     if executor == RAY:
-        return RayPool(folder, workers, time_limit)
-    return TrainingPool(workers, time_limit)
+        return RayPool(folder, workers, time_limit, preload)
+    return TrainingPool(workers, time_limit, preload, machine.local_gpus())
 
 
 def _train(
+    function: str,
     plain: dict[str, Any],
     folder: Path,
     data_dir: Path | None,
     cache: Path,
-    facts: dict[str, Any],
     **options: Any,
 ) -> Outcome:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
@@ -256,49 +240,16 @@ def _train(
     waiting; when its turn comes the result is there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    training = importlib.import_module("refit.training.fit")
     trial = Trial.model_validate(plain)
     run_dir = folder / trial.directory
     try:
-        wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
+        options["wanted"] = psutil.Process(multiprocessing.parent_process().pid).is_running
         with directory.held(run_dir):
             if result_of(trial, folder) is None:
-                training.use_one_thread(facts["workers"])
-                training.train(trial, run_dir, data_dir, cache, facts, wanted, **options)
+                pkgutil.resolve_name(function)(trial, run_dir, data_dir, cache, **options)
     except BaseException as error:
-        return (
-            failures.kind_of(error),
-            failures.describe(error),
-            traceback.format_exc(),
-        )
+        return failures.kind_of(error), failures.describe(error), traceback.format_exc()
     return "", "", ""
-
-
-def _judged(told: Outcome, trial: Trial, folder: Path, delay: float) -> tuple[str, str]:
-    """The kind and reason of a failure, which is stored; two empty strings if it is done.
-
-    A result may take `delay` seconds to be seen here.
-    """
-    kind, reason, trace = told
-    latest = time.monotonic() + delay
-    while not kind and result_of(trial, folder) is None:
-        if time.monotonic() >= latest:
-            kind, reason = "bug", "the training ended without a result"
-        else:
-            time.sleep(1)
-    if kind in failures.TOO_LARGE:
-        reason += failures.ADVICE
-    if kind:
-        failures.store(folder / trial.directory, kind, reason, trace)
-    return kind, reason
-
-
-def _expected(trials: Sequence[Trial], sizes: dict[DataSpec, int]) -> dict[Trial, float]:
-    """How long each trial will take, in seconds; where nothing tells, as long as the longest."""
-    times = Times(paths.runs())
-    known = {trial: times.seconds(trial, sizes[trial.data]) for trial in trials}
-    longest = max((value for value in known.values() if value > 0), default=1.0)
-    return {trial: value if value > 0 else longest for trial, value in known.items()}
 
 
 def _describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:

@@ -23,10 +23,9 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -34,20 +33,15 @@ import numpy as np
 from refit import files
 from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError, UnavailableError
-from refit.run_directory.directory import PROGRESS
-from refit.run_directory.events import EventWriter, hparams_session, hparams_session_end
-from refit.training import recorder as callbacks
+from refit.experiments.trial import AUTOKERAS, Trial
+from refit.searches.candidates import CANDIDATE, CandidateRecorder, folder_of, recorded
+from refit.training import fit
+from refit.training.recorder import Recorder
 
-if TYPE_CHECKING:
-    from refit.experiments.trial import Trial
-
-# Below the run directory: the network found, all candidates, a folder for each, AutoKeras's state.
+# Below the run directory: the network found, a row for each candidate, AutoKeras's own state.
 BEST = "best.keras"
 CANDIDATES = "candidates.json"
-FOLDERS = "candidates"
 PROJECT = "autokeras"
-# Below a candidate's folder.
-CANDIDATE = "candidate.json"
 
 # Names in AutoKeras's graph, which its hyper-parameters' names begin with.
 _IMAGES = "image_block"
@@ -58,19 +52,16 @@ _AUGMENTATION = f"{_IMAGES}/image_augmentation_1"
 _PATIENCE = {"patience": 10, "min_delta": 1e-4}
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a search gives.
 
     `model` is the best network with the weights of its best epoch, in plain Keras, not compiled: it
     maps float images (batch, height, width, channels) in 0..1 to probabilities (batch, classes).
-    `history` is the curve of the training that gave it, a row per epoch as `callbacks.Recorder`
-    keeps them; the weights are those after epoch `kept_epoch` of the chosen candidate.
-
+    `history` is the curve of the training that gave it, a row per epoch as `Recorder` keeps them.
     `candidates` has a row per candidate, in order: `number` from 1, `chosen`, AutoKeras's
-    hyper-parameters by their last names (`version`, `reduction_type`, `dropout`, `optimizer`,
-    `learning_rate` ...), `kept_epoch` (from 1; None where no loss was finite), `val_accuracy` and
-    `val_loss` after it, `epochs`, `seconds` of all its epochs, and `parameters`.
+    hyper-parameters by their last names (`version`, `dropout` ...), `kept_epoch` (from 1; None
+    where no loss was finite), `val_accuracy` and `val_loss` after it, `epochs`, `seconds` of all
+    its epochs, and `parameters`.
     """
 
     model: keras.Model
@@ -78,7 +69,21 @@ class Found:
     candidates: list[dict[str, Any]]
 
 
-def run(trial: "Trial", dataset: Dataset, run_dir: Path, wanted: Callable[[], bool]) -> Found:
+def train(trial: Trial, run_dir: Path, data_dir: Path | None, cache: Path, **how: Any) -> None:
+    """Train a trial as `fit.train` does, but search where it is a search."""
+    if trial.model.name == AUTOKERAS:
+        how["fit"] = _fit
+    fit.train(trial, run_dir, data_dir, cache, **how)
+
+
+def _fit(trial: Trial, dataset: Dataset, recorder: Recorder, data_dir: Path | None) -> fit.Fitted:
+    """The best network of a search stands for the trial, the candidates beside it."""
+    found = run(trial, dataset, recorder.run_dir, recorder.wanted)
+    recorder.adopt(found.model, found.history)
+    return fit.Fitted(found.model, candidates=found.candidates)
+
+
+def run(trial: Trial, dataset: Dataset, run_dir: Path, wanted: Callable[[], bool]) -> Found:
     """Search, or go on with an interrupted search after its last finished candidate.
 
     `trial.model.options` are `candidates` (how many at most), `augment` and `version` (the only
@@ -86,7 +91,7 @@ def run(trial: "Trial", dataset: Dataset, run_dir: Path, wanted: Callable[[], bo
     Everything is kept below `run_dir`, and a finished search is read from there. Raises
     UnavailableError where AutoKeras cannot be imported, DeclarationError for data of two classes,
     TrialError where no candidate could be trained, MemoryError where a batch does not fit, and
-    `callbacks.OrphanedError` soon after `wanted` says that nobody waits for the result.
+    OrphanedError soon after `wanted` says that nobody waits for the result.
     """
     if (run_dir / CANDIDATES).exists() and (run_dir / BEST).exists():
         return _read(run_dir)
@@ -136,40 +141,6 @@ def plain(model: keras.Model) -> keras.Model:
     )
 
 
-class CandidateRecorder(callbacks.Recorder):
-    """Records a candidate in a folder of its own, and how far the whole search is in `run_dir`.
-
-    A candidate is trained as a whole or again, so there is nothing to save for resuming. Epochs
-    that an interrupted attempt has logged are logged again; readers take the later values.
-    """
-
-    def __init__(
-        self, run_dir: Path, number: int, trial: "Trial", wanted: Callable[[], bool]
-    ) -> None:
-        super().__init__(_folder(run_dir, number), trial.epochs, 1, wanted)
-        self.search_dir = run_dir
-        self.number = number
-        self.trial = trial
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._writers:
-            # The first attempt did not end. AutoKeras begins again with half the batch, which is
-            # not what the trial declares.
-            raise MemoryError(f"batches of {self.trial.batch_size} images do not fit into memory")
-        super().on_train_begin(logs)
-
-    def _save(self) -> None:
-        pass
-
-    def _report(self) -> None:
-        progress = {
-            "epoch": (self.number - 1) * self.epochs + len(self.history),
-            "epochs": self.trial.model.options["candidates"] * self.epochs,
-            "val_accuracy": self.history[-1]["val_accuracy"] if self.history else None,
-        }
-        files.write_json(self.search_dir / PROGRESS, progress)
-
-
 def _import() -> ModuleType:
     try:
         with _quiet():
@@ -197,45 +168,34 @@ def _arrays(part: Part, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(images), np.eye(classes, dtype=np.float32)[part.labels]
 
 
-def _prepare(
-    autokeras: ModuleType, trial: "Trial", run_dir: Path, wanted: Callable[[], bool]
-) -> Any:
+def _prepare(autokeras: ModuleType, trial: Trial, run_dir: Path, wanted: Callable[[], bool]) -> Any:
     """AutoKeras's AutoModel for the trial, with the state of an interrupted search where there is
     one that can be read; one damaged by a kill, or without its weights, is begun anew."""
-    # A network that was found and is gone cannot be made again from what AutoKeras has left.
-    overwrite = (run_dir / CANDIDATES).exists()
-    try:
-        return _auto_model(autokeras, trial, run_dir, wanted, overwrite)
-    except (ValueError, LookupError, RuntimeError):
-        return _auto_model(autokeras, trial, run_dir, wanted, overwrite=True)
-
-
-def _auto_model(
-    autokeras: ModuleType,
-    trial: "Trial",
-    run_dir: Path,
-    wanted: Callable[[], bool],
-    overwrite: bool,
-) -> Any:
     options = trial.model.options
-    images = autokeras.ImageInput()
-    block = autokeras.ImageBlock(
-        block_type="resnet", normalize=True, augment=options["augment"], name=_IMAGES
-    )
-    head = autokeras.ClassificationHead(name=_HEAD)
-    model = autokeras.AutoModel(
-        images,
-        head(block(images)),
-        max_trials=options["candidates"],
-        directory=run_dir,
-        project_name=PROJECT,
-        overwrite=overwrite,
+    arguments = {
+        "max_trials": options["candidates"],
+        "directory": run_dir,
+        "project_name": PROJECT,
         # Keras Tuner counts its seed up draw by draw, and neighbouring seeds would draw the same.
-        seed=int(np.random.SeedSequence(trial.seed).generate_state(1)[0]),
-        tuner=_tuner_class(autokeras, trial, run_dir, wanted),
-        initial_hps=[_first_candidate(options)],
-        hyperparameters=_fixed(options),
-    )
+        "seed": int(np.random.SeedSequence(trial.seed).generate_state(1)[0]),
+        "tuner": _tuner_class(autokeras, trial, run_dir, wanted),
+        "initial_hps": [_first_candidate(options)],
+        "hyperparameters": _fixed(options),
+    }
+
+    def build(overwrite: bool) -> Any:
+        images = autokeras.ImageInput()
+        block = autokeras.ImageBlock(
+            block_type="resnet", normalize=True, augment=options["augment"], name=_IMAGES
+        )
+        outputs = autokeras.ClassificationHead(name=_HEAD)(block(images))
+        return autokeras.AutoModel(images, outputs, overwrite=overwrite, **arguments)
+
+    try:
+        # A network that was found and is gone cannot be made again from what AutoKeras has left.
+        model = build(overwrite=(run_dir / CANDIDATES).exists())
+    except (ValueError, LookupError, RuntimeError):
+        model = build(overwrite=True)
     # Failures are diverged candidates; three in a row need not end a search that has found others.
     model.tuner.oracle.max_consecutive_failed_trials = math.inf
     return model
@@ -256,20 +216,15 @@ def _first_candidate(options: dict[str, Any]) -> dict[str, Any]:
         "optimizer": "adam",
         "learning_rate": 1e-3,
     }
-    if not options["augment"]:
-        return values
-    return values | {
-        f"{_AUGMENTATION}/translation_factor": 0.1,
-        f"{_AUGMENTATION}/horizontal_flip": True,
-        f"{_AUGMENTATION}/vertical_flip": True,
-        f"{_AUGMENTATION}/rotation_factor": 0.0,
-        f"{_AUGMENTATION}/zoom_factor": 0.0,
-        f"{_AUGMENTATION}/contrast_factor": 0.0,
-    }
+    augmentation = {"translation_factor": 0.1, "horizontal_flip": True, "vertical_flip": True}
+    augmentation |= {"rotation_factor": 0.0, "zoom_factor": 0.0, "contrast_factor": 0.0}
+    if options["augment"]:
+        values |= {f"{_AUGMENTATION}/{name}": value for name, value in augmentation.items()}
+    return values
 
 
 def _fixed(options: dict[str, Any]) -> Any:
-    """The hyper-parameters that AutoKeras must not search; its ImageBlock cannot be told."""
+    """The hyper-parameters that AutoKeras must not search; its ImageBlock takes no such wish."""
     import keras_tuner
 
     fixed = keras_tuner.HyperParameters()
@@ -281,7 +236,7 @@ def _fixed(options: dict[str, Any]) -> Any:
 
 
 def _tuner_class(
-    autokeras: ModuleType, trial: "Trial", run_dir: Path, wanted: Callable[[], bool]
+    autokeras: ModuleType, trial: Trial, run_dir: Path, wanted: Callable[[], bool]
 ) -> type:
     """AutoKeras's greedy tuner, which is AutoModel's default, made repeatable and recorded."""
 
@@ -299,28 +254,15 @@ def _tuner_class(
             return model
 
         def _build_and_fit_model(self, candidate: Any, **options: Any) -> Any:
-            number = int(candidate.trial_id) + 1
             # AutoKeras takes the number of images for this, and AdamW's learning rate, which falls
             # to zero over the training, would be there after as many steps as there are epochs.
             self.hypermodel.inputs[0].batch_size = trial.batch_size
             keras.utils.set_random_seed(trial.seed)
-            recorder = CandidateRecorder(run_dir, number, trial, wanted)
+            recorder = CandidateRecorder(run_dir, int(candidate.trial_id) + 1, trial, wanted)
             # First, so that an epoch's seconds do not hold the saving of its weights.
             options["callbacks"] = [recorder, *options["callbacks"]]
-            values = _plain_names(candidate.hyperparameters.values)
-            log = EventWriter(recorder.run_dir)
-            shown = _columns(trial, number, values)
-            log.summary(hparams_session(shown, f"{trial.directory}/{number:02}"))
-            try:
-                history = super()._build_and_fit_model(candidate, **options)
-                log.summary(hparams_session_end(success=True))
-            finally:
-                recorder.close()
-                log.close()
-            row = {"number": number} | values | _score(recorder)
-            stored = {"candidate": row, "history": recorder.history}
-            files.write_json(recorder.run_dir / CANDIDATE, stored)
-            return history
+            with recorded(recorder, candidate.hyperparameters.values):
+                return super()._build_and_fit_model(candidate, **options)
 
         def _try_run_and_update_trial(self, candidate: Any, **options: Any) -> None:
             # Keras Tuner would take any error, even the one that ends an unwanted search, for a
@@ -335,35 +277,6 @@ def _tuner_class(
     return Tuner
 
 
-def _plain_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Hyper-parameters under the last part of their names, the network's version first."""
-    named = {name.rpartition("/")[2]: value for name, value in values.items()}
-    return {"version": named.pop("version")} | named
-
-
-def _columns(trial: "Trial", number: int, values: dict[str, Any]) -> dict[str, Any]:
-    """A candidate as a row of TensorBoard's HParams tab, in the columns that trials have there."""
-    renamed = {"optimizer": "optimizer", "learning_rate": "optimizer.learning_rate"}
-    own = {renamed.get(name, f"model.{name}"): value for name, value in values.items()}
-    return trial.hyper_parameters() | own | {"trial": f"{trial.name} {number:02}"}
-
-
-def _score(recorder: CandidateRecorder) -> dict[str, Any]:
-    """What is said of a trained candidate: the values of the epoch whose weights are kept."""
-    losses = [row["val_loss"] for row in recorder.history]
-    finite = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
-    kept = min(finite, key=losses.__getitem__, default=None)
-    row = recorder.history[-1 if kept is None else kept]
-    return {
-        "kept_epoch": None if kept is None else kept + 1,
-        "val_accuracy": row["val_accuracy"],
-        "val_loss": row["val_loss"],
-        "epochs": len(recorder.history),
-        "seconds": sum(row["seconds"] for row in recorder.history),
-        "parameters": recorder.model.count_params(),
-    }
-
-
 def _keep(search: Any, run_dir: Path) -> None:
     """Store the best network of a finished search and the table of its candidates."""
     oracle = search.tuner.oracle
@@ -373,20 +286,16 @@ def _keep(search: Any, run_dir: Path) -> None:
     unfinished.replace(run_dir / BEST)
     rows = []
     for candidate in sorted(oracle.end_order):
-        row = files.read_json(_folder(run_dir, int(candidate) + 1) / CANDIDATE)["candidate"]
+        row = files.read_json(folder_of(run_dir, int(candidate) + 1) / CANDIDATE)["candidate"]
         rows.append(row | {"chosen": candidate == best.trial_id})
     files.write_json(run_dir / CANDIDATES, rows)
-
-
-def _folder(run_dir: Path, number: int) -> Path:
-    return run_dir / FOLDERS / f"{number:02}"
 
 
 def _read(run_dir: Path) -> Found:
     """A finished search. The network is read back, so that it is the one that others will load."""
     candidates = files.read_json(run_dir / CANDIDATES)
     (chosen,) = (row["number"] for row in candidates if row["chosen"])
-    history = files.read_json(_folder(run_dir, chosen) / CANDIDATE)["history"]
+    history = files.read_json(folder_of(run_dir, chosen) / CANDIDATE)["history"]
     with _quiet():
         model = keras.models.load_model(run_dir / BEST, compile=False)
     model.jit_compile = False

@@ -42,10 +42,6 @@ class Grid:
     axes: Mapping[str, list[Any]]
     trials: Mapping[Point, Trial]
 
-    @property
-    def digests(self) -> list[str]:
-        return [trial.digest for trial in self.trials.values()]
-
 
 def run(grid: Grid, spec: Search, folder: Path, data_dir: Path | None = None) -> pd.DataFrame:
     """Search a grid with every declared tuner, each as often as declared, or read what is there.
@@ -105,9 +101,10 @@ def _search(
     """The rows of one search, from its record if there is one of this very search."""
     path = folder / FOLDER / f"{grid.sweep}-{tuner}-{repeat}.json"
     meaning = {"search": spec.model_dump(mode="json", exclude={"tuners", "repeats"})}
-    meaning |= {"digests": grid.digests}
-    record = files.read_json(path)
-    if not isinstance(record, dict) or any(record.get(key) != meaning[key] for key in meaning):
+    meaning |= {"digests": [trial.digest for trial in grid.trials.values()]}
+    record = files.read_object(path)
+    same = {key: record.get(key) for key in meaning} == meaning
+    if not same or not isinstance(record.get("rows"), list):
         rows = _ask(grid, spec, tuner, repeat, _Evaluator(grid, spec, folder, data_dir))
         record = meaning | {"keras_tuner": version("keras-tuner"), "rows": rows}
         files.write_json(path, record)
@@ -173,40 +170,36 @@ class _Evaluator:
 
     def __call__(self, point: Point, epochs: int | None, initial: int) -> list[Any]:
         """Trial, digest, epochs reached, epochs added, and score; `epochs` is None for all."""
-        trial = self.grid.trials[point]
-        curve = self._curve(trial)
-        if curve.empty:
-            trial = self._shortened(trial, epochs)
-            curve = self._curve(trial)
-        if curve.empty:
-            self._train(trial, self._shortened(self.grid.trials[point], initial or None))
-            curve = self._curve(trial)
-        curve = curve.iloc[:epochs]
+        whole = self.grid.trials[point]
+        trial = whole if len(self._curve(whole)) else _shortened(whole, epochs)
+        if self._curve(trial).empty:
+            self._train(trial, _shortened(whole, initial or None))
+        curve = self._curve(trial).iloc[:epochs]
         reached = len(curve)
         # A network seen before goes on from where it was, or is not trained again at all.
         added = max(0, reached - self.paid.get(point, 0))
         self.paid[point] = max(reached, self.paid.get(point, 0))
-        score = float(curve[self.spec.metric].iloc[-1])
-        return [trial.name, trial.digest, reached, added, score]
+        return [trial.name, trial.digest, reached, added, float(curve[self.spec.metric].iloc[-1])]
 
     def _curve(self, trial: Trial) -> pd.DataFrame:
         """What a finished trial has left, one row per epoch; empty where it is not finished."""
         return run_log.read([trial], self.folder).curves
 
-    def _shortened(self, trial: Trial, epochs: int | None) -> Trial:
-        if epochs is None or epochs >= trial.epochs:
-            return trial
-        return trial.model_copy(update={"epochs": epochs})
-
     def _train(self, trial: Trial, shorter: Trial) -> None:
-        earlier = {trial: shorter} if shorter.epochs < trial.epochs else {}
+        """Train a trial, from where a shorter one has ended if there is one."""
         summary = runner.run(
             [trial],
             self.folder,
             workers=1,
             data_dir=self.data_dir,
-            earlier=earlier,
+            earlier={trial: shorter} if shorter.epochs < trial.epochs else {},
             keep_checkpoints=True,
             describe=False,
         )
         runner.check(summary)
+
+
+def _shortened(trial: Trial, epochs: int | None) -> Trial:
+    if epochs is None or epochs >= trial.epochs:
+        return trial
+    return trial.model_copy(update={"epochs": epochs})

@@ -5,15 +5,22 @@ training, so the memory in use depends on the size of a batch and not on that of
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from refit.data.arrays import Part
+from refit.experiments.trial import Trial
 
 # In bytes, of one part's images: every trial that runs at the same time holds its own.
 MOST_IN_MEMORY = 2**30
 IMAGE_DIMENSIONS = 4  # a part of clips has one more
+# Images evaluated at once: many are fast, and few enough for VGG-16; fewer where each is large.
+EVALUATION_BATCH = 250
+LARGE_IMAGE = 96  # pixels on a side
+LARGE_EVALUATION_BATCH = 32
 
 Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -21,10 +28,11 @@ Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
     """Batches of (float32 images or clips in 0..1, int32 labels), as the part or `order` has them.
 
-    `order`, as `new_order` makes it, is read anew for every batch. The bytes stay as they are on
-    disk and are scaled batch by batch. Clips, and images of more than MOST_IN_MEMORY, are not held
-    in memory; they come in the same order and with the same values. tf.data's autotuning is off:
-    its threads compete with the training for the cores.
+    `order`, as `Shuffling` has it, is read anew for every batch. The bytes stay as they are on disk
+    and are scaled batch by batch. Clips, and images of more than MOST_IN_MEMORY, are not held in
+    memory; they come in the same order and with the same values. A part without labels comes with
+    zeros that nobody reads. tf.data's autotuning is off: its threads compete with the training for
+    the cores.
     """
     large = part.images.ndim > IMAGE_DIMENSIONS or part.images.nbytes > MOST_IN_MEMORY
     rows = (_from_disk if large else _from_memory)(part, order)
@@ -41,14 +49,35 @@ def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf
     return made.prefetch(2).with_options(options)
 
 
-def new_order(images: int) -> tf.Variable:
-    """Int32 positions (images,), at first as they are; `assign` gives them another order."""
-    return tf.Variable(tf.range(images, dtype=tf.int32), trainable=False)
+class Shuffling(keras.callbacks.Callback):
+    """Gives every epoch an order of its own, which depends on nothing but seed and epoch.
+
+    So an interrupted training goes on as it would have. `order`, int32 positions (images,), is what
+    `batches` follows; at first it is that of the part.
+    """
+
+    def __init__(self, images: int, seed: int) -> None:
+        super().__init__()
+        self.images = images
+        self.seed = seed
+        self.order = tf.Variable(tf.range(images, dtype=tf.int32), trainable=False)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+        self.order.assign(order.astype(np.int32))
+
+
+def evaluation_batch(trial: Trial) -> int:
+    """How many images are evaluated at once: the result does not depend on it, memory does."""
+    pixels = trial.data.image_size**2 * (trial.data.frames or 1)
+    if pixels > LARGE_IMAGE**2:
+        return min(LARGE_EVALUATION_BATCH, trial.batch_size)
+    return EVALUATION_BATCH
 
 
 def _from_memory(part: Part, order: tf.Variable | None) -> Rows:
     images = tf.constant(part.images)
-    labels = tf.constant(part.labels)
+    labels = _labels(part)
 
     def rows(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if order is None:
@@ -60,7 +89,7 @@ def _from_memory(part: Part, order: tf.Variable | None) -> Rows:
 
 
 def _from_disk(part: Part, order: tf.Variable | None) -> Rows:
-    labels = tf.constant(part.labels)
+    labels = _labels(part)
 
     def gather(chosen: np.ndarray) -> np.ndarray:
         return part.images[chosen]
@@ -72,6 +101,11 @@ def _from_disk(part: Part, order: tf.Variable | None) -> Rows:
         return _scaled(images), tf.gather(labels, chosen)
 
     return rows
+
+
+def _labels(part: Part) -> tf.Tensor:
+    labels = part.labels if part.labels is not None else np.zeros(len(part), np.int32)
+    return tf.constant(labels)
 
 
 def _scaled(images: tf.Tensor) -> tf.Tensor:

@@ -1,50 +1,54 @@
-"""What a finished training says: its metrics, and the circumstances under which they came about."""
+"""What the result of a training says: its metrics, and on which machine they came about."""
 
 import os
 import platform
+import resource
 import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from refit.data.arrays import Dataset, Part
 from refit.experiments.metrics import BATCHES_PER_BLOCK as BLOCK
 from refit.experiments.trial import StopAtTarget, Trial
-from refit.models import layers
-from refit.training import hardware
 
 # Keras clips probabilities here before the logarithm.
 EPSILON = 1e-7
+# Metrics that are the last value of a curve.
+LAST = {
+    "train_accuracy": "accuracy",
+    "train_loss": "loss",
+    "evaluated_train_accuracy": "evaluated_accuracy",
+    "evaluated_train_loss": "evaluated_loss",
+    "train_cross_entropy": "cross_entropy",
+} | {name: name for name in ("val_accuracy", "val_loss", "val_cross_entropy")}
 
 
-def assess(
-    model: keras.Model,
-    dataset: Dataset,
+def measure(
     trial: Trial,
+    dataset: Dataset,
     history: list[dict[str, float]],
     probabilities: np.ndarray,
+    layers: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What a finished training says of its network: metrics, confusions, layers, data.
+    """Metrics, confusions, layers and data of a training's result.
 
-    `history` has a row per epoch, as `Recorder` keeps it; `probabilities` are those
-    of the test images, `(images, classes)`.
+    `history` has a row per epoch, as `Recorder` keeps it; `probabilities` are those of the test
+    images, `(images, classes)`; `layers` is the table of `refit.models.layers`.
     """
-    table = layers.layer_table(model)
-    metrics = summarise(history) | layers.parameter_counts(model)
-    metrics |= _test(dataset.test, probabilities, trial.test_batch_size)
+    metrics = summarise(history) | _test(dataset.test, probabilities, trial.test_batch_size)
     metrics |= _to_target(history, trial) | _fine_tuned(history, trial)
     metrics |= {
         "classes": len(dataset.class_names),
-        "layers": len(table),
-        "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in table),
+        "layers": len(layers),
+        "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in layers),
     }
     return {
         "metrics": metrics,
         "confusion_matrix": _confusion_matrix(dataset.test, probabilities),
-        "layers": table,
+        "layers": layers,
         "data": describe(dataset),
     }
 
@@ -52,21 +56,10 @@ def assess(
 def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
     """Final and best values of the curves and the times.
 
-    `seconds` is the sum over the epochs, validation included, as the reports measured it;
-    `seconds_per_epoch` is the median without the first epoch, which also builds the graph.
+    `seconds` is the sum over the epochs, validation included, as the reports measured it.
     """
-    names = {
-        "train_accuracy": "accuracy",
-        "train_loss": "loss",
-        "evaluated_train_accuracy": "evaluated_accuracy",
-        "evaluated_train_loss": "evaluated_loss",
-        "val_accuracy": "val_accuracy",
-        "val_loss": "val_loss",
-        "train_cross_entropy": "cross_entropy",
-        "val_cross_entropy": "val_cross_entropy",
-    }
     last = history[-1]
-    values = {name: last[key] for name, key in names.items() if key in last}
+    values = {name: last[key] for name, key in LAST.items() if key in last}
     accuracies = [row["val_accuracy"] for row in history]
     losses = [row["val_loss"] if np.isfinite(row["val_loss"]) else np.inf for row in history]
     seconds = [row["seconds"] for row in history]
@@ -79,16 +72,15 @@ def summarise(history: list[dict[str, float]]) -> dict[str, Any]:
         "diverged": not np.isfinite(last["loss"]),
         "seconds": sum(seconds),
         "total_seconds": sum(seconds),
-        "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+        "seconds_per_epoch": _median(history, "seconds"),
         "train_seconds": _median(history, "train_seconds"),
         "processor_seconds": _median(history, "processor_seconds"),
     }
 
 
 def _median(history: list[dict[str, float]], name: str) -> float:
-    """The median over the epochs but the first; NaN where it was not measured."""
-    values = [row[name] for row in history[1:] or history if name in row]
-    return statistics.median(values) if values else float("nan")
+    """The median over the epochs, without the first, which also builds the graph."""
+    return statistics.median(row[name] for row in history[1:] or history)
 
 
 def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
@@ -105,10 +97,7 @@ def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float
         "seconds_to_target": sum(row["train_seconds"] for row in history),
         "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
     }
-    if reached:
-        return spent
-    # Times that were not measured stay so, or of many seeds only those would count that failed.
-    return {name: value if value != value else float("inf") for name, value in spent.items()}
+    return spent if reached else dict.fromkeys(spent, float("inf"))
 
 
 def _fine_tuned(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
@@ -156,7 +145,11 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware of this process."""
+    """Versions and hardware of this process, in which Keras has been trained."""
+    # Here, so that what only reads results or knows the machine need not wait for them.
+    import keras
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details
     return {
@@ -166,11 +159,27 @@ def environment() -> dict[str, Any]:
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "processor": hardware.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "gpus": [details(gpu).get("device_name", gpu.name) for gpu in gpus],
         "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
     }
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
+def megabytes(usage: resource.struct_rusage) -> float:
+    """The most memory that a process, or each of some, has held, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kibibytes
+    return usage.ru_maxrss / unit
 
 
 def _test(part: Part, probabilities: np.ndarray, batch_size: int | None) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Tuners over a grid: their suggestions are refit's trials, and nothing is paid for twice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -63,8 +64,9 @@ def test_suggestions_are_trials_and_a_repeated_search_trains_nothing(grid, tmp_p
 
     pd.testing.assert_frame_equal(tuner.run(grid, spec, tmp_path), first)
     # Without its record a search is repeated, on the results that are there.
-    for record in (tmp_path / tuner.FOLDER).iterdir():
-        record.write_text("{")
+    for number, record in enumerate((tmp_path / tuner.FOLDER).iterdir()):
+        whole = json.loads(record.read_text())
+        record.write_text(["{", json.dumps(whole | {"rows": None})][number])
     pd.testing.assert_frame_equal(tuner.run(grid, spec, tmp_path), first)
     assert trained(tmp_path) == results
 
