@@ -230,6 +230,7 @@ def imagenet(make_tiny, **changes):
 def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_path):
     declaration = expand.load("transfer")
     missing = {"pretrained": {"weights": "own.h5"}}
+    missing |= {"data": {"name": "digits_colour", "image_size": 32, "train_images": 20}}
     trial = imagenet(make_tiny, sweep="mobilenet_v2", **missing)
     study = Study(declaration, "full", [trial], tmp_path / "runs", tmp_path / "pages", None)
     summary = study.train()
