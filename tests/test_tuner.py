@@ -139,7 +139,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(grid, tmp_path):
     )
     process.stdin.write(pickle.dumps((grid, spec)).hex())
     process.stdin.close()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600  # where others take all cores, a start alone takes minutes
     while not trained(folder):
         assert time.monotonic() < end
         assert process.poll() is None
