@@ -50,7 +50,7 @@ def by_papermill(count: int) -> None:
     import nbformat
 
     from refit import paths
-    from refit.pages import report
+    from refit.pages.notebook import execute
 
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
@@ -68,7 +68,7 @@ def by_papermill(count: int) -> None:
     source = paths.runs() / "trial.ipynb"
     nbformat.write(notebook, source)
     for index in range(count):
-        report.execute(source, paths.runs() / f"{index}.ipynb", {"index": index})
+        execute(source, paths.runs() / f"{index}.ipynb", {"index": index})
 
 
 def by_keras_tuner(count: int) -> None:

@@ -13,14 +13,12 @@ import nbformat
 import pytest
 from click.testing import CliRunner, Result
 
+import page_tools
 from refit import paths
 from refit.cli import main
 from refit.errors import DeclarationError, ReportError
-from refit.experiments import expand
-from refit.pages import report, tables
-from refit.run_directory import log as run_log
+from refit.pages import index, notebook
 from refit.study import Study
-from refit.verdicts import claims, published_figures
 
 NAME = "fmnist_grid"
 
@@ -152,18 +150,13 @@ def test_folder_whose_name_is_not_utf8_is_told_of_in_a_real_process(folders):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    """The tables of the committed page of one experiment, judged anew."""
-    source, folder = paths.ROOT / "reports" / "small", tmp_path_factory.mktemp("pages") / "small"
-    shutil.copytree(source / NAME, folder / NAME, ignore=shutil.ignore_patterns("*.png"))
-    log, declaration = run_log.read_csv(folder / NAME), expand.load(NAME)
-    numbers = published_figures.figures(declaration, "small", log)
-    verdicts = claims.judge(declaration, "small", log)
-    numbers.to_csv(folder / NAME / "figures.csv", index=False)
-    verdicts.to_csv(folder / NAME / "claims.csv", index=False)
-    shown = tables.page_tables(log, numbers, verdicts)
-    (folder / f"{NAME}.html").write_text("".join(table.data for table in shown.values()))
-    report.write_index(folder)
+def made(tmp_path_factory) -> Path:
+    """The pages of one experiment, of invented trainings."""
+    study = page_tools.opened(tmp_path_factory.mktemp("pages"), NAME, "smoke", seeds=1)
+    page_tools.train(study)
+    for sweep in ("grid1", "grid2"):
+        page_tools.search(study, sweep)
+    folder = page_tools.publish(study, seeds=1)
     assert run("verify", str(folder)).exit_code == 0
     return folder
 
@@ -180,25 +173,25 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_spoilt_page_disagrees_in_a_sentence(name, small):
-    whole = (small / name).read_bytes()
+def test_spoilt_page_disagrees_in_a_sentence(name, made):
+    whole = (made / name).read_bytes()
     try:
         for content in SPOILT[name]:
-            (small / name).write_bytes(content)
-            result = run("verify", str(small))
+            (made / name).write_bytes(content)
+            result = run("verify", str(made))
             check_refused(result)
             assert any(each in result.output for each in (name, NAME)), (content, result.output)
     finally:
-        (small / name).write_bytes(whole)
+        (made / name).write_bytes(whole)
 
 
 @pytest.mark.parametrize("table", ["claims.csv", "figures.csv", "results.csv"])
 @pytest.mark.parametrize("content", [b"id\n1\n", b"status,seconds\ndone,long\n", b"\xff"])
-def test_index_over_spoilt_tables_is_refused_with_their_name(table, content, small, folders):
-    copied = shutil.copytree(small, folders / "pages")
+def test_index_over_spoilt_tables_is_refused_with_their_name(table, content, made, folders):
+    copied = shutil.copytree(made, folders / "pages")
     (copied / NAME / table).write_bytes(content)
     with pytest.raises(ReportError, match=rf"{table}: cannot be read as a table"):
-        report.write_index(copied)
+        index.write(copied)
 
 
 # --- parameters of notebooks -----------------------------------------------------------------
@@ -243,16 +236,16 @@ def test_workers_are_whole_numbers(value):
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_parameter_of_another_type_is_refused_before_anything_runs(notebook, folders):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameter_of_another_type_is_refused_before_anything_runs(path, folders):
     for name, value in {"profile": 3, "train": "no", "seeds": "x", "wrokers": 1}.items():
-        with pytest.raises(ReportError, match=f"{notebook.name}.* parameter {name}"):
-            report.execute(notebook, folders / "executed.ipynb", {name: value})
+        with pytest.raises(ReportError, match=f"{path.name}.* parameter {name}"):
+            notebook.execute(path, folders / "executed.ipynb", {name: value})
     assert not (folders / "executed.ipynb").exists()
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_checks_all_that_it_is_told(notebook):
-    source = "".join(cell.source for cell in nbformat.read(notebook, 4).cells)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_checks_all_that_it_is_told(path):
+    source = "".join(cell.source for cell in nbformat.read(path, 4).cells)
     if "Study.open" in source:
         assert "profile, seeds, data_dir, runs_dir, reports_dir, train" in source

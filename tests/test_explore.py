@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from refit.errors import ReportError
 from refit.figures import explore
 from refit.figures.picture import Picture
-from refit.pages.report import render
+from refit.pages.page import render
 
 HOSTILE = """</script><img src=x onerror="document.title='run'">'<b>&amp;%{x}"""
 SETTINGS = {"batch_size": "batch size", "activation": "<i>activation</i>"}

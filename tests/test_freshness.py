@@ -7,7 +7,7 @@ import pytest
 
 from refit import files, paths
 from refit.pages import freshness
-from refit.pages.report import PageEntry, record_page
+from refit.pages.page import PageEntry, record
 from refit.run_directory import directory
 from refit.study import Study
 
@@ -37,19 +37,19 @@ def study(opened, tmp_path, monkeypatch):
     files.write_bytes(made.pages.with_suffix(".html"), b'<script src="plotly.min.js"></script>')
     files.write_bytes(made.pages / "figure.png", b"figure")
     files.write_bytes(made.pages.with_name("plotly.min.js"), b"script")
-    record(made)
+    note(made)
     return made
 
 
-def record(study, **changes):
+def note(study, **changes):
     """Note a page as made, as the command line does it."""
     count = len(study.trials)
     entry = PageEntry(
         study.name, "Transfer", "finished", "", count, count, 1.0, "digits",
         inputs=freshness.inputs(study, freshness.recipe(study, PARAMETERS)),
-        outputs=freshness.outputs(study),
+        digests=freshness.digests(study.pages.with_suffix(".html")),
     )  # fmt: skip
-    record_page(study.pages.parent, dataclasses.replace(entry, **changes))
+    record(study.pages.parent, dataclasses.replace(entry, **changes))
 
 
 def test_page_stays_while_nothing_changes(study):
@@ -63,8 +63,8 @@ def test_page_stays_while_nothing_changes(study):
     [
         "notebooks/transfer.ipynb",
         "experiments/transfer.yaml",
-        "package/claims.py",
-        "package/templates/style.css",
+        "package/verdicts/claims.py",
+        "package/pages/templates/style.css",
         "package/data/digits.py",
         "runs/*/*/*/result.json",
         "runs/*/*/*/train/events.*",
@@ -99,7 +99,7 @@ def test_page_is_made_anew_with_other_parameters_trials_or_packages(study, monke
 
 @pytest.mark.parametrize("changes", [{"status": "failed"}, {"trials_done": 2}, {"inputs": ""}])
 def test_page_of_a_failed_or_partial_run_is_made_anew(study, changes):
-    record(study, **changes)
+    note(study, **changes)
     assert not freshness.is_unchanged(study, PARAMETERS)
 
 

@@ -14,7 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from refit.figures import confusions, samples
 from refit.figures.old_picture import Picture
-from refit.pages.report import PageEntry, record_page, render, write_index
+from refit.pages import index
+from refit.pages.page import PageEntry, record, render
 from refit.pages.tables import table
 
 NAMES = [
@@ -103,9 +104,9 @@ def test_index_shows_a_name_as_text(name, tmp_path):
         "zoo", name, "finished", name, trials_done=1, trials_total=1, seconds=1.0, data=name,
         hardware=name,
     )  # fmt: skip
-    record_page(tmp_path / "smoke", entry)
-    soup = check_harmless(write_index(tmp_path / "smoke").read_text())
-    assert soup.select_one("article h2 a").get_text() == name
+    record(tmp_path / "smoke", entry)
+    soup = check_harmless(index.write(tmp_path / "smoke").read_text())
+    assert soup.select_one("article h3 a").get_text() == name
     assert soup.select_one("article p").get_text() == name
 
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from refit.errors import ReportError
-from refit.pages.report import NotebookFailed, PageEntry, execute, record_page, render, write_index
+from refit.pages import index
+from refit.pages.notebook import NotebookFailed, execute
+from refit.pages.page import PageEntry, record, render
 from refit.pages.tables import table
 
 HOSTILE = "<script>alert(1)</script>"
@@ -135,27 +137,27 @@ def test_what_is_no_notebook_is_refused(tmp_path, content):
 
 def test_index_covers_recorded_pages_and_names_damaged_records(tmp_path):
     folder = tmp_path / "smoke"
-    facts = {"trials_total": 20, "data": "embedded digits", "summary": HOSTILE}
-    record_page(
+    facts = {"trials_total": 20, "data": "embedded digits", "question": HOSTILE}
+    record(
         folder,
         PageEntry("zoo", HOSTILE, "finished", trials_done=20, seconds=3700.0, **facts),
     )
-    record_page(folder, PageEntry("grid", "Grid", "failed", trials_done=3, seconds=75.0, **facts))
+    record(folder, PageEntry("grid", "Grid", "failed", trials_done=3, seconds=75.0, **facts))
     for name, content in (("broken", '{"name": "brok'), ("other", '{"status": "perhaps"}')):
         (folder / name).mkdir()
         (folder / name / "page.json").write_text(content)
-    page = write_index(folder).read_text()
+    page = index.write(folder).read_text()
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;") == 3
     assert '<a href="zoo.html">' in page
-    assert "20 of 20 trials · 1 h 1 min" in page
-    assert "3 of 20 trials · 1 min 15 s" in page
-    assert "embedded data" in page
+    assert "20 of 20 trainings</span> · 1 h 1 min" in page
+    assert "3 of 20 trainings</span> · 1 min 15 s" in page
+    assert "Demonstration" in page
     assert [name in page for name in ("broken/page.json", "other/page.json")] == [True, True]
 
 
 def test_index_without_pages_says_so(tmp_path):
-    assert "No report has been made yet" in write_index(tmp_path / "full").read_text()
+    assert "No report has been made yet" in index.write(tmp_path / "full").read_text()
 
 
 def test_table_formats_numbers_and_marks_what_is_missing():

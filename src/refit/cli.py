@@ -16,7 +16,7 @@ from refit.experiments import expand
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
 from refit.run_directory import archive, failures
-from refit.run_directory import log as run_log
+from refit.run_directory.directory import PAGE
 from refit.running import order, runner
 from refit.running.progress import follow
 from refit.study import Study
@@ -181,15 +181,18 @@ def import_packs(packs: tuple[Path, ...]) -> None:
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def verify(folder: Path) -> None:
-    """Recompute the tables and verdicts of a FOLDER of pages, such as reports/small."""
+    """Check that a FOLDER of pages is consistent: recompute numbers, verdicts and checksums.
+
+    It finds edits that do not fit together, and cannot find what was invented as a whole.
+    """
     from refit.pages import verify as verification
 
     problems = verification.verify(folder.resolve())
     for problem in problems:
         click.secho(problem, fg="red", err=True)
     if problems:
-        raise click.ClickException(f"{len(problems)} numbers in {folder} do not agree")
-    click.echo(f"{folder}: results, published numbers, verdicts and scoreboard agree")
+        raise click.ClickException(f"{folder}: {len(problems)} things do not agree")
+    click.echo(f"{folder}: consistent. Results, verdicts, pages and pictures agree")
 
 
 @main.group()
@@ -212,11 +215,11 @@ def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> Non
 @main.command()
 def notebooks() -> None:
     """Run all notebooks on smoke data and keep the outputs that nbval compares."""
-    from refit.pages import report as pages
+    from refit.pages import notebook
 
     for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         click.echo(path.name)
-        pages.refresh(path)
+        notebook.refresh(path)
 
 
 def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -> list[Study]:
@@ -248,9 +251,13 @@ def _make_pages(
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
-    from refit.pages import report as pages
+    from refit.pages import index, page
 
     failed = []
+    folder = studies[0].pages.parent
+    siblings = sorted(
+        {path.parent.name for path in folder.glob(f"*/{PAGE}")} | {s.name for s in studies}
+    )
     for study in studies:
         if not parameters["train"] and not study.has_results():
             raise TrialError(
@@ -266,51 +273,12 @@ def _make_pages(
             click.echo(f"  {study.pages}.html (unchanged: nothing to train, made from the same)")
             continue
         with follow(study.runs):
-            failure = _make_page(study, settings)
+            failure = page.make(study, settings, siblings)
         seconds = time.monotonic() - started
         click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
         if failure:
             failed.append(study.name)
             click.secho(f"  {failure}", fg="red", err=True)
-    index = pages.write_index(studies[0].pages.parent)
-    click.echo(f"All pages: {index}")
+    click.echo(f"All pages: {index.write(folder)}")
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")
-
-
-def _make_page(study: Study, parameters: dict[str, Any]) -> str:
-    """Run and render one notebook, also a failed one; returns what failed, or nothing."""
-    from refit.pages import report as pages
-
-    executed = study.runs / f"{study.name}.ipynb"
-    recipe = freshness.recipe(study, parameters)
-    failure = ""
-    try:
-        pages.execute(paths.NOTEBOOKS / f"{study.name}.ipynb", executed, parameters)
-    except pages.NotebookFailed as error:
-        failure = str(error)
-    if failure:
-        # The last cell, which stores the tables, was not reached.
-        log = study.log()
-        study.save(log, *study.judge(log))
-    else:
-        # Reading what many trials left takes long, and the page has done it.
-        log = run_log.read_csv(study.pages)
-    facts = study.provenance()
-    pages.render(executed, study.pages.with_suffix(".html"), study.declaration.title)
-    entry = pages.PageEntry(
-        name=study.name,
-        title=study.declaration.title,
-        status="failed" if failure else "finished",
-        summary=study.declaration.question,
-        trials_done=len(log.done),
-        trials_total=len(study.trials),
-        seconds=log.seconds,
-        data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
-        hardware=", ".join(facts[name] for name in ("processor", "gpus") if name in facts),
-        digests={name: files.digest(study.pages / name) for name in run_log.FILES},
-        inputs=freshness.inputs(study, recipe),
-        outputs=freshness.outputs(study),
-    )
-    pages.record_page(study.pages.parent, entry)
-    return failure

@@ -1,7 +1,7 @@
 """Experiments: a declaration loaded, checked, and expanded into trials."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -65,13 +65,14 @@ def expand(
     seeds: int = 0,
     data_dir: Path | None = None,
     known: Sequence[DataSpec] = (),
+    resolve: Callable[[DataSpec], DataSpec] | None = None,
 ) -> list[Trial]:
     """All trials of an experiment in one profile, `seeds` replicates of each.
 
     For 0 each sweep has as many as it declares; other numbers are for trying things.
     Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
-    resolved against `data_dir`, because the same name can mean other data there; one that is not
-    there is taken for the one among those `known` from results. Raises
+    resolved by `resolve` or against `data_dir`, because the same name can mean other data there;
+    one that is not there is taken for the one among those `known` from results. Raises
     DeclarationError for an unknown profile, or a number of seeds that nobody can mean.
     """
     if not isinstance(profile, str) or profile not in declaration.profiles:
@@ -87,6 +88,9 @@ def expand(
     resolved: dict[DataSpec, DataSpec] = {}
     for trial in trials:
         if trial.data not in resolved:
+            if resolve:
+                resolved[trial.data] = resolve(trial.data)
+                continue
             found = sets.recorded(trial.data, data_dir, known) if known else None
             resolved[trial.data] = found or sets.resolve(trial.data, data_dir)
     return _link([trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials])

@@ -111,7 +111,7 @@ def data(study: Study) -> HTML:
         images = f"{len(found.train):,} train, {len(found.validation):,} validation"
         facts = {"data": found.source, "stand-in": found.stand_in, "images": images}
     kinds = ("data", "stand-in", "images")
-    return _html("data", facts={kind: facts.get(kind, "").split("; ") for kind in kinds})
+    return _html("data", facts={kind: facts[kind] for kind in kinds if facts.get(kind)})
 
 
 def models(study: Study, *trials: str) -> HTML:
@@ -173,9 +173,8 @@ def train(study: Study, **how: Any) -> HTML:
 
 def figures(study: Study) -> HTML:
     """Every published number beside the reproduced one, counted by verdict, then one by one."""
-    log, numbers, _ = measured(study)
-    shown = tables.page_tables(log, numbers, measured(study)[2])
-    return HTML(shown["figure counts"].data + shown["figures"].data)
+    _, numbers, _ = measured(study)
+    return HTML(tables.figure_counts(numbers).data + tables.figures(numbers).data)
 
 
 def claims(study: Study) -> HTML:

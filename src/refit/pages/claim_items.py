@@ -11,17 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-# Internal name -> (tone, which names the colour; word; what several claims do).
+from refit.verdicts import words
+
+# Verdict -> tone, which names the colour; word; what one claim does, and several.
 WORDS = {
-    "reproduced": ("yes", "holds", "hold"),
-    "contradicted": ("no", "does not hold", "do not hold"),
-    "inconclusive": ("open", "open", "stay open"),
-    "like": ("yes", "like", "look like the report"),
-    "unlike": ("no", "unlike", "look unlike it"),
-    "unclear": ("open", "unclear", "are unclear"),
-    "not_judged": ("none", "not judged here", "are not judged here"),
+    words.REPRODUCED: ("yes", "holds", "holds", "hold"),
+    words.CONTRADICTED: ("no", "does not hold", "does not hold", "do not hold"),
+    words.INCONCLUSIVE: ("open", "open", "stays open", "stay open"),
+    words.LIKE: ("yes", "like", "looks like the report", "look like the report"),
+    words.UNLIKE: ("no", "unlike", "looks unlike it", "look unlike it"),
+    words.UNCLEAR: ("open", "unclear", "is unclear", "are unclear"),
+    words.NOT_JUDGED: ("none", "not judged here", "is not judged here", "are not judged here"),
 }
-SMALL_SCALE = ("like", "unlike", "unclear")
 # More comparisons than this bury the claim that they are about.
 MOST_COMPARISONS = 6
 
@@ -69,7 +70,7 @@ class ClaimItem:
 
     @property
     def at_small_scale(self) -> bool:
-        return self.verdict in SMALL_SCALE
+        return self.verdict in words.SMALL_SCALE
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def shares(verdicts: Iterable[str]) -> list[Share]:
     """How many claims have each verdict, in the order of WORDS, without those that none has."""
     counts = pd.Series(list(verdicts), dtype=object).value_counts()
     return [
-        Share(tone, many, int(counts[name]))
-        for name, (tone, _, many) in WORDS.items()
+        Share(tone, one if counts[name] == 1 else many, int(counts[name]))
+        for name, (tone, _, one, many) in WORDS.items()
         if name in counts
     ]
 
@@ -104,18 +105,12 @@ def sentence(verdicts: Sequence[str]) -> str:
     for share in shares(verdicts):
         (decided if share.tone in ("yes", "no") else rest).append(f"{share.count} {share.word}")
     parts = [part for part in (" and ".join(decided), ", ".join(rest)) if part]
-    start = "At small scale, of" if set(verdicts) & set(SMALL_SCALE) else "Of"
+    start = "At small scale, of" if set(verdicts) & set(words.SMALL_SCALE) else "Of"
     return f"{start} {len(verdicts)} claims {'; '.join(parts)}."
 
 
-def shown_verdict(row: Any) -> str:
-    """What a claim's row is shown as: its verdict, or else what it looks like at small scale."""
-    small = row.get("small_scale")
-    return small if row["verdict"] == "not_judged" and small in SMALL_SCALE else row["verdict"]
-
-
 def _item(row: dict[str, Any]) -> ClaimItem:
-    verdict = shown_verdict(row)
+    small = row["verdict"] == words.NOT_JUDGED and row["small_scale"] in words.SMALL_SCALE
     evidence, hidden = _evidence(row)
     return ClaimItem(
         id=str(row["id"]),
@@ -123,7 +118,7 @@ def _item(row: dict[str, Any]) -> ClaimItem:
         quote=row["quote"] or "",
         place=row["place"] or "",
         statement=row["statement"] or "",
-        verdict=verdict,
+        verdict=row["small_scale"] if small else row["verdict"],
         evidence=evidence,
         hidden=hidden,
         statistics=_statistics(row),

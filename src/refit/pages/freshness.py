@@ -1,7 +1,7 @@
 """Whether a page still says what making it again would say, so that this can be left out.
 
 Making a page means running its notebook, for seconds to minutes. So beside a page stands a digest
-of all that it was made from and one of all that was made; while both hold, it stays as it is.
+of all that it was made from and those of all that was made; while they hold, it stays as it is.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import platform
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -33,7 +34,7 @@ def is_unchanged(study: Study, parameters: Mapping[str, Any]) -> bool:
     return (
         entry.get("trials_done") == entry.get("trials_total")
         and entry.get("inputs") == inputs(study, recipe(study, parameters))
-        and entry.get("outputs") == outputs(study)
+        and entry.get("digests") == digests(study.pages.with_suffix(".html"))
     )
 
 
@@ -72,17 +73,17 @@ def inputs(study: Study, made_by: str) -> str:
     return _digest(made_by, [(_name(path, study.runs), *_state(path)) for path in found])
 
 
-def outputs(study: Study) -> str:
-    """The digest of the page and of everything that lies with it; empty where there is no page."""
-    page = study.pages.with_suffix(".html")
-    try:
-        explorable = PLOTLY in page.read_text("utf-8")
-    except (OSError, ValueError):
-        return ""
-    made = [page, *sorted(path for path in study.pages.rglob("*") if path.name != PAGE)]
-    if explorable:
-        made.append(page.with_name(PLOTLY))
-    return _digest(_contents(made, page.parent))
+def digests(page: Path) -> dict[str, str]:
+    """The SHA-256 sums of a page and of all that lies with it, by path beside the index.
+
+    What is missing is left out, and so is the record that holds these sums.
+    """
+    beside = page.with_suffix("")
+    made = [page, *sorted(path for path in beside.rglob("*") if path.name != PAGE)]
+    with suppress(OSError, ValueError):
+        if PLOTLY in page.read_text("utf-8"):
+            made.append(page.with_name(PLOTLY))
+    return dict(_contents([path for path in made if path.is_file()], page.parent))
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY = "plotly.min.js"
 
 
-def fill(template: str, **values: Any) -> str:
-    """Fill a template of `templates/`; a value that it needs and does not get is an error."""
-    environment = Environment(
+@cache
+def _environment() -> Environment:
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         # Code is escaped as a whole, once it is highlighted.
         autoescape=select_autoescape(disabled_extensions=["py.j2"], default=True),
@@ -23,7 +24,11 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values)
+
+
+def fill(template: str, **values: Any) -> str:
+    """Fill a template of `templates/`; a value that it needs and does not get is an error."""
+    return _environment().get_template(template).render(values)
 
 
 def page(template: str, explorable: bool = False, **values: Any) -> str:
@@ -32,7 +37,7 @@ def page(template: str, explorable: bool = False, **values: Any) -> str:
     The page names the checksums of its scripts, and browsers run no others. Only an `explorable`
     page also loads plotly's script, from the file `PLOTLY` beside it.
     """
-    script, style = _template("sort.js"), _template("style.css")
+    script, style = _template("page.js"), _template("style.css")
     explore = _template("explore.js") if explorable else ""
     return fill(
         template,

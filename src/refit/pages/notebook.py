@@ -1,18 +1,12 @@
-"""From a notebook to a page: papermill runs it, nbconvert renders it, an index lists all pages.
-
-Pages are complete in themselves: they open from a file, offline, and run no script but their own,
-and plotly's, from a file beside them, where they have figures to explore.
-"""
+"""A notebook: papermill runs it, nbconvert turns its cells into HTML."""
 
 import ast
-import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nbformat
 import papermill
@@ -25,24 +19,13 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG, raise_for_execution_errors
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 from traitlets import default
 from traitlets.config import Config
 
 from refit.errors import ReportError
-from refit.files import read_json, write_bytes, write_json
-from refit.pages import tables
-from refit.pages.templating import PLOTLY, TEMPLATES, page, trusted
-from refit.run_directory.directory import PAGE
-from refit.verdicts import scoreboard
+from refit.files import write_bytes
+from refit.pages.templating import TEMPLATES, trusted
 
-PROFILES = {
-    "smoke": "A few trials of every sweep on embedded data, trained briefly: it shows that"
-    " everything runs, and its numbers are not comparable with the published ones.",
-    "small": "The real images, cut down so that an experiment takes an hour or two on a laptop:"
-    " rankings and the direction of effects can be judged, numbers cannot.",
-    "full": "As published: all images, all trials, all epochs.",
-}
 # Marks the cells whose output is deterministic, for nbval.
 COMPARED = "# NBVAL_CHECK_OUTPUT"
 # Of an output's representations the first that a page can show without foreign scripts.
@@ -159,12 +142,21 @@ def refresh(notebook: Path) -> None:
     write_bytes(notebook, nbformat.writes(source).encode())
 
 
-def render(executed: Path, page_path: Path, title: str) -> None:
-    """Write an executed notebook as one self-contained HTML file.
+@dataclass(frozen=True)
+class Cells:
+    """The cells of an executed notebook. `html` is safe to put into a page as it is."""
 
-    Code is folded, outputs are open, level-two headings make the contents. A notebook that failed
-    gets a banner that leads to the failing cell. Figures to explore need plotly's script, which is
-    put beside the page. Raises ReportError where `executed` is no notebook.
+    html: Any
+    headings: list[dict[str, str]]
+    has_title: bool
+    explorable: bool
+    failure: str
+
+
+def cells(executed: Path) -> Cells:
+    """The cells of a notebook as HTML: code folded, outputs open, parameters last.
+
+    Level-two headings make the contents. Raises ReportError where `executed` is no notebook.
     """
     try:
         notebook = nbformat.read(executed, as_version=4)
@@ -173,6 +165,7 @@ def render(executed: Path, page_path: Path, title: str) -> None:
     failure = _failure(notebook)
     if notebook.cells and ERROR_MARKER_TAG in notebook.cells[0].metadata.get("tags", []):
         del notebook.cells[0]  # papermill's banner; the page has its own
+    notebook.cells.sort(key=lambda cell: "parameters" in str(cell.metadata.get("tags")))
     exporter = HTMLExporter(
         config=Config(
             NbConvertBase={"display_data_priority": SHOWN},
@@ -185,31 +178,11 @@ def render(executed: Path, page_path: Path, title: str) -> None:
         exclude_output_prompt=True,
         anchor_link_text="",
     )
-    cells, _ = exporter.from_notebook_node(notebook)
-    soup = BeautifulSoup(cells, "html.parser")
+    html, _ = exporter.from_notebook_node(notebook)
+    soup = BeautifulSoup(html, "html.parser")
+    headings = [{"anchor": found["id"], "text": found.text} for found in soup.select("h2[id]")]
     explorable = soup.select_one(".explorable") is not None
-    if explorable:
-        _provide_plotly(Path(page_path).with_name(PLOTLY))
-    html = page(
-        "report.html.j2",
-        explorable=explorable,
-        title=title,
-        failure=failure,
-        headings=[
-            {"anchor": heading["id"], "text": heading.get_text()}
-            for heading in soup.select("h2[id]")
-        ],
-        has_heading=soup.h1 is not None,
-        cells=trusted(cells),
-    )
-    write_bytes(Path(page_path), html.encode())
-
-
-def _provide_plotly(path: Path) -> None:
-    """Copy the installed plotly's script to `path`, unless that is what lies there."""
-    script = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    if not path.exists() or path.read_bytes() != script:
-        write_bytes(path, script)
+    return Cells(trusted(html), headings, soup.h1 is not None, explorable, failure)
 
 
 def _failure(notebook: NotebookNode) -> str:
@@ -219,69 +192,3 @@ def _failure(notebook: NotebookNode) -> str:
             if output.output_type == "error":
                 return f"Cell In [{cell.execution_count}] raised {output.ename}: {output.evalue}"
     return ""
-
-
-@dataclass(frozen=True)
-class PageEntry:
-    """One page's line in the index. `name` is the page's file name without its ending.
-
-    `digests` are the SHA-256 sums of the measurements that the page was made from, by file name;
-    `inputs` and `outputs` are those of `refit.pages.freshness`.
-    """
-
-    name: str
-    title: str
-    status: Literal["finished", "failed"]
-    summary: str
-    trials_done: NonNegativeInt
-    trials_total: NonNegativeInt
-    seconds: float
-    data: str
-    hardware: str = ""
-    digests: dict[str, str] = field(default_factory=dict)
-    inputs: str = ""
-    outputs: str = ""
-
-
-def record_page(folder: Path, entry: PageEntry) -> None:
-    """Keep a page's entry as folder/<name>/page.json, from which later runs write the index."""
-    write_json(Path(folder) / entry.name / PAGE, asdict(entry))
-
-
-def write_index(folder: Path) -> Path:
-    """Write folder/index.html over all recorded pages, of this run and of earlier ones.
-
-    The folder's name is the profile. A record that cannot be read gets a row that says so. Below
-    the pages stands the scoreboard, whose counts are also stored as verdicts.json and .csv.
-    """
-    folder = Path(folder)
-    board = scoreboard.collect(folder)
-    board.save(folder)
-    entries, damaged = [], []
-    for path in sorted(folder.glob(f"*/{PAGE}")):
-        try:
-            entry = TypeAdapter(PageEntry).validate_python(read_json(path))
-            entries.append(asdict(entry) | {"duration": _duration(entry.seconds)})
-        except ValidationError:
-            damaged.append(str(path.relative_to(folder)))
-    html = page(
-        "index.html.j2",
-        title=f"Reproduced reports, profile {folder.name}",
-        explanation=PROFILES.get(folder.name, ""),
-        entries=entries,
-        damaged=damaged,
-        tables=[trusted(table.data) for table in tables.scoreboard_tables(board).values()],
-    )
-    index = folder / "index.html"
-    write_bytes(index, html.encode())
-    return index
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "time unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

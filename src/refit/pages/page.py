@@ -1,0 +1,179 @@
+"""A page: the executed notebook of an experiment as one file, and a record of what it was made of.
+
+Pages are complete in themselves: they open from a file, offline, and run no script but their own,
+and plotly's, from a file beside them, where they have figures to explore.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt
+
+from refit import files, paths
+from refit.experiments import expand
+from refit.pages import freshness
+from refit.pages.templating import PLOTLY, page
+from refit.run_directory import log as run_log
+from refit.run_directory.directory import PAGE
+from refit.study import Study
+from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
+
+# What a page links to, beside it: the sources that it was made by, and its tables.
+NOTEBOOK, DECLARATION = "notebook.ipynb", "declaration.yaml"
+LINKS = {
+    "notebook": NOTEBOOK,
+    "declaration": DECLARATION,
+    "results as CSV": run_log.RESULTS_FILE,
+    "curves as CSV": run_log.CURVES_FILE,
+    "figures as CSV": FIGURES_FILE,
+    "claims as CSV": CLAIMS_FILE,
+}
+
+
+@dataclass(frozen=True)
+class PageEntry:
+    """What is recorded of a page. `name` is the page's file name without its ending.
+
+    `seeds` is the number of replicates that was asked for, 0 where it was the declared one.
+    `data_sets` gives to every declared data set the one that was used and its fingerprint,
+    `digests` the SHA-256 sum of every page, table and picture by its path beside the index, and
+    `inputs` that of all that the page was made from (see `refit.pages.freshness`).
+    """
+
+    name: str
+    title: str
+    status: Literal["finished", "failed"]
+    question: str
+    trials_done: NonNegativeInt
+    trials_total: NonNegativeInt
+    seconds: float
+    data: str
+    hardware: str = ""
+    seeds: int = 0
+    data_sets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    inputs: str = ""
+
+
+def make(study: Study, parameters: Mapping[str, Any], siblings: Sequence[str] = ()) -> str:
+    """Run and render the notebook of a study, also a failed one; returns what failed, or nothing.
+
+    `siblings` are the experiments that have pages in the same folder, in their order.
+    """
+    from refit.pages import notebook  # takes seconds, which pages that stay need not pay
+
+    source = paths.NOTEBOOKS / f"{study.name}.ipynb"
+    executed = study.runs / source.name
+    recipe = freshness.recipe(study, parameters)
+    failure = ""
+    try:
+        notebook.execute(source, executed, parameters)
+    except notebook.NotebookFailed as error:
+        failure = str(error)
+        log = study.log()
+        study.save(log, *study.judge(log))
+    files.write_bytes(study.pages / NOTEBOOK, source.read_bytes())
+    publish(study, executed, parameters, failure, siblings, recipe)
+    return failure
+
+
+def publish(
+    study: Study,
+    executed: Path,
+    parameters: Mapping[str, Any],
+    failure: str = "",
+    siblings: Sequence[str] = (),
+    recipe: str = "",
+) -> None:
+    """Render an executed notebook, beside which its tables are stored, and record the page."""
+    log = run_log.read_csv(study.pages)
+    declared = paths.EXPERIMENTS / f"{study.name}.yaml"
+    files.write_bytes(study.pages / DECLARATION, declared.read_bytes())
+    html = study.pages.with_suffix(".html")
+    facts = study.provenance()
+    links = {text: f"{study.name}/{file}" for text, file in LINKS.items()}
+    links = {text: link for text, link in links.items() if (html.parent / link).exists()}
+    links |= _neighbours(study.name, siblings)
+    hardware = ", ".join(facts[name] for name in ("processor", "gpus") if name in facts)
+    render(executed, html, study.declaration.title, links, hardware)
+    entry = PageEntry(
+        name=study.name,
+        title=study.declaration.title,
+        status="failed" if failure else "finished",
+        question=study.declaration.question,
+        trials_done=len(log.done),
+        trials_total=len(study.trials),
+        seconds=log.seconds,
+        data=" ".join(facts[name] for name in ("data", "stand-in") if name in facts),
+        hardware=hardware,
+        seeds=parameters.get("seeds", 0),
+        data_sets=_data_sets(study),
+        digests=freshness.digests(html),
+        inputs=freshness.inputs(study, recipe),
+    )
+    record(study.pages.parent, entry)
+
+
+def render(
+    executed: Path,
+    path: Path,
+    title: str,
+    links: Mapping[str, str] | None = None,
+    provenance: str = "",
+) -> None:
+    """Write an executed notebook as one self-contained HTML file, with links beside its contents.
+
+    A notebook that failed gets a banner that leads to the failing cell. Figures to explore need
+    plotly's script, which is put beside the page. Raises ReportError where `executed` is no
+    notebook.
+    """
+    from refit.pages import notebook  # takes seconds, which pages that stay need not pay
+
+    cells = notebook.cells(executed)
+    if cells.explorable:
+        _provide_plotly(Path(path).with_name(PLOTLY))
+    html = page(
+        "report.html.j2",
+        explorable=cells.explorable,
+        title=title,
+        failure=cells.failure,
+        headings=cells.headings,
+        has_heading=cells.has_title,
+        cells=cells.html,
+        links=links or {},
+        provenance=provenance,
+    )
+    files.write_bytes(Path(path), html.encode())
+
+
+def record(folder: Path, entry: PageEntry) -> None:
+    """Keep a page's entry as folder/<name>/page.json, from which later runs write the index."""
+    files.write_json(Path(folder) / entry.name / PAGE, asdict(entry))
+
+
+def _neighbours(name: str, siblings: Sequence[str]) -> dict[str, str]:
+    """Links to the pages before and after one."""
+    if name not in siblings:
+        return {}
+    place = siblings.index(name)
+    before, after = siblings[:place][-1:], siblings[place + 1 :][:1]
+    links = {f"← {other}": f"{other}.html" for other in before}
+    return links | {f"{other} →": f"{other}.html" for other in after}
+
+
+def _data_sets(study: Study) -> dict[str, tuple[str, str]]:
+    """Of every declared data set the one that was used, by name, and its fingerprint."""
+    declared = expand.expand(study.declaration, study.profile_name, resolve=lambda spec: spec)
+    used = {trial.name: trial.data for trial in study.trials}
+    found = [(trial.data.name, used[trial.name]) for trial in declared if trial.name in used]
+    return {name: (spec.name, spec.fingerprint) for name, spec in found}
+
+
+def _provide_plotly(path: Path) -> None:
+    """Copy the installed plotly's script to `path`, unless that is what lies there."""
+    script = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    if not path.exists() or path.read_bytes() != script:
+        files.write_bytes(path, script)
