@@ -62,7 +62,6 @@ MISTAKES = {
     "too many workers": (["plan", NAME, "--workers", "999"], "workers is 999; give 1 to"),
     "far too many workers": (["reproduce", NAME, "--workers", "99999"], "give 1 to"),
     "workers in words": (["plan", NAME, "--workers", "abc"], "'abc' is not a valid integer"),
-    "unknown way out of memory": (["reproduce", NAME, "--out-of-memory", "x"], "'accumulate'"),
     "unknown experiment": (["plan", "fmnist_gird"], "no experiment 'fmnist_gird'", KNOWN),
     "no experiment": (["plan", ""], "no experiment ''", KNOWN),
     "path that leads back": (["plan", "../experiments/fmnist_grid"], "no experiment '..", KNOWN),
