@@ -244,15 +244,18 @@ def is_exact(predicate: Predicate) -> bool:
     return METRICS[predicate.metric] == "count"
 
 
-# What is missing where a claim cannot be decided. The first four can be had, so that predicates
-# judge as soon as they are; on other hardware or data predicates show something and judge nothing;
-# what has no size cannot be measured.
 Need = Literal["labels", "videos", "weights", "computing", "hardware", "data", "size"]
 OBTAINABLE = ("labels", "videos", "weights", "computing")
 
 
 class Undecidable(Strict):
-    """What a claim needs to be decided that the project lacks, and why, in one sentence."""
+    """What a claim needs to be decided that the project lacks, and why, in one sentence.
+
+    What is `OBTAINABLE` bars a verdict only where it is missing: the labels where others stand in,
+    the videos where embedded clips do, weights and computing where nothing was trained. Of other
+    hardware or data predicates may show something, and judge nothing. What has no size cannot be
+    measured.
+    """
 
     needs: Need
     why: str = Field(min_length=1)
