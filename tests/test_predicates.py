@@ -1,6 +1,7 @@
 """A predicate becomes one number per replicate and the interval in which the claim wants it."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from log_tools import EPOCHS, confused_log, grid_log, log_of
-from refit.experiments import predicates
+from refit.experiments import expand, predicates
 from refit.experiments.predicates import Claim, Selection
 from refit.verdicts.contrasts import evaluate
 
@@ -351,3 +352,13 @@ def test_what_is_missing_but_can_be_had_stands_beside_the_predicates():
     claim = CLAIM | {"holds": [HOLDS], "undecidable": NEED | {"needs": "videos"}}
     assert Claim.model_validate(claim).holds
     assert not Claim.model_validate(CLAIM | {"undecidable": NEED}).holds
+
+
+def test_every_kind_of_predicate_is_declared_somewhere():
+    """A kind that no report needs is one too many."""
+    declared = [claim for name in expand.names() for claim in expand.load(name).claims]
+    kinds = {type(predicate) for claim in declared for predicate in claim.holds}
+    assert kinds == set(get_args(get_args(predicates.AnyPredicate)[0]))
+    assert {claim.undecidable.needs for claim in declared if claim.undecidable} < set(
+        get_args(predicates.Need)
+    )
