@@ -500,3 +500,14 @@ def test_verdicts_are_counted_apart_from_what_small_scale_looks_like():
     assert counted[words.AS_PUBLISHED, words.NOT_JUDGED] == 1
     assert counted[words.AT_SMALL_SCALE, words.LIKE] == 1
     assert counted.sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("needs", "verdict"), [("computing", "reproduced"), ("hardware", words.NOT_JUDGED)]
+)
+def test_what_cannot_be_had_is_shown_and_not_judged(needs, verdict):
+    """Computing was had after all; the report's hardware never is, whatever was measured."""
+    lacking = claim(A_OVER_B, undecidable={"needs": needs, "why": "It was theirs."})
+    found = judge(log_of(trials={"a": around(0.92), "b": around(0.9)[::-1]}), lacking).loc["C1"]
+    assert (found.verdict, found.n) == (verdict, 5)
+    assert found.observed

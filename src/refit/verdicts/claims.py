@@ -129,6 +129,9 @@ class _Case:
 def _open(claim: p.Claim, declaration: Declaration, profile: str, log: RunLog) -> _Case:
     """Measure a claim; every part says what keeps it from deciding."""
     parts = [_part(evaluate(each, log), declaration, profile, log) for each in claim.holds]
+    if claim.undecidable and claim.undecidable.needs not in p.OBTAINABLE:
+        barrier = words.NEEDS[claim.undecidable.needs]
+        parts = [replace(part, barrier=barrier) for part in parts]
     return _Case(claim, parts)
 
 
