@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,7 @@ def small_multiples(
         return nothing_finished(title)
     columns = 2 if len(titles) in (2, 4) else min(3, len(titles))
     lines = math.ceil(len(titles) / columns)
-    picture = Picture(title, 0.7 + (4.5 / columns) * lines)
+    picture = Picture(title, 0.7 + min(2.6, 4.5 / columns) * lines)
     panels = picture.panels(lines, columns, sharex=True, sharey=True)
     colours = pictures.palette(rows["sweep"])
     for place, (panel, (trial, name)) in enumerate(zip(panels.flat, titles.items(), strict=False)):
@@ -109,14 +110,11 @@ def curves_by_setting(
     those that share one, where those that ended count with their last epoch and diverged losses as
     infinite. `part` says on which images validation was: reports without any use their test images.
     """
-    rows = curves[curves["trial"].isin([t for t, value in values.items() if pd.notna(value)])]
+    rows, style = _by_value(curves, values)
     if rows.empty:
         return nothing_finished(title)
-    rows = rows.assign(value=rows["trial"].map(dict(values)))
     picture = Picture(title, 0.6 + 2.4 * math.ceil(len(measures) / 2))
     panels = picture.panels(math.ceil(len(measures) / 2), 2)
-    order = pictures.in_order(rows["value"])
-    style = {"hue": "value", "palette": pictures.shades(order), "hue_order": order}
     limits = []
     for panel, measure in zip(panels.flat, measures, strict=False):
         means = rows.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
@@ -131,11 +129,47 @@ def curves_by_setting(
         _whole_epochs(panel)
     for panel in panels.flat[len(measures) :]:
         panel.set_visible(False)
-    for value in order:
-        name = pictures.written(value) + _fate(rows[rows["value"] == value])
-        panels[0, 0].plot([], [], color=style["palette"][value], label=name)
-    picture.explain(*pictures.keys(panels[0, 0]), setting)
-    return picture.say(*_by_value(rows, measures[-1], setting, part), *dict.fromkeys(limits))
+    _explain_values(picture, rows, style["palette"], setting)
+    last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
+    ends = last.groupby("value")[measures[-1]].mean()
+    final = f"final {pictures.label(measures[-1], part)}"
+    return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits))
+
+
+@theme()
+def against(
+    curves: pd.DataFrame,
+    values: Mapping[str, Hashable],
+    pairs: Sequence[tuple[str, str]],
+    title: str,
+    setting: str,
+    part: str = "test",
+) -> Picture:
+    """A panel for each pair of measures: a line for each trial through both, epoch by epoch.
+
+    `values`, `setting` and `part` are as for `curves_by_setting`. On the dashed line both measures
+    are equal, and a dot is the last epoch.
+    """
+    rows, style = _by_value(curves, values)
+    if rows.empty:
+        return nothing_finished(title)
+    picture = Picture(title, 3.2)
+    limits = []
+    for panel, (x, y) in zip(picture.panels(1, len(pairs))[0], pairs, strict=True):
+        means = rows.groupby(["value", "trial", "epoch"])[[x, y]].mean().dropna().reset_index()
+        path = {"x": x, "y": y, "ax": panel, "legend": False, **style}
+        _line(means, units="trial", estimator=None, sort=False, lw=1, **path)
+        sns.scatterplot(means.groupby("trial").tail(1), zorder=3, **path)
+        if y.endswith("loss"):
+            limits.append(_cut([panel], rows, [y]))
+        panel.axline((0, 0), slope=1, color=GREY, ls="--", lw=1)
+        panel.set(xlabel=pictures.label(x, part), ylabel=pictures.label(y, part))
+    _explain_values(picture, rows, style["palette"], setting)
+    x, y = pairs[-1]
+    last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
+    gaps = (last[x] - last[y]).groupby(last["value"]).mean()
+    what = f"{pictures.label(x, part)} less {pictures.label(y, part)}"
+    return picture.say(pictures.extremes(gaps, what, setting), *limits)
 
 
 @theme()
@@ -199,7 +233,8 @@ def _named(curves: pd.DataFrame, titles: Mapping[str, str] | None) -> pd.DataFra
         trial: (titles or {}).get(trial, trial) + _fate(rows)
         for trial, rows in curves.groupby("trial")
     }
-    return curves.replace([np.inf, -np.inf], np.nan).assign(name=curves["trial"].map(names))
+    finite = curves.replace([np.inf, -np.inf], np.nan).reset_index(drop=True)
+    return finite.assign(name=finite["trial"].map(names))
 
 
 def _fate(rows: pd.DataFrame) -> str:
@@ -211,6 +246,26 @@ def _fate(rows: pd.DataFrame) -> str:
     return " (diverged)" if shares.all() else f" (diverged in {shares.iloc[0]:.0%} of seeds)"
 
 
+def _by_value(
+    curves: pd.DataFrame, values: Mapping[str, Hashable]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The curves of trials with a value, which is a column, and its colours for seaborn."""
+    known = {trial: value for trial, value in values.items() if pd.notna(value)}
+    rows = curves[curves["trial"].isin(list(known))].reset_index(drop=True)
+    rows = rows.assign(value=rows["trial"].map(known))
+    order = pictures.in_order(rows["value"])
+    return rows, {"hue": "value", "palette": pictures.shades(order), "hue_order": order}
+
+
+def _explain_values(
+    picture: Picture, rows: pd.DataFrame, colours: Mapping[Hashable, Any], setting: str
+) -> None:
+    for value, colour in colours.items():
+        name = pictures.written(value) + _fate(rows[rows["value"] == value])
+        picture.axes[0].plot([], [], color=colour, label=name)
+    picture.explain(*pictures.keys(picture.axes[0]), setting)
+
+
 def _cut(panels: Sequence[Axes], rows: pd.DataFrame, losses: Sequence[str]) -> str:
     """Limit axes of losses to what most trials need; the sentence tells of those beyond."""
     finite = rows[losses].where(np.isfinite(rows[losses]))
@@ -220,13 +275,7 @@ def _cut(panels: Sequence[Axes], rows: pd.DataFrame, losses: Sequence[str]) -> s
     for panel in panels:
         panel.set_ylim(0, end)
     beyond = int((highest > end).sum())
-    return (
-        f"{_trials(beyond)} beyond the axis of losses, which ends at {end:.3g}." if beyond else ""
-    )
-
-
-def _trials(number: int) -> str:
-    return "1 trial goes" if number == 1 else f"{number} trials go"
+    return f"Trials beyond the axis of losses, which ends at {end:.3g}: {beyond}." if beyond else ""
 
 
 def _whole_epochs(panel: Axes) -> None:
@@ -267,20 +316,6 @@ def _course(rows: pd.DataFrame) -> list[str]:
         f"against {early.iloc[1]:.3f} or more."
     )
     return [slow, best, failed]
-
-
-def _by_value(rows: pd.DataFrame, measure: str, setting: str, part: str) -> list[str]:
-    """Which value of a setting a measure ends best and worst with, and how many trials diverged."""
-    last = rows.groupby(["trial", "seed"])["epoch"].transform("max") == rows["epoch"]
-    ends = rows[last].groupby("value")[measure].mean().dropna().sort_values()
-    ends = ends[::-1] if measure.endswith("loss") else ends
-    name = pictures.label(measure, part).split(" (")[0]
-    told = [f"{pictures.written(value)} ({end:.3g})" for value, end in ends.items()]
-    sentence = f"On average {name} ends best with {setting} {told[-1]}" if told else ""
-    sentence += f" and worst with {told[0]}." if len(told) > 1 else "." if told else ""
-    lost = diverged(rows)
-    share = f"{(lost > 0).sum()} of {len(lost)} trials diverged." if lost.any() else ""
-    return [sentence.capitalize() if not told else sentence, share]
 
 
 def _smoothed(batches: pd.DataFrame, length: int) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,12 +43,13 @@ WIDTH = 6.2  # inches
 TEXT = 10  # points
 RESOLUTION = 130  # dots per inch
 SHOWN = 720  # pixels that a page with room gives to a picture
-CHARACTERS = 66  # of a title or a row of the legend
+CHARACTERS = 56  # of a title or a row of the legend
 THEME = {
     **sns.axes_style("whitegrid"),
     **sns.plotting_context("paper", rc={"lines.linewidth": 1.8, "lines.markersize": 5}),
     **dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), TEXT),
     **dict.fromkeys(("axes.titlesize", "legend.fontsize", "legend.title_fontsize"), TEXT),
+    "axes.prop_cycle": cycler(color=COLOURS),  # seaborn's palette too, where it is told of none
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
     "figure.titlesize": TEXT + 1,
     "figure.titleweight": "bold",
@@ -208,6 +210,17 @@ def listed(names: Iterable[Any], most: int = 3) -> str:
     if len(texts) > most:
         texts = [*texts[: most - 1], f"{len(texts) - most + 1} more"]
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
+
+
+def extremes(means: pd.Series, what: str, setting: str) -> str:
+    """A sentence for a caption: with which value of a setting (the index) a mean is extreme."""
+    ranked = means.dropna().sort_values()
+    if ranked.empty:
+        return ""
+    told = [f"{written(value)} ({amount(mean)})" for value, mean in ranked.items()]
+    if len(told) == 1:
+        return f"Mean {what} with {setting} {told[0]}."
+    return f"Mean {what} is highest with {setting} {told[-1]} and lowest with {told[0]}."
 
 
 def logarithmic(panel: Axes, *directions: str) -> None:

@@ -51,7 +51,11 @@ def bars(
         panel.tick_params(axis="x", rotation=30)
     if hue:
         picture.explain(*pictures.keys(panel), names.get(hue, ""))
-    return picture.say(_extremes(rows, x, y, names), lost, _error_bars(rows, x, hue))
+    return picture.say(
+        pictures.extremes(rows.groupby(x)[y].mean(), names[y], names[x]),
+        lost,
+        _error_bars(rows, x, hue),
+    )
 
 
 @theme()
@@ -90,9 +94,9 @@ def strips(
     if hue:
         found = [pictures.keys(panel) for panel in panels.flat[: len(settings)]]
         picture.explain(*found[0])
-    if len(settings) == 1:
-        return picture.say(_extremes(rows, *settings, y, names), lost)
     means = {names[setting]: rows.groupby(setting)[y].mean() for setting in settings}
+    if len(settings) == 1:
+        return picture.say(pictures.extremes(*means.values(), names[y], *means), lost)
     moved = pd.Series({name: mean.max() - mean.min() for name, mean in means.items()}).sort_values()
     said = f"{moved.index[-1]} moves mean {names[y]} most, by {pictures.amount(moved.iloc[-1])}, "
     said += f"and {moved.index[0]} least, by {pictures.amount(moved.iloc[0])}."
@@ -126,12 +130,14 @@ def heat_map(
     picture = Picture(title, 1.2 + 0.5 * len(up))
     panel = picture.panels()[0, 0]
     style = {"cmap": "crest", "linewidths": 1.5, "cbar_kws": {"label": names[value]}}
-    sns.heatmap(cells, annot=texts.mask(gone, "diverged"), fmt="", ax=panel, **style)
+    sns.heatmap(cells, annot=texts, fmt="", ax=panel, **style)
+    for line, place in np.argwhere(gone.to_numpy()):
+        panel.text(place + 0.5, line + 0.5, "diverged", ha="center", va="center")
     panel.set(xlabel=names[column], ylabel=names[row], facecolor="#E4E4E4")
     panel.tick_params(axis="y", rotation=0)
     if cells.isna().all(axis=None):
         return picture.say(lost)
-    ranked = cells.stack().sort_values()
+    ranked = cells.stack().dropna().sort_values()
     low, high = (
         f"{ranked.iloc[place]:.4g} with {names[row]} {ranked.index[place][0]} and "
         f"{names[column]} {ranked.index[place][1]}"
@@ -199,8 +205,8 @@ def front(results: pd.DataFrame, cost: str, value: str) -> pd.DataFrame:
     Lowest `cost` and highest `value` win; equal rows stay together. Rows where either is not
     finite are left out. Sorted by cost.
     """
-    known = results[np.isfinite(results[[cost, value]].astype(float)).all(axis=1)]
-    known = known.sort_values(cost, kind="stable")
+    known = results.astype({cost: float, value: float}).sort_values(cost, kind="stable")
+    known = known[np.isfinite(known[[cost, value]]).all(axis=1)]
     best = known.groupby(cost)[value].max()
     before = best.cummax().shift(fill_value=-np.inf)
     return known[known[value] == known[cost].map(best.where(best > before))]
@@ -221,7 +227,8 @@ def pareto_front(
     The front's trials have numbers in the order of their cost, which the legend names.
     """
     names, rows, lost = _prepared(results, [hue], value, {**(labels or {})})
-    means = rows.groupby(["trial", hue], sort=False)[[cost, value]].mean().reset_index()
+    means = rows.astype({cost: float}).groupby(["trial", hue], sort=False)[[cost, value]].mean()
+    means = means.astype(float).reset_index()
     points = means[np.isfinite(means[[cost, value]]).all(axis=1) & (means[cost] > 0)]
     if points.empty:
         return nothing_finished(title)
@@ -272,18 +279,6 @@ def _prepared(
     if gone:
         told += f" Not drawn: {gone} of {len(rows)} trainings, without a finite {names[metric]}."
     return names, rows, told.strip()
-
-
-def _extremes(rows: pd.DataFrame, x: str, y: str, names: Mapping[str, str]) -> str:
-    """Which value of a setting has the highest and the lowest mean of a metric."""
-    means = rows.groupby(x)[y].mean().dropna().sort_values()
-    if means.empty:
-        return ""
-    best = f"{means.index[-1]} ({pictures.amount(means.iloc[-1])})"
-    if len(means) == 1:
-        return f"Mean {names[y]} with {names[x]} {best}."
-    worst = f"{means.index[0]} ({pictures.amount(means.iloc[0])})"
-    return f"Mean {names[y]} is highest with {names[x]} {best} and lowest with {worst}."
 
 
 def _error_bars(rows: pd.DataFrame, x: str, hue: str | None) -> str:
