@@ -1,6 +1,5 @@
 """Names and labels that are code: pages and figures show them as text, and run nothing of them."""
 
-import base64
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from refit.figures import confusions, samples
-from refit.figures.old_picture import Picture
+from refit.figures.picture import Picture
 from refit.pages import index
 from refit.pages.page import PageEntry, record, render
 from refit.pages.tables import table
@@ -50,9 +49,7 @@ def joined(text: str) -> str:
 
 def shown(picture: Picture) -> NotebookNode:
     """A figure as a notebook keeps it."""
-    content, metadata = picture._repr_png_()
-    image = {"image/png": base64.b64encode(content).decode()}
-    return new_output("display_data", image, metadata={"image/png": metadata})
+    return new_output("display_data", {"text/html": picture._repr_html_()})
 
 
 def page_of(folder: Path, name: str) -> str:
@@ -62,7 +59,7 @@ def page_of(folder: Path, name: str) -> str:
         new_output("stream", name="stdout", text=f"{name}\n"),
         new_output("display_data", {"text/html": table(frame, name).data}),
         new_output("display_data", {"text/html": frame.to_html(), "text/plain": name}),
-        shown(Picture(2, 1, name)),
+        shown(Picture(name, 1)),
         new_output("execute_result", {"text/plain": repr(name)}),
         new_output("error", ename=name, evalue=name, traceback=[f"\x1b[31m{name}\x1b[0m"]),
     ]

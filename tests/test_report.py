@@ -43,7 +43,7 @@ def finished(tmp_path_factory):
         f"pd.DataFrame({{'b': [{HOSTILE!r}]}})",
         f"print({HOSTILE!r})",
         "print('1 of 2\\r2 of 2', file=sys.stderr)",
-        "from refit.figures.plots import six_plots\nsix_plots(pd.DataFrame(), 'CNN')",
+        "from refit.figures.picture import nothing_finished\nnothing_finished('CNN')",
     )
     foreign = folder / "jupyter" / "kernels" / "python3" / "kernel.json"
     foreign.parent.mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_page_is_complete_and_fetches_nothing(finished):
     assert not re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(?:https?:)?//""", page)
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert 'src="data:image/png;base64,' in page
-    assert 'alt="CNN: no finished trials"' in page
+    assert 'alt="CNN. No trial of this figure is finished."' in page
     assert '<a href="index.html">' in page
     assert re.search(r'<nav[^>]*>\s*<a href="#Question">Question</a>\s*<a href="#Results">', page)
     assert page.count("<h1") == 1

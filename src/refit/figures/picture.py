@@ -88,7 +88,7 @@ class Picture(Figure):
     @property
     def alt(self) -> str:
         """The words for readers who cannot see the picture."""
-        return f"{self.title}. {self.caption}".strip()
+        return ". ".join(filter(None, [self.title, self.caption]))
 
     @theme()
     def panels(self, rows: int = 1, columns: int = 1, **shared: Any) -> np.ndarray:
