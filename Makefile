@@ -37,7 +37,7 @@ export PIP_USER := 0
 
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup extras reproduce report pack import plan status test stress bench lint format notebooks tensorboard jupyter lock clean
+.PHONY: help setup extras reproduce report pack import plan status test stress bench calibrate lint format notebooks tensorboard jupyter lock clean
 
 help: ## show this help
 	echo "refit: reproduce published reports of convolutional-network experiments"
@@ -95,6 +95,9 @@ test: extras ## run the tests and, with nbval, the notebooks
 	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+calibrate: setup ## judge made-up logs to see how often verdicts are wrong: reports/calibration.md, 8 minutes
+	$(BIN)/python -m bench.calibrate
 
 # Takes about 20 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md

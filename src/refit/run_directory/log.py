@@ -60,6 +60,10 @@ class RunLog:
         return self.done.groupby("trial").indices
 
     @cached_property
+    def _declared_places(self) -> dict[str, np.ndarray]:
+        return self.results.groupby("trial").indices
+
+    @cached_property
     def _curves_by_trial(self) -> dict[str, pd.DataFrame]:
         return dict(iter(self.curves.groupby("trial")))
 
@@ -78,6 +82,11 @@ class RunLog:
         """The rows of `done` that belong to some trials."""
         places = [self._places[trial] for trial in dict.fromkeys(trials) if trial in self._places]
         return self.done.iloc[np.concatenate(places) if places else []]
+
+    def declared(self, trials: Iterable[str]) -> pd.DataFrame:
+        """The rows of `results` that belong to some trials, whether they are done or not."""
+        known = [self._declared_places[name] for name in trials if name in self._declared_places]
+        return self.results.iloc[np.concatenate(known) if known else []]
 
     def measure(
         self,

@@ -136,7 +136,7 @@ def _open(claim: p.Claim, declaration: Declaration, profile: str, log: RunLog) -
 
 
 def _part(test: IntervalTest, declaration: Declaration, profile: str, log: RunLog) -> _Part:
-    rows = scope.rows_of(test.trials, log)
+    rows = log.declared(test.trials)
     where = scope.scope_of(profile, rows)
     if not declaration.profiles[profile].comparable:
         return _Part(test, "", barrier=words.EMBEDDED)
@@ -149,7 +149,7 @@ def _part(test: IntervalTest, declaration: Declaration, profile: str, log: RunLo
         test,
         where,
         seeds,
-        scope.barrier(test, declaration, log),
+        scope.barrier(test, declaration, rows),
         _missing(test, where, seeds, rows),
     )
 

@@ -95,7 +95,7 @@ def _measured(figure: Figure, log: RunLog) -> IntervalTest:
     else:
         values = log.measure(figure.trial, figure.metric, figure.epochs, figure.statistic)
     test = IntervalTest(figure.place, values, metric=figure.metric, trials=tuple(names))
-    return replace(test, resolution=scope.resolution(test, scope.rows_of(names, log)))
+    return replace(test, resolution=scope.resolution(test, log.declared(names)))
 
 
 def _ranked(names: Sequence[str], figure: Figure, log: RunLog) -> pd.Series:
@@ -154,13 +154,13 @@ def _judge(
     profile: str,
     log: RunLog,
 ) -> tuple[str, str]:
-    rows = scope.rows_of(test.trials, log)
+    rows = log.declared(test.trials)
     if test.is_exact and test.n and not scope.flagged(rows, "altered"):
         same = (test.values == figure.value).all()
         return words.EXACT if same else words.DIFFERS, ""
     if not declaration.profiles[profile].comparable:
         return words.NOT_JUDGED, words.EMBEDDED
-    if reason := scope.barrier(test, declaration, log):
+    if reason := scope.barrier(test, declaration, rows):
         return words.NOT_JUDGED, reason
     if scope.scope_of(profile, rows) != words.AS_PUBLISHED or not test.n:
         return words.NOT_JUDGED, words.COMPUTING

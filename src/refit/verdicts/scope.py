@@ -5,13 +5,11 @@ Only trainings as published earn a verdict. What a measurement lacks is said in 
 """
 
 import math
-from collections.abc import Iterable
 
 import pandas as pd
 
 from refit.experiments.declaration import FULL, Declaration
 from refit.experiments.metrics import METRICS
-from refit.run_directory.log import RunLog
 from refit.verdicts import words
 from refit.verdicts.interval_tests import IntervalTest
 
@@ -34,9 +32,8 @@ def scope_of(profile: str, rows: pd.DataFrame) -> str:
     return words.AS_PUBLISHED if profile == FULL and not altered else words.AT_SMALL_SCALE
 
 
-def barrier(test: IntervalTest, declaration: Declaration, log: RunLog) -> str:
+def barrier(test: IntervalTest, declaration: Declaration, rows: pd.DataFrame) -> str:
     """Why what is measured says nothing about the report, whatever it is; empty where it may."""
-    rows = rows_of(test.trials, log)
     if test.is_exact:
         return ""
     if METRICS[test.metric] in TIME_UNITS and (reason := _timing(test, declaration, rows)):
@@ -46,11 +43,6 @@ def barrier(test: IntervalTest, declaration: Declaration, log: RunLog) -> str:
         if reason != words.LABELS or not (between_networks or METRICS[test.metric] in TIME_UNITS):
             return reason
     return ""
-
-
-def rows_of(trials: Iterable[str], log: RunLog) -> pd.DataFrame:
-    """The rows of some trials in a log's results, whether they are done or not."""
-    return log.results[log.results["trial"].isin(list(trials))]
 
 
 def resolution(test: IntervalTest, rows: pd.DataFrame) -> float:

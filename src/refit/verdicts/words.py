@@ -16,9 +16,9 @@ CLAIMS = {
 }
 LIKE, UNLIKE, UNCLEAR = "like", "unlike", "unclear"
 SMALL_SCALE = {
-    LIKE: "like the report, at small scale",
-    UNLIKE: "unlike the report, at small scale",
-    UNCLEAR: "unclear, at small scale",
+    LIKE: "like",
+    UNLIKE: "unlike",
+    UNCLEAR: "unclear",
 }
 EXACT, INSIDE, DIFFERS, TOO_FEW_SEEDS = "exact", "inside", "differs", "too_few_seeds"
 FIGURES = {
