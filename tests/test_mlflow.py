@@ -224,17 +224,6 @@ def test_second_export_adds_nothing(study, store):
     assert len(runs_in(store)) == count
 
 
-def test_later_trials_and_seeds_are_added(study, store):
-    leave(study, study.trials[0])
-    exported()
-    leave(study, study.trials[1])
-    assert ", 1 written, 1 there already, " in exported()
-    more = Study.open(NAME, seeds=2)
-    new = next(trial for trial in more.trials if trial not in study.trials)
-    leave(more, new)
-    assert ", 1 written, 2 there already, " in exported("--seeds", 2)
-
-
 def test_twins_that_differ_in_name_only_are_a_run_each(study, store, monkeypatch):
     trial = study.trials[0]
     twins = [trial, trial.model_copy(update={"name": "twin"})]
@@ -264,15 +253,6 @@ def test_run_of_an_older_result_is_replaced(study, store, run):
     assert new.data.metrics["val_accuracy"] == 0.9
     # Nothing is destroyed: MLflow's trash holds the older one.
     assert client(store).get_run(run.info.run_id).info.lifecycle_stage == "deleted"
-
-
-def test_deleted_experiment_comes_back_with_one_run_each(study, store, run):
-    writer = client(store)
-    writer.delete_run(run.info.run_id)
-    exported()
-    writer.delete_experiment(run.info.experiment_id)
-    assert ", 0 written, 1 there already" in exported()
-    assert len(runs_in(store)) == 1
 
 
 def test_nothing_finished_is_an_error_that_says_what_to_do(study):
@@ -310,15 +290,6 @@ def test_store_has_no_name_that_means_something_in_an_address(study, name):
     result = export("--store", name)
     assert result.exit_code == 1
     assert "use a name without" in result.stderr
-
-
-def test_database_that_is_none_is_told(study, store):
-    leave(study, study.trials[0])
-    (store / "mlflow.db").write_bytes(bytes(range(256)) * 20)
-    result = export()
-    assert result.exit_code == 1
-    assert "mlflow.db cannot be opened by MLflow" in result.stderr
-    assert "file is not a database; name another store" in result.stderr
 
 
 def test_files_stay_in_the_store_whatever_a_database_says(study, store, run, tmp_path):
