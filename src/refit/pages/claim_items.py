@@ -19,7 +19,7 @@ WORDS = {
     words.CONTRADICTED: ("no", "does not hold", "does not hold", "do not hold"),
     words.INCONCLUSIVE: ("open", "open", "stays open", "stay open"),
     words.LIKE: ("yes", "like", "looks like the report", "look like the report"),
-    words.UNLIKE: ("no", "unlike", "looks unlike it", "look unlike it"),
+    words.UNLIKE: ("no", "unlike", "looks unlike the report", "look unlike the report"),
     words.UNCLEAR: ("open", "unclear", "is unclear", "are unclear"),
     words.NOT_JUDGED: ("none", "not judged here", "is not judged here", "are not judged here"),
 }
@@ -52,7 +52,9 @@ class ClaimItem:
     statement: str
     verdict: str
     evidence: str
-    hidden: str
+    comparisons: Sequence[str]
+    comparison_count: int
+    replicates: str
     statistics: Sequence[tuple[str, str]]
     reason: str
     note: str
@@ -111,7 +113,7 @@ def sentence(verdicts: Sequence[str]) -> str:
 
 def _item(row: dict[str, Any]) -> ClaimItem:
     small = row["verdict"] == words.NOT_JUDGED and row["small_scale"] in words.SMALL_SCALE
-    evidence, hidden = _evidence(row)
+    comparisons, count = _comparisons(row)
     return ClaimItem(
         id=str(row["id"]),
         weight=row["weight"] or "detail",
@@ -119,8 +121,10 @@ def _item(row: dict[str, Any]) -> ClaimItem:
         place=row["place"] or "",
         statement=row["statement"] or "",
         verdict=row["small_scale"] if small else row["verdict"],
-        evidence=evidence,
-        hidden=hidden,
+        evidence=_evidence(row),
+        comparisons=comparisons,
+        comparison_count=count,
+        replicates=_replicates(row),
         statistics=_statistics(row),
         reason=row["reason"] or "",
         note=row["note"] or "",
@@ -130,20 +134,20 @@ def _item(row: dict[str, Any]) -> ClaimItem:
     )
 
 
-def _evidence(row: dict[str, Any]) -> tuple[str, str]:
-    """What was measured, in a sentence, and what is left out of it."""
-    if observed := row.get("observed"):
-        parts = observed.split("; ")
-        shown = "; ".join(parts[:MOST_COMPARISONS])
-        if len(parts) > MOST_COMPARISONS:
-            return shown, f"{MOST_COMPARISONS} of {len(parts)} comparisons shown"
-        return shown, ""
+def _evidence(row: dict[str, Any]) -> str:
+    """What was measured, in a sentence; empty where nothing was."""
     if row["estimate"] is None:
-        return "", ""
+        return ""
     text = f"Measured {amount(row['estimate'])}"
     if row["interval_low"] is not None:
         text += f" [{amount(row['interval_low'])}, {amount(row['interval_high'])}]"
-    return f"{text}, wanted {_wanted(row)} ({_replicates(row)})", ""
+    return f"{text}, claimed {_wanted(row)} ({_replicates(row)})"
+
+
+def _comparisons(row: dict[str, Any]) -> tuple[Sequence[str], int]:
+    """The first of all comparisons of a claim, and how many there are."""
+    parts = (row["observed"] or "").split("; ")
+    return parts[:MOST_COMPARISONS], len(parts)
 
 
 def _statistics(row: dict[str, Any]) -> list[tuple[str, str]]:
