@@ -1,0 +1,124 @@
+"""The parts of an article: what they say, for whom, and that they need neither Keras nor trust."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+import page_tools
+from refit.pages import article, claim_items
+from refit.verdicts import claims
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study at small scale whose trainings are invented."""
+    made = page_tools.opened(tmp_path_factory.mktemp("article"), "transfer", "small", seeds=3)
+    page_tools.train(made)
+    return made
+
+
+def text(shown) -> str:
+    return " ".join(BeautifulSoup(shown.data, "html.parser").get_text().split())
+
+
+def judged(**changes) -> pd.DataFrame:
+    """A table of one claim, as it is judged."""
+    row = dict.fromkeys(claims.COLUMNS) | {
+        "id": "C01", "weight": "headline", "statement": "A is better than B.", "n": 5.0,
+        "verdict": "reproduced", "estimate": 0.9, "low": 0.0, "interval_low": 0.6,
+        "interval_high": 1.2, "unit": "seed", "seeds_declared": 5, "q": 0.001,
+    }  # fmt: skip
+    return pd.DataFrame([row | changes])
+
+
+def show(study, frame: pd.DataFrame, part: str) -> BeautifulSoup:
+    """A part of the article in which these are the judged claims."""
+    log, numbers, verdicts = article.measured(study)
+    vars(study)["_measured"] = (log, numbers, frame)
+    try:
+        return BeautifulSoup(getattr(article, part)(study).data, "html.parser")
+    finally:
+        vars(study)["_measured"] = (log, numbers, verdicts)
+
+
+def test_summary_tells_the_scale_and_what_was_trained(study):
+    shown = text(article.summary(study))
+    assert "Small scale." in shown
+    count = len(study.trials)
+    assert f"{count} of {count} trainings are done, on invented images" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "tone"),
+    [
+        ({}, "Of 1 claims 1 holds.", "yes"),
+        ({"verdict": "contradicted"}, "1 does not hold", "no"),
+        ({"verdict": "inconclusive"}, "1 stays open", "open"),
+        ({"verdict": "not_judged", "small_scale": "like"}, "At small scale, of 1 claims", "yes"),
+        ({"verdict": "not_judged", "reason": "needs labels"}, "1 is not judged here", "none"),
+    ],
+)
+def test_verdict_has_the_same_words_and_colour_in_every_part(study, changes, said, tone):
+    frame = judged(**changes)
+    assert said in show(study, frame, "summary").get_text()
+    assert said in show(study, frame, "conclusion").get_text()
+    assert show(study, frame, "summary").select(f".bar .{tone}")
+    assert show(study, frame, "claims").select(f"article#C01.{tone} .chip.{tone}")
+
+
+def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interval(study):
+    drawn = show(study, judged(), "claims").select_one(".interval")
+    assert drawn["aria-label"] == "measured 0.9 [0.6, 1.2], claimed above 0"
+    places = {part["class"][0]: part for part in drawn.select("rect, circle")}
+    band = float(places["band"]["x"].rstrip("%"))
+    estimate = drawn.select_one("rect.estimate")
+    assert band < float(estimate["x"].rstrip("%")) < float(drawn.circle["cx"].rstrip("%"))
+
+
+def test_fewer_seeds_than_declared_are_told_and_comparisons_capped(study):
+    many = "; ".join(f"comparison {number}" for number in range(80))
+    shown = show(study, judged(n=2.0, observed=many), "claims").get_text()
+    assert "2 of 5 seeds" in shown
+    assert "6 of 80 comparisons shown" in shown
+    assert "comparison 6" not in shown
+
+
+def test_headlines_come_first():
+    frame = pd.concat([judged(id="C01", weight="detail"), judged(id="C02")])
+    assert [item.id for item in claim_items.items(frame)] == ["C02", "C01"]
+
+
+def test_text_of_a_report_is_escaped(study):
+    texts = dict.fromkeys(("statement", "quote", "place", "note", "trials", "observed"), HOSTILE)
+    for part in ("summary", "claims", "conclusion"):
+        soup = show(study, judged(**texts), part)
+        assert HOSTILE in soup.get_text()
+        assert not soup.find("script")
+
+
+def test_training_shows_the_trial_as_a_reader_would_write_it(study):
+    shown = text(article.training(study, "transferred-125"))
+    assert "keras.optimizers.Adam(learning_rate=0.001)" in shown
+    assert "base.trainable = False" in shown
+    assert "src/refit/training/fit.py" in shown
+
+
+def test_models_show_the_factory_and_the_layers_that_it_built(study):
+    shown = text(article.models(study))
+    assert "def build_mobilenet_v2(" in shown
+    assert "def _build(" in shown, "what it uses of its own file is there too"
+    assert "1 layers, 1,000 parameters" in shown
+
+
+def test_trials_that_the_profile_leaves_out_are_left_out(study):
+    assert "model =" not in text(article.models(study, "no-such-trial"))
+
+
+def test_article_imports_no_keras():
+    code = "import sys; from refit.pages import article; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
