@@ -8,6 +8,7 @@ import pytest
 import seaborn as sns
 
 from refit import paths
+from refit.figures import batches as batch_figures
 from refit.figures import curves, picture, published, settings
 from refit.figures.picture import Picture, theme
 from refit.run_directory import log as run_log
@@ -194,14 +195,14 @@ def test_one_measure_against_another_shows_where_both_are_equal():
 def test_batches_stand_over_images_seen_with_an_ordinary_training_behind():
     rows = pd.concat([batches("special", 800), batches("ordinary", 400)])
     rows = rows.assign(images=(rows["batch"] + 1) * 8)
-    shown = curves.batch_curves(
+    shown = batch_figures.batch_curves(
         rows, "Grid: batches", {"special": "High rate"}, {"special": "ordinary"}
     )
     assert_readable(shown)
     panel = shown.axes[0]
     assert panel.get_xlabel() == "images seen"
     assert panel.get_title(loc="left") == "High rate (grey: ordinary)"
-    assert legend(shown) == ["single batches", "mean over 100 batches"]
+    assert legend(shown) == ["single batches", "mean over up to 100 batches"]
     assert max(line.get_xdata().max() for line in panel.lines if len(line.get_xdata())) == 6400
     assert "High rate: the mean loss goes from 1.9" in shown.caption
 
@@ -295,7 +296,7 @@ def test_tables_without_a_finished_trial_make_a_picture_that_says_so():
         curves.small_multiples(empty, title, {"a": "A"}),
         curves.curves_by_setting(empty, {"a": 1}, title, "rate"),
         curves.against(empty, {"a": 1}, PAIRS, title, "rate"),
-        curves.batch_curves(empty, title, {"a": "A"}),
+        batch_figures.batch_curves(empty, title, {"a": "A"}),
         settings.bars(empty, "rate", "accuracy", title),
         settings.strips(empty, {"rate": "rate"}, "accuracy", title),
         settings.heat_map(empty, "rate", "width", "accuracy", title),

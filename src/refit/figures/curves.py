@@ -1,4 +1,4 @@
-"""How trainings go: curves over epochs, trial by trial or by a setting, and batch by batch.
+"""How trainings go: curves over epochs, trial by trial or by a setting.
 
 Lines are means over seeds, and bands reach from the lowest to the highest seed. A diverged
 training is a result: its line ends where its loss is no number any more, and legend and caption
@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from refit.figures import picture as pictures
-from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme
+from refit.figures.picture import GREY, Picture, listed, nothing_finished, theme
 
 LOSSES = ["train_loss", "val_loss"]
 ACCURACIES = ["train_accuracy", "val_accuracy"]
 PARTS = ("training", "validation")
 EARLY = 5  # epochs after which a caption says who learns slowest
-WINDOW = 100  # batches: single ones are too noisy to be compared, so their running mean is drawn
 _line = partial(sns.lineplot, errorbar=("pi", 100), err_kws={"lw": 0, "alpha": 0.2}, legend=False)
 
 
@@ -172,53 +171,6 @@ def against(
     return picture.say(pictures.extremes(gaps, what, setting), *limits)
 
 
-@theme()
-def batch_curves(
-    batches: pd.DataFrame,
-    title: str,
-    titles: Mapping[str, str],
-    behind: Mapping[str, str] | None = None,
-    measures: Sequence[str] = ("batch_loss",),
-) -> Picture:
-    """A panel for each trial and measure: single batches, pale, and above them their running mean.
-
-    `batches`: one row per trial, seed and batch (from 0), with batch_loss in nats, batch_accuracy
-    as a fraction, and `images` seen so far, where batch sizes differ. `titles` maps the trials to
-    draw to the panels' titles. `behind` maps them to an ordinary training, drawn in grey.
-    """
-    trials = [trial for trial in titles if (batches["trial"] == trial).any()]
-    if not trials:
-        return nothing_finished(title)
-    x = "images" if "images" in batches else "batch"
-    picture = Picture(title, 0.6 + 1.9 * len(trials) * len(measures))
-    panels = picture.panels(len(trials) * len(measures), 1, sharex=True)[:, 0]
-    wanted = batches[batches["trial"].isin([*trials, *(behind or {}).values()])]
-    length = int(min(WINDOW, max(1, wanted.groupby(["trial", "seed"]).size().max() // 4)))
-    rows = _smoothed(wanted, length)
-    places = [(trial, measure) for trial in trials for measure in measures]
-    for panel, (trial, measure) in zip(panels, places, strict=True):
-        drawn = [((behind or {}).get(trial), GREY), (trial, COLOURS[0])]
-        for name, colour in drawn:
-            part = rows[rows["trial"] == name]
-            style = {"color": colour, "units": "seed", "estimator": None, "ax": panel}
-            if len(part):
-                _line(part, x=x, y=measure, alpha=0.25, lw=0.5, **style)
-                _line(part, x=x, y=f"mean_{measure}", lw=1.8, **style)
-        ordinary = titles.get(drawn[0][0], drawn[0][0])
-        over = f" (grey: {ordinary})" if ordinary else ""
-        panel.set_title(textwrap.fill(f"{titles[trial]}{over}", 70), loc="left")
-        panel.set_ylabel(pictures.label(measure))
-        panel.set_xlabel({"images": "images seen", "batch": "batches"}[x])
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        if measure.endswith("loss"):
-            panel.set_ylim(0, _batch_limit(rows, measure))
-    pale = [
-        panels[0].plot([], [], color=COLOURS[0], lw=w, alpha=a)[0] for w, a in ((1, 0.4), (2, 1))
-    ]
-    picture.explain(pale, ["single batches", f"mean over {length} batches"])
-    return picture.say(*(_batch_sentence(rows, trial, titles[trial]) for trial in trials))
-
-
 def diverged(curves: pd.DataFrame) -> pd.Series:
     """For each trial the share of its seeds whose loss became no number or infinite."""
     lost = ~np.isfinite(curves[LOSSES].astype(float)).all(axis=1)
@@ -316,29 +268,3 @@ def _course(rows: pd.DataFrame) -> list[str]:
         f"against {early.iloc[1]:.3f} or more."
     )
     return [slow, best, failed]
-
-
-def _smoothed(batches: pd.DataFrame, length: int) -> pd.DataFrame:
-    """The batches in order with running means over so many of them, each seed by itself."""
-    rows = batches.replace([np.inf, -np.inf], np.nan)
-    rows = rows.sort_values(["trial", "seed", "batch"], ignore_index=True)
-    measures = [name for name in ("batch_loss", "batch_accuracy") if name in rows]
-    means = rows.groupby(["trial", "seed"])[measures].transform(
-        lambda values: values.rolling(length, center=True, min_periods=(length + 1) // 2).mean()
-    )
-    return rows.join(means.add_prefix("mean_"))
-
-
-def _batch_limit(rows: pd.DataFrame, measure: str) -> float:
-    trials = rows.groupby("trial")
-    usual = trials[measure].quantile(0.995).combine(trials[f"mean_{measure}"].max(), max)
-    return pictures.loss_limit(usual)
-
-
-def _batch_sentence(rows: pd.DataFrame, trial: str, name: str) -> str:
-    part = rows[rows["trial"] == trial]
-    means = part.sort_values("batch").groupby("seed")["mean_batch_loss"]
-    lost = int(part["batch_loss"].isna().sum())
-    words = f"{name}: the mean loss goes from {means.first().mean():.3g} to "
-    words += f"{means.last().mean():.3g}" if not lost else f"no number, in {lost:,} batches"
-    return f"{words}."
