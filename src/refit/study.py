@@ -240,12 +240,6 @@ class Study:
         shown = frame[["trial", "title", *[n for n in varied if n not in ("trial", "title")]]]
         return shown.convert_dtypes()  # whole numbers stay whole where some trials lack them
 
-    def report(self) -> pd.DataFrame:
-        """The published report: what it was made with, how it measured, how long a repeat takes."""
-        facts = self.declaration.source.model_dump()
-        facts["time to repeat"] = self.declaration.expected_time
-        return pd.DataFrame(facts.items(), columns=["fact", "value"])
-
     def notes(self, kind: str) -> pd.DataFrame:
         """The numbered `assumptions` or `anomalies` of the declaration."""
         frame = pd.DataFrame([note.model_dump() for note in getattr(self.declaration, kind)])

@@ -11,8 +11,7 @@ from IPython.display import HTML
 
 from refit.errors import ReportError
 from refit.pages.templating import fill
-from refit.run_directory.log import RunLog
-from refit.verdicts import claims, published_figures, words
+from refit.verdicts import published_figures, words
 
 Format = str | Callable[[Any], str]
 # The colour of a published number's verdict, as `refit.pages.claim_items` has those of claims.
@@ -142,18 +141,3 @@ def figure_counts(numbers: pd.DataFrame) -> HTML:
     counts = published_figures.counts(numbers).rename(columns=words.FIGURES)
     counts["metric"] = counts["metric"].str.replace("_", " ")
     return table(counts, "Published numbers by verdict")
-
-
-def page_tables(log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> dict[str, HTML]:
-    """The tables that the pages of the first edition show; `refit.pages.article` replaces them."""
-    times = {"epochs": ".0f", "seconds": ".1f", "seconds per epoch": ".2f"}
-    judged = {"p": ".3g", "q": ".3g", "n": ".0f", "seeds declared": ".0f"}
-    return {
-        "results": table(log.summary(), "Results of all trials, means over seeds", times),
-        "figure counts": table(published_figures.counts(numbers), "Published numbers by verdict"),
-        "figures": table(
-            published_figures.shown(numbers), "Published beside reproduced, every number"
-        ),
-        "claim counts": table(claims.counts(verdicts), "Claims by verdict"),
-        "claims": table(verdicts, "Every claim, judged", judged),
-    }

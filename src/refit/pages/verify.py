@@ -231,8 +231,6 @@ def _shown(folder: Path, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> Itera
     """Whether a page shows the claims and the published numbers as they are judged."""
     page = folder.with_suffix(".html")
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-    if not soup.select("article.claim"):
-        return  # a notebook of the first edition, which shows tables only
     shown = {_text(each) for each in soup.select("article.claim, .table")}
     items = claim_items.items(verdicts)
     parsed = partial(BeautifulSoup, features="html.parser")

@@ -33,14 +33,12 @@ class Scoreboard:
     """The tables of the scoreboard.
 
     `figures` and `claims` count verdicts about the report, a row per experiment, and `small_scale`
-    what claims look like in a cut profile; `disagreements` are the most interesting first; `cost`
-    has trainings, hours of training and hardware.
+    what claims look like in a cut profile; `cost` has trainings, hours of training and hardware.
     """
 
     figures: pd.DataFrame
     claims: pd.DataFrame
     small_scale: pd.DataFrame
-    disagreements: pd.DataFrame
     cost: pd.DataFrame
 
     def save(self, folder: Path) -> None:
@@ -73,7 +71,7 @@ def collect(folder: Path) -> Scoreboard:
 
     Raises ReportError where a stored table cannot be read.
     """
-    figures, judged, small, costs, disagreements = [], [], [], [], []
+    figures, judged, small, costs = [], [], [], []
     for stored in sorted(folder.glob(f"*/{CLAIMS_FILE}")):
         name = stored.parent.name
         numbers = read_table(stored.parent / FIGURES_FILE, FIGURE_COLUMNS, FIGURE_COLUMNS[-3:])
@@ -84,15 +82,10 @@ def collect(folder: Path) -> Scoreboard:
         judged.append({"experiment": name} | _counts(verdicts["verdict"], words.CLAIMS))
         small.append({"experiment": name} | _counts(verdicts["small_scale"], words.SMALL_SCALE))
         costs.append({"experiment": name} | _cost(stored.parent, results))
-        disagreements.append(_disagreements(numbers, verdicts).assign(experiment=name))
-    columns = ["experiment", "what", "published", "observed", "verdict"]
-    found = pd.concat(disagreements) if disagreements else pd.DataFrame(columns=[*columns, "rank"])
-    found = found.sort_values("rank", kind="stable").reset_index(drop=True)[columns]
     return Scoreboard(
         pd.DataFrame(figures, columns=["experiment", *words.FIGURES]),
         pd.DataFrame(judged, columns=["experiment", *words.CLAIMS]),
         pd.DataFrame(small, columns=["experiment", *words.SMALL_SCALE]),
-        found,
         pd.DataFrame(costs, columns=["experiment", "trainings", "hours", "hardware"]),
     )
 
@@ -124,37 +117,3 @@ def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
         "hours": round(total_seconds(done) / 3600, 2),
         "hardware": str(page.get("hardware", "")),
     }
-
-
-def _disagreements(numbers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Contradicted claims by certainty, then numbers that differ, then claims unlike at small
-    scale."""
-    contradicted = verdicts[verdicts["verdict"] == words.CONTRADICTED]
-    unlike = verdicts[verdicts["small_scale"] == words.UNLIKE]
-    differs = numbers[(numbers["verdict"] == words.DIFFERS) & ~numbers["repeats"].astype(bool)]
-    size = (differs["difference"] / differs["published"]).abs()
-    rows = [
-        {
-            "what": f"{row.id}: {row.statement}",
-            "published": row.quote,
-            "observed": row.observed,
-            "verdict": verdict,
-            "rank": rank,
-        }
-        for rank, verdict, table in (
-            (0, words.CONTRADICTED, contradicted),
-            (2, words.UNLIKE, unlike),
-        )
-        for row in table.sort_values("q").itertuples()
-    ]
-    rows += [
-        {
-            "what": f"{row.trial}, {row.metric} ({row.place})",
-            "published": f"{row.published:.4g}",
-            "observed": f"{row.reproduced:.4g}",
-            "verdict": row.verdict,
-            "rank": 1,
-        }
-        for row in differs.loc[size.sort_values(ascending=False).index].itertuples()
-    ]
-    return pd.DataFrame(rows, columns=["what", "published", "observed", "verdict", "rank"])
