@@ -50,9 +50,10 @@ class Cell:
     effect: float
 
 
-def decisions(cell: Cell, draws: int, seed: int = 1337) -> pd.DataFrame:
+def decisions(cell: Cell, draws: int) -> pd.DataFrame:
     """One row per draw: how many verdicts were given, how many of them wrong, and found of true."""
-    random = np.random.default_rng(seed)
+    place = list(CONDITIONS).index(cell.condition)
+    random = np.random.default_rng([cell.claims, cell.seeds, place, int(10 * cell.effect)])
     declaration, frame = _experiment(cell)
     true = np.arange(cell.claims) < round(TRUE_SHARE * cell.claims * (cell.effect > 0))
     rows = []

@@ -1,7 +1,7 @@
 """Claims as a reader meets them: a verdict in plain words, one sentence of evidence, a picture.
 
-The words for verdicts and their colours are here and nowhere else, so that the index, the summary,
-the claims and the conclusion of a page say and show the same.
+The colours of verdicts and their verbs are here and nowhere else, and their names in
+`refit.verdicts.words`, so that index, summary, claims and conclusion say and show the same.
 """
 
 import math
@@ -13,15 +13,15 @@ import pandas as pd
 
 from refit.verdicts import words
 
-# Verdict -> tone, which names the colour; word; what one claim does, and several.
+# Verdict -> tone, which names the colour; what one claim does, and several.
 WORDS = {
-    words.REPRODUCED: ("yes", "holds", "holds", "hold"),
-    words.CONTRADICTED: ("no", "does not hold", "does not hold", "do not hold"),
-    words.INCONCLUSIVE: ("open", "open", "stays open", "stay open"),
-    words.LIKE: ("yes", "like", "looks like the report", "look like the report"),
-    words.UNLIKE: ("no", "unlike", "looks unlike the report", "look unlike the report"),
-    words.UNCLEAR: ("open", "unclear", "is unclear", "are unclear"),
-    words.NOT_JUDGED: ("none", "not judged here", "is not judged here", "are not judged here"),
+    words.REPRODUCED: ("yes", "holds", "hold"),
+    words.CONTRADICTED: ("no", "does not hold", "do not hold"),
+    words.INCONCLUSIVE: ("open", "stays open", "stay open"),
+    words.LIKE: ("yes", "looks like the report", "look like the report"),
+    words.UNLIKE: ("no", "looks unlike it", "look unlike it"),
+    words.UNCLEAR: ("open", "is unclear", "are unclear"),
+    words.NOT_JUDGED: ("none", "is not judged here", "are not judged here"),
 }
 # More comparisons than this bury the claim that they are about.
 MOST_COMPARISONS = 6
@@ -68,7 +68,7 @@ class ClaimItem:
 
     @property
     def word(self) -> str:
-        return WORDS[self.verdict][1]
+        return (words.CLAIMS | words.SMALL_SCALE)[self.verdict]
 
     @property
     def at_small_scale(self) -> bool:
@@ -96,7 +96,7 @@ def shares(verdicts: Iterable[str]) -> list[Share]:
     counts = pd.Series(list(verdicts), dtype=object).value_counts()
     return [
         Share(tone, one if counts[name] == 1 else many, int(counts[name]))
-        for name, (tone, _, one, many) in WORDS.items()
+        for name, (tone, one, many) in WORDS.items()
         if name in counts
     ]
 
