@@ -50,7 +50,7 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
     shown = text(article.summary(study))
     assert "Small scale." in shown
     count = len(study.trials)
-    assert f"{count} of {count} trainings are done, on invented images" in shown
+    assert f"{count} of {count} trainings are done. Data: invented images." in shown
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
         ({"verdict": "contradicted"}, "1 does not hold", "no"),
         ({"verdict": "inconclusive"}, "1 stays open", "open"),
         ({"verdict": "not_judged", "small_scale": "like"}, "At small scale, of 1 claims", "yes"),
-        ({"verdict": "not_judged", "reason": "needs labels"}, "1 is not judged here", "none"),
+        ({"verdict": "not_judged", "reason": "needs labels"}, "None of 1 claims is judged", "none"),
     ],
 )
 def test_verdict_has_the_same_words_and_colour_in_every_part(study, changes, said, tone):

@@ -310,5 +310,5 @@ def _optimizer(spec: Any) -> str:
 
 def _written(kind: str, settings: dict[str, Any]) -> str:
     """A call with the settings of a declaration."""
-    given = [f"{name}={value!r}" for name, value in settings.items() if name != "name"]
+    given = [f"{name}={v!r}" for name, v in settings.items() if name != "name" and v != ""]
     return f"{kind}({', '.join(given)})"

@@ -103,6 +103,8 @@ def shares(verdicts: Iterable[str]) -> list[Share]:
 
 def sentence(verdicts: Sequence[str]) -> str:
     """The verdicts in one sentence: "Of 51 claims 12 hold and 3 do not hold; 36 stay open"."""
+    if set(verdicts) == {words.NOT_JUDGED}:
+        return f"None of {len(verdicts)} claims is judged here."
     decided, rest = [], []
     for share in shares(verdicts):
         (decided if share.tone in ("yes", "no") else rest).append(f"{share.count} {share.word}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -87,9 +87,11 @@ def _column(
         if ((present % 1 == 0) & (present.abs() > 1)).any() and (present % 1 == 0).all():
             form = ",.0f"
     cells = [_cell(value, form, tones) for value in values]
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        cells = [replace(cell, number=True) for cell in cells]
     if mark_best and values.notna().any():
         top = str(values.max())
-        cells = [Cell(c.text, c.value, c.number, c.tone, c.value == top) for c in cells]
+        cells = [replace(cell, best=cell.value == top) for cell in cells]
     return cells
 
 
