@@ -43,7 +43,7 @@ def finished(tmp_path_factory):
         f"pd.DataFrame({{'b': [{HOSTILE!r}]}})",
         f"print({HOSTILE!r})",
         "print('1 of 2\\r2 of 2', file=sys.stderr)",
-        "from refit.figures.picture import nothing_finished\nnothing_finished('CNN')",
+        "from refit.figures.picture import Picture\nPicture('CNN')",
     )
     foreign = folder / "jupyter" / "kernels" / "python3" / "kernel.json"
     foreign.parent.mkdir(parents=True)

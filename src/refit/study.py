@@ -122,11 +122,6 @@ class Study:
         """Whether any trial is done."""
         return any(directory.result_of(trial, self.runs) for trial in self.trials)
 
-    def is_done(self, sweep: str) -> bool:
-        """Whether every trial of a sweep is done."""
-        trials = [trial for trial in self.trials if trial.sweep == sweep]
-        return all(directory.result_of(trial, self.runs) for trial in trials)
-
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
         return run_log.read(self.trials, self.runs)
@@ -153,19 +148,23 @@ class Study:
         }
         return tuner.Grid(sweep, axes, trials)
 
-    def search(self, sweep: str) -> pd.DataFrame:
+    def search(self, sweep: str, train: bool = True) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
         See `tuner.run` for the table, which is also stored beside the page. What is missing
-        is trained one after another, on this machine. Raises DeclarationError where the sweep
-        declares no search.
+        is trained one after another, on this machine; unless `train`, the table is empty where the
+        grid is not finished. Raises DeclarationError where the sweep declares no search.
         """
         declared = self.declaration.sweeps[sweep].search
         if declared is None:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
         changes = self.profile.sweeps.get(sweep, self.profile.cut).search
         spec = Search.model_validate(declared.model_dump() | changes)
-        trace = tuner.run(self.space(sweep), spec, self.runs, self.data_dir)
+        space = self.space(sweep)
+        finished = (directory.result_of(trial, self.runs) for trial in space.trials.values())
+        if not train and not all(finished):
+            return pd.DataFrame(columns=tuner.COLUMNS)
+        trace = tuner.run(space, spec, self.runs, self.data_dir)
         content = trace.to_csv(index=False).encode()
         files.write_bytes(self.pages / f"{tuner.FILE}{sweep}.csv", content)
         return trace

@@ -82,6 +82,7 @@ class Picture(Figure):
         FigureCanvasAgg(self)
         self.title = title
         self.caption = ""
+        self.absent = False
         self._drawn = b""
         self.suptitle(textwrap.fill(title, CHARACTERS), x=0.01, ha="left")
 
@@ -127,11 +128,17 @@ class Picture(Figure):
         return self._drawn
 
     def save(self, folder: Path, name: str) -> "Picture":
-        """Write folder/name.png in one step; returns the picture, so that a cell can end in it."""
-        write_bytes(Path(folder) / f"{name}.png", self.png())
+        """Write folder/name.png in one step; returns the picture, so that a cell can end in it.
+
+        One that has nothing to show is not written.
+        """
+        if not self.absent:
+            write_bytes(Path(folder) / f"{name}.png", self.png())
         return self
 
     def _repr_html_(self) -> str:
+        if self.absent:
+            return f'<p class="absent">{html.escape(self.alt)}</p>'
         caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
         source = f"data:image/png;base64,{b64encode(self.png()).decode()}"
         return (
@@ -141,9 +148,9 @@ class Picture(Figure):
 
 
 def nothing_finished(title: str) -> Picture:
-    """A small picture in place of a figure that has nothing to show yet."""
+    """A sentence in place of a figure that has nothing to show yet."""
     picture = Picture(title, 0.9).say("No trial of this figure is finished.")
-    picture.text(0.5, 0.3, "no finished trials", ha="center", color=GREY, fontsize=TEXT + 1)
+    picture.absent = True
     return picture
 
 
