@@ -168,4 +168,4 @@ def test_what_is_in_the_way_of_a_run_directory_costs_one_training(pages, tmp_pat
     assert again.returncode == 0, again.stderr
     html = (reports / "smoke" / "fmnist_zoo.html").read_text()
     assert "16 trials: 15 done before, 1 trained" in html
-    assert "16 of 16 trials are done" in html
+    assert "16 of 16 trainings are done" in html

@@ -161,7 +161,7 @@ def _measurements(folder: Path, log: RunLog) -> Iterator[str]:
         if matrix is not None:
             right = matrix["count"][matrix["true"] == matrix["predicted"]].sum()
             expected["test_accuracy"] = right / matrix["count"].sum()
-        elif not pd.isna(row.test_accuracy):
+        elif not pd.isna(getattr(row, "test_accuracy", None)):
             yield f"{folder / CONFUSIONS_FILE}: lacks {_named(key)}, which has a test accuracy"
         for name, value in expected.items():
             if not _same(getattr(row, name), value, 1e-5):
