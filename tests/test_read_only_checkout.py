@@ -11,7 +11,7 @@ import pytest
 
 from refit import paths
 
-PARTS = ("src", "experiments", "notebooks", "pyproject.toml", "requirements.in")
+PARTS = ("src", "experiments", "notebooks", "pyproject.toml")
 # Opens a notebook as a page, without training, as `make report` does for finished trials.
 PAGE = """
 from refit import paths, report
