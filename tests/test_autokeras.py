@@ -40,7 +40,8 @@ def make_dataset(side: int = 8, classes: int = 3, train: int = 48) -> Dataset:
         return Part((noise + brightness).astype(np.uint8), labels, np.arange(images))
 
     names = tuple(f"class {number}" for number in range(classes))
-    return Dataset(part(train, 1), part(24, 2), part(24, 3), names, "noise", "", True)
+    parts = {"train": part(train, 1), "validation": part(24, 2), "test": part(24, 3)}
+    return Dataset(**parts, class_names=names, source="noise", embedded=True)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
 
 LEARNING, TEST = 50, 20
-IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = (f"{name}.gz" for name in fashion_mnist.CHECKSUMS)
+IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.PACKED
 PARTS = ("train", "validation", "test")
 # Without the time of day, so that every process that collects these tests gives them one name.
 packed = functools.partial(gzip.compress, mtime=0)
@@ -52,11 +52,10 @@ def md5(content: bytes) -> str:
 
 def pin(files: dict[str, bytes], monkeypatch) -> None:
     """Accept these unpacked files as the published ones are accepted."""
-    checksums = {
-        name.removesuffix(".gz"): (md5(packed(content)), md5(content))
-        for name, content in files.items()
-    }
-    monkeypatch.setattr(fashion_mnist, "CHECKSUMS", checksums)
+    for table, change in (("PACKED", packed), ("UNPACKED", bytes)):
+        names = getattr(fashion_mnist, table)
+        sums = (md5(change(content)) for content in files.values())
+        monkeypatch.setattr(fashion_mnist, table, dict(zip(names, sums, strict=True)))
 
 
 @pytest.fixture(autouse=True)
@@ -322,7 +321,7 @@ def test_idx_file_that_is_not_the_published_one_is_named(fashion, name):
 
 def test_an_incomplete_set_of_idx_files_is_named(fashion):
     (fashion / "fashion-mnist" / LABELS).unlink()
-    with pytest.raises(DataError, match=f"only a part of Fashion-MNIST, {LABELS} missing"):
+    with pytest.raises(DataError, match=f"only a part of Fashion-MNIST; {LABELS} missing"):
         load(fashion, name="fashion_mnist")
 
 
@@ -338,24 +337,18 @@ def edit(path: Path, line: int, column: int, cell: str) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "column", "cell", "message"),
     [
-        ("train.csv", 1, 1, "label", r"begins with id, label; expected the columns id, Label"),
-        (
-            "testX.csv",
-            1,
-            0,
-            "Id",
-            r"begins with Id, pixel1; expected the columns id and 784 pixels",
-        ),
-        ("train.csv", 4, 1, "5", r"row 2 below the header has the Label 5, which should be 0 to 4"),
-        ("train.csv", 4, 1, "-1", r"row 2 below the header has the Label -1, which"),
-        ("train.csv", 4, 1, str(2**32), r"row 2 below the header has the Label 4294967296, which"),
+        ("train.csv", 1, 1, "label", r"begins with id, label.*; expected the columns id, Label"),
+        ("testX.csv", 1, 0, "Id", r"begins with Id, pixel1.*; expected the columns id and 784 "),
+        ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* a Label of 0 to 4"),
+        ("train.csv", 4, 1, "-1", r"the Label -1 at row 2"),
+        ("train.csv", 4, 1, str(2**32), r"the Label 4294967296 at row 2"),
         ("train.csv", 4, 1, "coat", r"string 'coat' to int64 at row 2, column 2"),
         ("train.csv", 26, 785, "256", r"string '256' to uint8 at row 24, column 786"),
         ("train.csv", 2, 2, "1.5", r"at row 0, column 3"),
         ("train.csv", 2, 2, "True", r"at row 0, column 3"),
         ("testX.csv", 9, 3, "", r"at row 7, column 4"),
         ("testX.csv", 9, 0, "9" * 20, r"string '9+' to int64 at row 7, column 1"),
-        ("testX.csv", 9, 0, "1001", r"has the id 1001 more than once"),
+        ("testX.csv", 9, 0, "1001", r"the id 1001 stands more than once"),
         ("train.csv", 5, 785, "1,2", r"787 were found at row 4"),
     ],
 )
@@ -371,7 +364,10 @@ def test_wrong_cells_are_named(course, file, line, column, cell, message):
         ([], "expected the columns id, Label and 784 pixels"),
         (course_lines(0, labelled=True), "contained no data"),
         (course_lines(1, labelled=True), "fashion_mnist_course: 1 images cannot be split"),
-        (course_lines(5, labelled=False), "begins with id, pixel1; expected the columns id, Label"),
+        (
+            course_lines(5, labelled=False),
+            "begins with id, pixel1.*; expected the columns id, Label",
+        ),
         ([line + ",1" for line in course_lines(5, labelled=True)], "787 were found"),
         ([*course_lines(5, labelled=True), "7,1"], "2 were found at row 6"),
         (["\udcff\udcfe"], r"train\.csv: cannot be read as a table"),
@@ -385,10 +381,10 @@ def test_wrong_tables_are_named(course, lines, message):
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist_five", "fashion_mnist_course"])
-@pytest.mark.parametrize(("kept", "lost"), [("train", "testX"), ("testX", "train")])
-def test_a_single_table_of_the_course_is_refused(course, name, kept, lost):
+@pytest.mark.parametrize("lost", ["testX", "train"])
+def test_a_single_table_of_the_course_is_refused(course, name, lost):
     (course / f"{lost}.csv").unlink()
-    with pytest.raises(DataError, match=rf"has {kept}\.csv but not {lost}\.csv"):
+    with pytest.raises(DataError, match=rf"only a part of .* tables; {lost}\.csv missing"):
         sets.resolve(DataSpec(name=name), course)
 
 
@@ -502,7 +498,7 @@ def test_classes_travel_with_a_trial(make_tiny):
 
 @pytest.mark.parametrize(
     "wrong",
-    [[], [3], [3, 3], [-1, 2], [0, True], [0, 1.0], [0, "1"], "01", {0, 1}, {0: 1}, 2, [[0], [1]]],
+    [[], [3], [3, 3], [-1, 2], [0, True], [0, 1.0], [0, "1"], "01", {0: 1}, 2, [[0], [1]]],
     ids=str,
 )
 def test_wrong_classes_are_refused(wrong):
@@ -522,9 +518,7 @@ def test_part_without_an_image_of_the_classes_is_refused(tmp_path):
     few = {"validation_fraction": 0.001}
     present = set(digits(tmp_path, **few).validation.labels.tolist())
     absent = tuple(label for label in range(10) if label not in present)
-    with pytest.raises(
-        DataError, match=r"only_classes: the validation part of digits has no image"
-    ):
+    with pytest.raises(DataError, match=r"the validation part of digits has 0 of only_classes"):
         digits(tmp_path, only_classes=absent, **few)
 
 

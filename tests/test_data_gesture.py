@@ -198,15 +198,15 @@ def test_folder_name_may_hold_a_comma(course):
         ("five;Stop_new;1;1", r"line 6: should be"),
         ("five;_new;1", r"line 6: should be"),
         ("five;Stop_new;0", r"line 6: says Stop, 0 of five, and Stop, 1 before"),
-        ("six;Stop_new;0", r"line 6: Stop has the label 0, but 1 in .*train\.csv, line 4"),
-        ("six;Thumbs_Up_new;3", r"its labels are \[0, 1, 3\]; expected .* without gaps"),
+        ("six;Stop_new;0", r"line 6: Stop has the label 0; it has 1 in .*train\.csv, line 4"),
+        ("six;Thumbs_Up_new;3", r"the labels are \[0, 1, 3\]; expected .* without gaps"),
         ("six;Thumbs_Up_new;2", r"line 6: .*train/six cannot be read \(No such file"),
-        ("../val/one;Stop_new;1", r"line 6: '\.\./val/one' should be the name of a folder"),
-        ("..;Stop_new;1", r"line 6: '\.\.' should be the name of a folder"),
-        ("..\\val\\one;Stop_new;1", r"line 6: .* should be the name of a folder"),
-        ("C:five;Stop_new;1", r"line 6: 'C:five' should be the name of a folder"),
-        ("five\0;Stop_new;1", r"line 6: .* should be the name of a folder"),
-        (";Stop_new;1", r"line 6: '' should be the name of a folder"),
+        ("../val/one;Stop_new;1", r"line 6: should be .* the name of a folder"),
+        ("..;Stop_new;1", r"line 6: should be .* the name of a folder"),
+        ("..\\val\\one;Stop_new;1", r"line 6: should be .* the name of a folder"),
+        ("C:five;Stop_new;1", r"line 6: should be .* the name of a folder"),
+        ("five\0;Stop_new;1", r"line 6: should be .* the name of a folder"),
+        (";Stop_new;1", r"line 6: should be .* the name of a folder"),
         ("\udcff;Stop_new;1", r"is not UTF-8 text"),
     ],
 )
@@ -218,14 +218,14 @@ def test_wrong_lines_are_named(course, line, message):
 
 def test_other_wrong_tables_are_named(course):
     write_table(course, "val", [("one", "Stop", 1), ("six", "Thumbs Down", 2)])
-    refused(course, r"val\.csv, line 2: has the label 2, which train\.csv has not")
+    refused(course, r"val\.csv, line 2: Thumbs Down has the label 2; .* of train\.csv are \[0, 1\]")
     write_table(course, "val", [("one", "Stop", 1), ("six", "Stop", 0)])
-    refused(course, r"val\.csv, line 2: Stop has the label 0, but 1 in .*train\.csv, line 4")
+    refused(course, r"val\.csv, line 2: Stop has the label 0; it has 1 in .*train\.csv, line 4")
     (course / "val.csv").write_bytes(b"\n")
     refused(course, r"val\.csv: has no rows; expected a row folder;gesture;label")
     write_table(course, "val", TABLES["val"])
     write_table(course, "train", TABLES["train"][:1])
-    refused(course, r"train\.csv: its labels are \[0\]; expected are at least two")
+    refused(course, r"train\.csv, line 1: .* the labels are \[0\]; expected are at least two")
 
 
 def test_absent_folder_is_named_before_anything_runs(course):
@@ -397,7 +397,10 @@ def test_classes_of_clips_cannot_be_chosen():
 def test_frames_belong_to_clips_and_only_to_them(course):
     for spec, message in (
         (DataSpec(name="gesture"), r"data\.frames: gesture is made of clips; say how many"),
-        (DataSpec(name="digits", frames=3), r"data\.frames: digits is made of single images"),
+        (
+            DataSpec(name="digits", frames=3),
+            r"data\.frames: digits is made of single images, not frames",
+        ),
     ):
         for fingerprint in ("", "known"):
             declared = spec.model_copy(update={"fingerprint": fingerprint})

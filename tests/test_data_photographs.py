@@ -235,11 +235,11 @@ WRONG = {
     ),
     "classes of one part": (
         FILES | {"validation/ants/a.png": flat(1), "train/bees/a.png": flat(1)},
-        r"has images of ants, bees in only one of its two parts",
+        r"ants, bees has images in only one of its two parts",
     ),
-    "one class": (without("dogs"), r"images of the class cats only; at least 2 classes"),
+    "one class": (without("dogs"), r"cats has .* is the only class; needed are at least 2"),
     "a class of one image": (
-        CLASSES | {"birds/a.png": flat(1)}, r"class folder birds has a single image; .* at least 2",
+        CLASSES | {"birds/a.png": flat(1)}, r"birds has images in only one .* of at least 2 images",
     ),
     "two sets of classes": (
         deeper(CLASSES, "one") | deeper(CLASSES, "two"), r"holds class folders in several",

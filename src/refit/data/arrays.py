@@ -52,9 +52,13 @@ class Part:
         return Part(self.images[selection], labels, self.ids[selection])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a page says about its data: the classes, the source and whether it is a stand-in."""
+    """What a page says about its data.
+
+    source: one sentence naming the files and their checksum; stand_in: empty, or one sentence
+    saying what it stands in for and why; embedded: true when it comes with an installed package.
+    """
 
     class_names: tuple[str, ...]
     source: str
@@ -62,49 +66,36 @@ class Description:
     embedded: bool = False
 
 
-@dataclass(frozen=True)
-class Decoded:
+@dataclass(frozen=True, kw_only=True)
+class Decoded(Description):
     """A data set as its source delivers it: not split, in its original size."""
 
     learning: Part
     test: Part
-    description: Description
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Description):
     """A data set ready for training.
 
     The arrays are read-only memory maps shared by all trials, or copies where only some of the
     classes were chosen.
-
-    source: one sentence naming the files and their checksum; stand_in: empty, or one sentence
-    saying what it stands in for and why; embedded: true when it comes with an installed package.
     """
 
     train: Part
     validation: Part
     test: Part
-    class_names: tuple[str, ...]
-    source: str
-    stand_in: str
-    embedded: bool
 
 
 def merge_pairs(decoded: Decoded, stand_in: str) -> Decoded:
     """Halve the number of classes by label // 2; balanced classes stay balanced."""
-    names = decoded.description.class_names
-    return Decoded(
+    names = decoded.class_names
+    return replace(
+        decoded,
         learning=replace(decoded.learning, labels=decoded.learning.labels // 2),
         test=replace(decoded.test, labels=decoded.test.labels // 2),
-        description=replace(
-            decoded.description,
-            class_names=tuple(
-                f"{first} or {second}"
-                for first, second in zip(names[::2], names[1::2], strict=True)
-            ),
-            stand_in=stand_in,
-        ),
+        class_names=tuple(map(" or ".join, zip(names[::2], names[1::2], strict=True))),
+        stand_in=stand_in,
     )
 
 

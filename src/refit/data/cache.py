@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from refit import files
-from refit.data.arrays import Clips, Dataset, Decoded, Part, resized_blocks
+from refit.data.arrays import Clips, Dataset, Decoded, Description, Part, resized_blocks
 from refit.data.spec import SELECTION, DataSpec
 from refit.errors import DataError
 
@@ -47,20 +47,17 @@ def read(folder: Path) -> Dataset | None:
         if any((folder / name).stat().st_size != size for name, size in index["bytes"].items()):
             return None
         arrays = {
-            name: np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False)
             for name in index["bytes"]
         }
         parts = {
             part: Part(
-                images=arrays[f"{part}_images.npy"],
-                labels=arrays.get(f"{part}_labels.npy"),
-                ids=arrays[f"{part}_ids.npy"],
+                arrays[f"{part}_images"], arrays.get(f"{part}_labels"), arrays[f"{part}_ids"]
             )
             for part in PARTS
         }
-        description = index["description"]
-        description["class_names"] = tuple(description["class_names"])
-        return Dataset(**parts, **description)
+        names = tuple(index["description"].pop("class_names"))
+        return Dataset(**parts, class_names=names, **index["description"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -70,13 +67,16 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
 
     Raises DataError where the split leaves a part empty or the folder cannot be written.
     """
-    train, validation = _split(decoded, spec)
-    parts = dict(zip(PARTS, (train, validation, decoded.test), strict=True))
+    parts = (*_split(decoded, spec), decoded.test)
     with published(folder, is_whole=read) as fresh:
-        for part, content in parts.items():
+        for part, content in zip(PARTS, parts, strict=True):
             _write_part(fresh, part, content, spec)
-        sizes = {file.name: file.stat().st_size for file in sorted(fresh.iterdir())}
-        description = asdict(decoded.description)
+        sizes = {}
+        for path in sorted(fresh.iterdir()):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.name] = path.stat().st_size
+        description = {field.name: getattr(decoded, field.name) for field in fields(Description)}
         files.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
         # Maps outlive a rename and even a removal: a lost race costs work, never the result.
         dataset = read(fresh)
@@ -112,25 +112,24 @@ def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path
 def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:
     """Split as the reports do: by train_test_split on all images, not stratified, or not at all,
     so that their validation curves are those of the test set."""
-    learning, test = decoded.learning, decoded.test
     if spec.validation == "test":
-        if test.labels is None:
+        if decoded.test.labels is None:
             raise DataError(
                 f"{spec.name}: its test images have no labels, so they cannot validate a training; "
                 "use validation: split."
             )
-        return learning, test
+        return decoded.learning, decoded.test
     from sklearn.model_selection import train_test_split  # a second to import, seldom needed
 
-    positions, fraction = np.arange(len(learning)), spec.validation_fraction
+    positions, fraction = np.arange(len(decoded.learning)), spec.validation_fraction
     try:
         chosen = train_test_split(positions, test_size=fraction, random_state=spec.split_seed)
     except ValueError as error:
         raise DataError(
-            f"{spec.name}: {len(learning)} images cannot be split with validation_fraction "
+            f"{spec.name}: {len(positions)} images cannot be split with validation_fraction "
             f"{fraction}; both parts need at least one image."
         ) from error
-    train, validation = map(learning.take, chosen)
+    train, validation = map(decoded.learning.take, chosen)
     return train, validation
 
 
@@ -142,21 +141,12 @@ def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
     else:
         shape = (len(part), side, side, images.shape[3])
         blocks = resized_blocks(images, side, spec.resampling)
-    _write_array(folder / f"{name}_images.npy", np.dtype(np.uint8), shape, blocks)
     for field, values in (("ids", part.ids), ("labels", part.labels)):
         if values is not None:
-            _write_array(folder / f"{name}_{field}.npy", values.dtype, values.shape, [values])
-
-
-def _write_array(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
-) -> None:
-    """Write NumPy's format block by block: a full disk is an error, where a map would kill us."""
-    descr = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
+            np.save(folder / f"{name}_{field}.npy", values)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    # Block by block: a full disk is an error, where a map would kill us.
+    with (folder / f"{name}_images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype))
-        file.flush()
-        os.fsync(file.fileno())
+            file.write(np.ascontiguousarray(block))

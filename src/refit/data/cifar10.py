@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from refit.data import images
-from refit.data.arrays import Decoded, Description, Part
+from refit.data.arrays import Decoded, Part
 from refit.data.folders import candidates, content, download, keras_cache
 from refit.errors import DataError
 
@@ -45,7 +45,9 @@ def read(data_dir: Path | None) -> Decoded:
     """
     listings = _listings(data_dir)
     if listings is None:
-        return _read_archive(_find_archive(data_dir))
+        known_hash = f"sha256:{CHECKSUM}"
+        path = _archive(data_dir) or download(URL, ARCHIVE, known_hash, keras_cache(), "CIFAR-10")
+        return _read_archive(path)
     for listing in listings:
         if listing.class_names != CLASS_NAMES:
             raise DataError(
@@ -57,12 +59,10 @@ def read(data_dir: Path | None) -> Decoded:
     return Decoded(
         learning=learning,
         test=test,
-        description=Description(
-            class_names=CLASS_NAMES,
-            source=f"CIFAR-10 (Krizhevsky): {len(learning):,} and {len(test):,} image files of "
-            f"{files} in the user's data folder, fingerprint {fingerprint(data_dir)}; files that "
-            "were compressed anew differ a little from the official pixels.",
-        ),
+        class_names=CLASS_NAMES,
+        source=f"CIFAR-10 (Krizhevsky): {len(learning):,} and {len(test):,} image files of "
+        f"{files} in the user's data folder, fingerprint {fingerprint(data_dir)}; files that "
+        "were compressed anew differ a little from the official pixels.",
     )
 
 
@@ -95,18 +95,12 @@ def is_here(data_dir: Path | None) -> bool:
     return _listings(data_dir) is not None or _archive(data_dir) is not None
 
 
-def _find_archive(data_dir: Path | None) -> Path:
-    found = _archive(data_dir)
-    return found or download(URL, ARCHIVE, f"sha256:{CHECKSUM}", keras_cache(), "CIFAR-10")
-
-
 def _archive(data_dir: Path | None) -> Path | None:
-    for folder in [*candidates(data_dir, *FOLDERS), keras_cache()]:
-        # Keras 3 names the archive by what it holds once unpacked.
-        for name in (ARCHIVE, "cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz"):
-            if (folder / name).is_file():
-                return folder / name
-    return None
+    # Keras 3 names the archive by what it holds once unpacked.
+    names = (ARCHIVE, "cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz")
+    folders = [*candidates(data_dir, *FOLDERS), keras_cache()]
+    paths = (folder / name for folder in folders for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _read_archive(path: Path) -> Decoded:
@@ -123,21 +117,16 @@ def _read_archive(path: Path) -> Decoded:
     return Decoded(
         learning=learning,
         test=test,
-        description=Description(
-            class_names=CLASS_NAMES,
-            source=f"CIFAR-10 (Krizhevsky): the official archive {ARCHIVE}, SHA-256 verified.",
-        ),
+        class_names=CLASS_NAMES,
+        source=f"CIFAR-10 (Krizhevsky): the official archive {ARCHIVE}, SHA-256 verified.",
     )
 
 
 def _read_batches(archive: tarfile.TarFile, names: list[str]) -> Part:
-    batches = [
-        pickle.load(  # noqa: S301 - the archive's checksum was verified
-            archive.extractfile(f"cifar-10-batches-py/{name}"), encoding="bytes"
-        )
-        for name in names
-    ]
+    files = [archive.extractfile(f"cifar-10-batches-py/{name}") for name in names]
+    # The archive's checksum was verified.
+    batches = [pickle.load(file, encoding="bytes") for file in files]  # noqa: S301
     planes = np.concatenate([np.asarray(batch[b"data"], np.uint8) for batch in batches])
     labels = np.concatenate([np.asarray(batch[b"labels"], np.int32) for batch in batches])
-    images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return Part(images, labels, np.arange(len(labels)))
+    pixels = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    return Part(pixels, labels, np.arange(len(labels)))

@@ -6,11 +6,11 @@ and it starts anywhere with equal probability; so every frame by itself has its 
 whatever the class, and only the change from frame to frame tells the classes apart. A digit that
 grows would not do: its size would show in a single frame.
 
-The clips are written once, into a folder below the cache, and then read like the user's own. They
-exercise all of that reading; their figures say nothing about the published ones.
+The clips are written once, into a folder below the cache, and then read like the user's own.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image
 
 from refit import paths
 from refit.data import cache, gesture
-from refit.data.arrays import Decoded, Description
+from refit.data.arrays import Decoded
 from refit.data.digits import TEST_IMAGES
 from refit.errors import DataError
 
@@ -56,19 +56,14 @@ def read(data_dir: Path | None) -> Decoded:
 
     Raises DataError where they cannot be written.
     """
-    listing = gesture.list_clips(_folder())
-    learning, test = (gesture.part_of(clips) for clips in listing.parts.values())
-    return Decoded(
-        learning=learning,
-        test=test,
-        description=Description(
-            class_names=listing.class_names,
-            source=f"{len(learning)} and {len(test)} clips of {FRAMES} frames in which a digit "
-            f"bundled with scikit-learn moves over tiles ({', '.join(listing.class_names)}), most "
-            "of 120x160 pixels, some of 360x360; digits of the test clips are in no other.",
-            stand_in=STAND_IN,
-            embedded=True,
-        ),
+    decoded = gesture.read_folder(_folder())
+    return replace(
+        decoded,
+        source=f"{len(decoded.learning)} and {len(decoded.test)} clips of {FRAMES} frames in which "
+        f"a digit bundled with scikit-learn moves over tiles ({', '.join(decoded.class_names)}), "
+        "most of 120x160 pixels, some of 360x360; digits of the test clips are in no other.",
+        stand_in=STAND_IN,
+        embedded=True,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refit.data.arrays import Decoded, Description, Part, merge_pairs, resize
+from refit.data.arrays import Decoded, Part, merge_pairs, resize
 
 SIDE = 28
 COLOUR_SIDE = 32
@@ -40,13 +40,11 @@ def read(data_dir: Path | None) -> Decoded:
     return Decoded(
         learning=everything.take(slice(None, -TEST_IMAGES)),
         test=everything.take(slice(-TEST_IMAGES, None)),
-        description=Description(
-            class_names=tuple(str(digit) for digit in range(10)),
-            source=f"The {len(images):,} digits bundled with scikit-learn, scaled from 8x8 to "
-            f"{SIDE}x{SIDE}; the last {TEST_IMAGES} in file order are the test images.",
-            stand_in=STAND_IN,
-            embedded=True,
-        ),
+        class_names=tuple(str(digit) for digit in range(10)),
+        source=f"The {len(images):,} digits bundled with scikit-learn, scaled from 8x8 to "
+        f"{SIDE}x{SIDE}; the last {TEST_IMAGES} in file order are the test images.",
+        stand_in=STAND_IN,
+        embedded=True,
     )
 
 
@@ -65,11 +63,9 @@ def read_colour(data_dir: Path | None) -> Decoded:
         "The digits bundled with scikit-learn, blended in drawn colours over patches of its two "
         f"photographs, {COLOUR_SIDE}x{COLOUR_SIDE}; the last {TEST_IMAGES} are the test images."
     )
-    return Decoded(
-        learning=_over_photographs(grey.learning, photographs, generator),
-        test=_over_photographs(grey.test, photographs, generator),
-        description=replace(grey.description, source=source),
-    )
+    learning = _over_photographs(grey.learning, photographs, generator)
+    test = _over_photographs(grey.test, photographs, generator)
+    return replace(grey, learning=learning, test=test, source=source)
 
 
 def _over_photographs(

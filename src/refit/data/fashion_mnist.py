@@ -15,27 +15,25 @@ from pathlib import Path
 
 import numpy as np
 
-from refit.data.arrays import Decoded, Description, Part, merge_pairs
-from refit.data.folders import candidates, content, download, keras_cache
+from refit.data.arrays import Decoded, Part, merge_pairs
+from refit.data.folders import candidates, content, download, keras_cache, whole
 from refit.errors import DataError
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-# MD5 of the files as Zalando Research publishes them, packed by gzip, and of what they hold:
-# training images and labels, then test.
-CHECKSUMS = {
-    "train-images-idx3-ubyte": (
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    ),
-    "train-labels-idx1-ubyte": (
-        "25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9",
-    ),
-    "t10k-images-idx3-ubyte": (
-        "bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
-}  # fmt: skip
+# MD5 of the files as Zalando Research publishes them, packed by gzip: training images and labels,
+# then test; and of what they hold.
+PACKED = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+UNPACKED = {
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
 IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes before the values in an IDX file
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -54,8 +52,7 @@ COURSE_CLASSES = 5
 
 def fingerprint(data_dir: Path | None) -> str:
     """The same for everybody: only files with the pinned checksums are accepted."""
-    packed = "".join(checksum for checksum, _ in CHECKSUMS.values())
-    return hashlib.sha256(packed.encode()).hexdigest()[:12]
+    return hashlib.sha256("".join(PACKED.values()).encode()).hexdigest()[:12]
 
 
 def read(data_dir: Path | None) -> Decoded:
@@ -63,15 +60,18 @@ def read(data_dir: Path | None) -> Decoded:
 
     Raises DataError naming the file that is missing, damaged or not the published one.
     """
-    paths, place = _find(data_dir)
+    cache = keras_cache() / "fashion-mnist"
+    paths = _local(data_dir) or [
+        download(URL, name, f"md5:{checksum}", cache, "Fashion-MNIST")
+        for name, checksum in PACKED.items()
+    ]
+    place = "the Keras cache" if paths[0].parent == cache else "the user's data folder"
     return Decoded(
         learning=_read_part(*paths[:2]),
         test=_read_part(*paths[2:]),
-        description=Description(
-            class_names=CLASS_NAMES,
-            source=f"Fashion-MNIST (Zalando Research): the four IDX files from {place}, "
-            f"MD5 verified (training images {next(iter(CHECKSUMS.values()))[0]}).",
-        ),
+        class_names=CLASS_NAMES,
+        source=f"Fashion-MNIST (Zalando Research): the four IDX files from {place}, "
+        f"MD5 verified (training images {next(iter(PACKED.values()))}).",
     )
 
 
@@ -82,36 +82,18 @@ def read_pairs(data_dir: Path | None) -> Decoded:
 
 def is_here(data_dir: Path | None) -> bool:
     """Whether the four files are in the data folder or in Keras's cache."""
-    places = candidates(data_dir, "fashion-mnist", "fashion_mnist")
-    places.append(keras_cache() / "fashion-mnist")
-    return any(
-        all(any((place / f"{name}{end}").is_file() for end in ("", ".gz")) for name in CHECKSUMS)
-        for place in places
-    )
+    return bool(_local(data_dir))
 
 
-def _find(data_dir: Path | None) -> tuple[list[Path], str]:
-    """The four files and, for people, where they lie; downloads as a last resort."""
+def _local(data_dir: Path | None) -> list[Path]:
+    """The four files, packed or not, none where a download is needed."""
     for folder in candidates(data_dir, "fashion-mnist", "fashion_mnist"):
-        found = {
-            name: path
-            for name in CHECKSUMS
-            for path in (folder / name, folder / f"{name}.gz")
-            if path.is_file()
-        }
-        missing = [f"{name}.gz" for name in CHECKSUMS if name not in found]
-        if found and missing:
-            raise DataError(
-                f"{folder}: holds only a part of Fashion-MNIST, {', '.join(missing)} missing."
-            )
-        if found:
-            return list(found.values()), "the user's data folder"
-    cache = keras_cache() / "fashion-mnist"
-    paths = [cache / f"{name}.gz" for name in CHECKSUMS]
-    for path, (checksum, _) in zip(paths, CHECKSUMS.values(), strict=True):
-        if not path.is_file():
-            download(URL, path.name, f"md5:{checksum}", cache, "Fashion-MNIST")
-    return paths, "the Keras cache"
+        names = [name if (folder / name).is_file() else f"{name}.gz" for name in UNPACKED]
+        if found := whole(folder, names, "Fashion-MNIST"):
+            return found
+    # Of what an interrupted download left in the cache, the rest is downloaded.
+    cached = [keras_cache() / "fashion-mnist" / name for name in PACKED]
+    return cached if all(path.is_file() for path in cached) else []
 
 
 def _read_part(images: Path, labels: Path) -> Part:
@@ -123,32 +105,24 @@ def _read_part(images: Path, labels: Path) -> Part:
 
 def _published(path: Path) -> bytes:
     """The unpacked content of a file. Raises DataError where it is not the published one."""
-    found = content(path)
-    is_packed = path.suffix == ".gz"
-    packed, unpacked = CHECKSUMS[path.name.removesuffix(".gz")]
-    expected = packed if is_packed else unpacked
+    found, expected = content(path), (PACKED | UNPACKED)[path.name]
     checksum = hashlib.md5(found, usedforsecurity=False).hexdigest()
     if checksum != expected:
         raise DataError(
             f"{path}: its MD5 checksum is {checksum} and should be {expected}; delete the file or "
             "replace it by the published one."
         )
-    return gzip.decompress(found) if is_packed else found
+    return gzip.decompress(found) if path.name in PACKED else found
 
 
-def find_course(data_dir: Path | None) -> Path | None:
-    """The first folder that holds both of the course's tables, None where there is none at all.
+def find_course(data_dir: Path | None) -> list[Path]:
+    """The course's tables in the first folder that holds them, none where there is none at all.
 
     Raises DataError where only one of the two is there, or where data_dir is not a folder.
     """
-    for folder in candidates(data_dir, *COURSE_FOLDERS):
-        found = [name for name in COURSE_FILES if (folder / name).is_file()]
-        if len(found) == 1:
-            (missing,) = set(COURSE_FILES).difference(found)
-            raise DataError(f"{folder}: has {found[0]} but not {missing}; both files are needed.")
-        if found:
-            return folder
-    return None
+    folders = candidates(data_dir, *COURSE_FOLDERS)
+    found = (whole(folder, COURSE_FILES, "the course's tables") for folder in folders)
+    return next(filter(None, found), [])
 
 
 def course_fingerprint(data_dir: Path | None) -> str:
@@ -166,62 +140,52 @@ def read_course(data_dir: Path | None) -> Decoded:
     return Decoded(
         learning=_read_table(train, ["id", "Label"]),
         test=_read_table(test, ["id"]),
-        description=Description(
-            class_names=tuple(f"label {label}" for label in range(COURSE_CLASSES)),
-            source="The course competition's tables from the user's data folder: "
-            f"train.csv (SHA-256 {_sha256(train)[:12]}) and testX.csv, which has no labels "
-            f"(SHA-256 {_sha256(test)[:12]}).",
-        ),
+        class_names=tuple(f"label {label}" for label in range(COURSE_CLASSES)),
+        source="The course competition's tables from the user's data folder: "
+        f"train.csv (SHA-256 {_sha256(train)[:12]}) and testX.csv, which has no labels "
+        f"(SHA-256 {_sha256(test)[:12]}).",
     )
 
 
 def _course_paths(data_dir: Path | None) -> list[Path]:
-    folder = find_course(data_dir)
-    if folder is None:
-        raise DataError(
-            f"The course's {' and '.join(COURSE_FILES)} were not found in "
-            f"{data_dir or 'DATA_DIR, which is not set'}: put both into the folder that DATA_DIR "
-            f"names or into its folder {' or '.join(COURSE_FOLDERS)}, or use fashion_mnist_pairs."
-        )
-    return [folder / name for name in COURSE_FILES]
+    if found := find_course(data_dir):
+        return found
+    raise DataError(
+        f"The course's {' and '.join(COURSE_FILES)} were not found in "
+        f"{data_dir or 'DATA_DIR, which is not set'}: put both into the folder that DATA_DIR "
+        f"names or into its folder {' or '.join(COURSE_FOLDERS)}, or use fashion_mnist_pairs."
+    )
 
 
 def _read_table(path: Path, names: list[str]) -> Part:
     """Read one table: the columns of these names, then 784 pixels from 0 to 255."""
-    expected = f"expected the columns {', '.join(names)} and {PIXELS} pixels of 0 to 255"
     columns = [(name, np.int64) for name in names] + [("pixels", np.uint8, (PIXELS,))]
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = [cell.strip(' "\n') for cell in file.readline().split(",")]
         if header[: len(names)] != names:
-            raise DataError(f"{path}: begins with {', '.join(header[:2])[:40]}; {expected}.")
+            raise ValueError(f"it begins with {', '.join(header[:2])[:40]}")
         with warnings.catch_warnings(action="error"):  # NumPy's, of empty tables and broken numbers
             table = np.loadtxt(
                 path, columns, delimiter=",", quotechar='"', comments=None, skiprows=1,
                 encoding="utf-8-sig", ndmin=1,
             )  # fmt: skip
+        ids, counts = np.unique(table["id"], return_counts=True)
+        if counts.max() > 1:
+            raise ValueError(f"the id {ids[counts.argmax()]} stands more than once")
+        labels = table["Label"] if "Label" in names else None
+        if labels is not None:
+            wrong = np.flatnonzero((labels < 0) | (labels >= COURSE_CLASSES))
+            if len(wrong):
+                raise ValueError(f"the Label {labels[wrong[0]]} at row {wrong[0]}")
+            labels = labels.astype(np.int32)
     except (OSError, ValueError, Warning) as error:
         raise DataError(
             f"{path}: cannot be read as a table ({str(error).split('; ')[0].rstrip('.')}, where "
-            f"rows count from 0 below the header); {expected}."
+            f"rows count from 0 below the header); expected the columns {', '.join(names)} and "
+            f"{PIXELS} pixels of 0 to 255, each id once, and a Label of 0 to {COURSE_CLASSES - 1}."
         ) from error
-    ids, counts = np.unique(table["id"], return_counts=True)
-    if counts.max() > 1:
-        raise DataError(f"{path}: has the id {ids[counts.argmax()]} more than once.")
-    labels = table["Label"] if "Label" in names else None
-    if labels is not None:
-        _check_labels(path, labels)
-        labels = labels.astype(np.int32)
     return Part(table["pixels"].reshape(-1, SIDE, SIDE, 1), labels, table["id"])
-
-
-def _check_labels(path: Path, labels: np.ndarray) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= COURSE_CLASSES))
-    if len(wrong):
-        raise DataError(
-            f"{path}: row {wrong[0]} below the header has the Label {labels[wrong[0]]}, which "
-            f"should be 0 to {COURSE_CLASSES - 1}."
-        )
 
 
 def _sha256(path: Path) -> str:

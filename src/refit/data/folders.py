@@ -1,6 +1,7 @@
 """Where a data set may lie: in the user's data folder, in Keras's cache, or to be downloaded."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from refit.errors import DataError
@@ -22,6 +23,18 @@ def candidates(data_dir: Path | None, *names: str) -> list[Path]:
     return [data_dir, *(data_dir / name for name in names)]
 
 
+def whole(folder: Path, names: Iterable[str], what: str) -> list[Path]:
+    """The files of these names in a folder; none where it has none of them.
+
+    Raises DataError where it has only some.
+    """
+    files = [folder / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if not missing or len(missing) == len(files):
+        return [] if missing else files
+    raise DataError(f"{folder}: holds only a part of {what}; {', '.join(missing)} missing.")
+
+
 def is_visible(name: str) -> bool:
     """Whether a file or folder is the user's: neither hidden nor one that a system keeps there."""
     return not name.startswith(".") and name not in NOT_THE_USERS
@@ -38,13 +51,11 @@ def on_disk(text: str) -> str:
 
 
 def keras_home() -> Path:
-    """The folder in which Keras keeps what it downloads."""
     home = os.environ.get("KERAS_HOME")
     return Path(home) if home else Path.home() / ".keras"
 
 
 def keras_cache() -> Path:
-    """The folder in which Keras keeps downloaded data sets."""
     return keras_home() / "datasets"
 
 

@@ -1,26 +1,22 @@
 """Clips of hand gestures as a course hands them out: a folder of frames per clip, and two tables.
 
 The report of the gestures does not name its data; 663 clips to learn from and 100 to validate with,
-in five classes, are those of a course's project. Its folder holds `train.csv` and `val.csv` with a
-row `folder;gesture;label` per clip, and `train` and `val` with the folders. It is looked for as the
-data folder itself, then as its `gesture`, `Project_data` or `gestures`. The clips of `train.csv`
-are learned from, those of `val.csv` are the test clips.
+in five classes, are those of a course's project. Its folder, one of NAMES or the data folder
+itself, holds `train.csv` and `val.csv` with a row `folder;gesture;label` per clip, and `train` and
+`val` with the folders. The clips of `val.csv` are the test clips.
 
-Rules of the tables. They are UTF-8, with or without a mark at the beginning, and have no header.
-Cells are separated by `;`, or by `,` in a table without any `;`; spaces around cells, separators at
-the end of a line and empty lines count for nothing. A folder is a name without a path. Labels count
-from 0. The course spells one gesture in several ways (`Left_Swipe_new`, `Left Swipe_new_Left
-Swipe_new`, and `Stop_new` beside `Stop Gesture_new`): the name of a class is its most frequent
-spelling, with spaces for underscores and without `new` and repetitions, and only a name that stands
-for two labels is an error. A row that comes twice counts once; folders in no table are ignored.
+The tables are UTF-8 and have no header. Cells are separated by `;`, or by `,` in a table without
+any `;`; spaces around cells, separators at the end of a line and empty lines count for nothing.
+Labels count from 0. The course spells one gesture in several ways (`Left_Swipe_new`, `Left
+Swipe_new_Left Swipe_new`, and `Stop_new` beside `Stop Gesture_new`): the name of a class is its
+most frequent spelling, tidied, and only a name that stands for two labels is an error. A row that
+comes twice counts once; folders in no table are ignored.
 
-Rules of the frames. PNG and JPEG files are frames, in the order of their names, where numbers count
-as numbers; all else is ignored. From however many there are, as many as declared are sampled
-evenly, the first and the last included; a clip with fewer is an error. The frames used of one clip
-must have one size, while clips may differ: the course has 360x360 and 120x160. Each is cropped to
-its central square, which costs the latter a quarter of its width, and resized. Clips are decoded
-one at a time. They are taken in an order drawn with a fixed seed, because the tables list them
-class by class.
+PNG and JPEG files are frames, in the order of their names, where numbers count as numbers. As many
+as declared are sampled evenly, the first and the last included. The frames used of one clip must
+have one size, while clips may differ: the course has 360x360 and 120x160. Each is cropped to its
+central square, which costs the latter a quarter of its width, and resized. Clips are taken in an
+order drawn with a fixed seed, because the tables list them class by class.
 """
 
 import hashlib
@@ -35,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from refit.data import images
-from refit.data.arrays import Clips, Decoded, Description, Part
+from refit.data.arrays import Clips, Decoded, Part
 from refit.data.folders import as_text, candidates, content, is_visible, on_disk
 from refit.errors import DataError, legible
 
@@ -97,7 +93,7 @@ def find(data_dir: Path | None) -> Path | None:
 
 def fingerprint(data_dir: Path | None) -> str:
     """A hash of the tables and of the names and sizes of all frames; opens no image."""
-    return _listed(data_dir).fingerprint()
+    return list_clips(_found(data_dir)).fingerprint()
 
 
 def read(data_dir: Path | None) -> Decoded:
@@ -106,60 +102,58 @@ def read(data_dir: Path | None) -> Decoded:
     Raises DataError naming the table and line, or the folder, that is missing or wrong; decoding
     raises it naming the frame or clip.
     """
-    listing = _listed(data_dir)
+    return read_folder(_found(data_dir))
+
+
+def read_folder(folder: Path) -> Decoded:
+    """List the clips of a folder that holds both tables, as read() does."""
+    listing = list_clips(folder)
     counts = {part: len(clips) for part, clips in listing.parts.items()}
-    learning, test = (part_of(clips) for clips in listing.parts.values())
+    learning, test = map(_shuffled, listing.parts.values())
     return Decoded(
         learning=learning,
         test=test,
-        description=Description(
-            class_names=listing.class_names,
-            source=f"Clips of {len(listing.class_names)} gestures "
-            f"({', '.join(listing.class_names)}): {counts['train']:,} and {counts['val']:,} "
-            f"folders of frames in {listing.folder.name} of the user's data, fingerprint "
-            f"{listing.fingerprint()}, cropped to the central square. The report does not name its "
-            "data.",
-            stand_in="" if counts == PUBLISHED else STAND_IN.format(**PUBLISHED),
-        ),
+        class_names=listing.class_names,
+        source=f"Clips of {len(listing.class_names)} gestures ({', '.join(listing.class_names)}): "
+        f"{counts['train']:,} and {counts['val']:,} folders of frames in {folder.name} of the "
+        f"user's data, fingerprint {listing.fingerprint()}, cropped to the central square. The "
+        "report does not name its data.",
+        stand_in="" if counts == PUBLISHED else STAND_IN.format(**PUBLISHED),
     )
 
 
-def _listed(data_dir: Path | None) -> Listing:
-    folder = find(data_dir)
-    if folder is None:
-        raise DataError(
-            f"No gesture clips in {data_dir or 'DATA_DIR, which is not set'}: set DATA_DIR to a "
-            f"folder with {', '.join(NAMES[:-1])} or {NAMES[-1]} in it, which holds train.csv, "
-            "val.csv, train and val, or use digit_clips."
-        )
-    return list_clips(folder)
+def _found(data_dir: Path | None) -> Path:
+    if folder := find(data_dir):
+        return folder
+    raise DataError(
+        f"No gesture clips in {data_dir or 'DATA_DIR, which is not set'}: set DATA_DIR to a "
+        f"folder with {', '.join(NAMES[:-1])} or {NAMES[-1]} in it, which holds train.csv, "
+        "val.csv, train and val, or use digit_clips."
+    )
 
 
 def list_clips(folder: Path) -> Listing:
-    """Read both tables and list the frames of their clips.
-
-    Raises DataError naming the table and line, or the folder, that is missing or wrong.
-    """
+    """Read both tables and list the frames of their clips; opens no image."""
     rows = {part: _rows(_table(folder, part)) for part in PARTS}
-    names = _class_names(folder, rows)
+    names = _class_names(rows)
     parts = {part: [_clip(folder / part, row) for row in rows[part]] for part in PARTS}
     return Listing(folder, parts, names)
 
 
-def part_of(clips: Sequence[Clip]) -> Part:
+def _shuffled(clips: Sequence[Clip]) -> Part:
     """The clips in an order drawn with a fixed seed; the ids are positions in the table."""
     order = np.random.default_rng(images.ORDER_SEED).permutation(len(clips))
     shuffled = [clips[position] for position in order]
-    labels = np.array([clip.label for clip in shuffled], np.int32)
-    return Part(Clips(shuffled, decode), labels, order)
+    return Part(
+        Clips(shuffled, decode), np.array([clip.label for clip in shuffled], np.int32), order
+    )
 
 
 def decode(clips: Sequence[Clip], frames: int, side: int, resampling: str) -> Iterator[np.ndarray]:
     """Decode one clip after another: uint8 (frames, side, side, 3).
 
     Raises DataError naming the clip that has too few frames, before any is decoded, and the frame
-    that is broken, of another size than the first of its clip, or with a side below
-    images.SMALLEST_SIDE.
+    that is broken, too small or of another size than the first of its clip.
     """
     for clip in clips:
         if len(clip.frames) < frames:
@@ -170,19 +164,13 @@ def decode(clips: Sequence[Clip], frames: int, side: int, resampling: str) -> It
         yield _decode(clip, frames, side, resampling)
 
 
-def sampled(available: int, frames: int) -> np.ndarray:
-    """Evenly spaced positions, int64 (frames,), the first and the last of `available` included."""
-    steps = frames - 1
-    # Rounds halves up in whole numbers, so that no position comes twice.
-    return (2 * np.arange(frames) * (available - 1) + steps) // (2 * steps)
-
-
 def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
     decoded = np.empty((frames, side, side, 3), np.uint8)
-    filter_ = Image.Resampling[resampling.upper()]
-    first, *_ = names = [clip.frames[position] for position in sampled(len(clip.frames), frames)]
-    size = None
-    for name, target in zip(names, decoded, strict=True):
+    # Evenly spaced; halves are rounded up in whole numbers, so that no position comes twice.
+    steps = frames - 1
+    positions = (2 * np.arange(frames) * (len(clip.frames) - 1) + steps) // (2 * steps)
+    first, size = clip.frames[0], None
+    for name, target in zip([clip.frames[place] for place in positions], decoded, strict=True):
         place = f"{clip.folder}/{name}"
         with images.opened(place, clip.folder / on_disk(name)) as image:
             size = size or image.size
@@ -191,11 +179,11 @@ def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
                     f"{place}: is {image.width}x{image.height} pixels, while {first} of the same "
                     f"clip is {size[0]}x{size[1]}."
                 )
-            width, height = image.size
             shorter = min(size)
-            left, top = (width - shorter) // 2, (height - shorter) // 2
+            left, top = ((length - shorter) // 2 for length in size)
             centre = image.crop((left, top, left + shorter, top + shorter))
-            target[...] = images.colour(centre).resize((side, side), filter_)
+            method = Image.Resampling[resampling.upper()]
+            target[...] = images.colour(centre).resize((side, side), method)
     return decoded
 
 
@@ -228,14 +216,14 @@ def _rows(path: Path) -> list[Row]:
 def _row(place: str, cells: list[str]) -> Row:
     folder, gesture, label = map(str.strip, cells) if len(cells) == 3 else ("", "", "")
     name = _tidied(gesture)
+    is_path = folder in ("", ".", "..") or re.search(r"[/\\:\x00]", folder)
     is_legible = 0 < len(name) <= LONGEST_NAME and legible(name) == name
-    if not is_legible or not re.fullmatch("[0-9]{1,4}", label):
+    if is_path or not is_legible or not re.fullmatch("[0-9]{1,4}", label):
         raise DataError(
-            f"{place}: should be folder;gesture;label, with a gesture of at most {LONGEST_NAME} "
-            "characters that can be shown and a whole number from 0 on for a label, and no header."
+            f"{place}: should be folder;gesture;label, with the name of a folder rather than a "
+            f"path, a gesture of at most {LONGEST_NAME} characters that can be shown and a whole "
+            "number from 0 on for a label, and no header."
         )
-    if folder in ("", ".", "..") or re.search(r"[/\\:\x00]", folder):
-        raise DataError(f"{place}: {folder!r} should be the name of a folder, not a path.")
     return Row(place, folder, name, int(label))
 
 
@@ -246,25 +234,23 @@ def _tidied(gesture: str) -> str:
     return " ".join(words[:half] if words[:half] == words[half:] else words)
 
 
-def _class_names(folder: Path, rows: dict[str, list[Row]]) -> tuple[str, ...]:
+def _class_names(rows: dict[str, list[Row]]) -> tuple[str, ...]:
     """The most frequent gesture of each label. Raises DataError for labels that make no classes."""
     spellings: dict[int, Counter[str]] = {}
     for row in rows["train"]:
         spellings.setdefault(row.label, Counter())[row.gesture] += 1
     if len(spellings) < 2 or max(spellings) >= len(spellings):
         raise DataError(
-            f"{_table(folder, 'train')}: its labels are {sorted(spellings)}; expected are at least "
-            "two, which count from 0 without gaps."
+            f"{rows['train'][-1].place}: until here the labels are {sorted(spellings)}; expected "
+            "are at least two, which count from 0 without gaps."
         )
     known: dict[str, Row] = {}
     for row in [*rows["train"], *rows["val"]]:
-        if row.label not in spellings:
-            raise DataError(f"{row.place}: has the label {row.label}, which train.csv has not.")
         other = known.setdefault(row.gesture.casefold(), row)
-        if other.label != row.label:
+        if row.label not in spellings or other.label != row.label:
             raise DataError(
-                f"{row.place}: {row.gesture} has the label {row.label}, but {other.label} in "
-                f"{other.place}."
+                f"{row.place}: {row.gesture} has the label {row.label}; it has {other.label} in "
+                f"{other.place}, and the labels of train.csv are {sorted(spellings)}."
             )
     return tuple(spellings[label].most_common(1)[0][0] for label in range(len(spellings)))
 
@@ -276,7 +262,8 @@ def _clip(part: Path, row: Row) -> Clip:
             sizes = {
                 as_text(file.name): file.stat().st_size
                 for file in files
-                if _is_frame(file.name) and not file.is_dir()
+                if is_visible(file.name) and file.name.lower().endswith(FRAMES)
+                if not file.is_dir()
             }
     except OSError as error:
         raise DataError(
@@ -284,10 +271,6 @@ def _clip(part: Path, row: Row) -> Clip:
         ) from error
     names = sorted(sizes, key=_natural)
     return Clip(folder, row.label, tuple(names), tuple(sizes[name] for name in names))
-
-
-def _is_frame(name: str) -> bool:
-    return is_visible(name) and name.lower().endswith(FRAMES)
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

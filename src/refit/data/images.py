@@ -85,44 +85,36 @@ class Tree(NamedTuple):
 
     def places(self) -> list[tuple[str, ...]]:
         """The folders in which class folders stand: those of two and more, the uppermost first."""
-        places = Counter(
-            folder[:-1] for folder, images in self.folders.items() if folder and images
-        )
+        places = Counter(folder[:-1] for folder, found in self.folders.items() if folder and found)
         return sorted(places, key=lambda place: (places[place] < 2, len(place), place))
 
     def classes(self) -> Listing:
         """The classes of the first place. Raises DataError where there is none, or a second."""
         places = self.places()
-        first = places[0] if places else None
-        if first is None or any(len(place) == len(first) for place in places[1:]):
+        if not places or any(len(place) == len(places[0]) for place in places[1:]):
             raise DataError(
                 f"{self.root}: holds {'class folders in several places' if places else 'no images'}"
                 f"; expected one folder with a folder per class, and {', '.join(sorted(SUFFIXES))} "
                 "files in each."
             )
-        return self.listing(first)
+        return self.listing(places[0])
 
     def listing(self, place: tuple[str, ...]) -> Listing:
         """The classes that stand in `place`. Raises DataError for one without images."""
-        entries = []
-        for folder, images in self.folders.items():
-            if folder and folder[:-1] == place:
-                if not images:
-                    raise DataError(
-                        f"{self.root}: the class folder {'/'.join(folder)} holds no images; fill "
-                        "it or remove it."
-                    )
-                entries += images
-        entries.sort(key=lambda entry: (entry.label, entry.path))
-        return Listing(self.root, place, entries)
+        classes = {key: self.folders[key] for key in self.folders if key and key[:-1] == place}
+        if empty := ["/".join(folder) for folder, found in classes.items() if not found]:
+            raise DataError(
+                f"{self.root}: the class folder {empty[0]} holds no images; fill it or remove it."
+            )
+        entries = [entry for found in classes.values() for entry in found]
+        return Listing(self.root, place, sorted(entries, key=lambda each: (each.label, each.path)))
 
 
 def list_tree(root: Path) -> Tree:
     """List the images of a folder, down to DEEPEST, or of a zip archive.
 
-    Hidden files and folders, those that systems keep beside the user's, and files that are no
-    images by their names are left out. Raises DataError where something cannot be read, or for
-    what no archive of images should hold.
+    Files that are not the user's, or no images by their names, are left out. Raises DataError where
+    something cannot be read, or for what no archive of images should hold.
     """
     tree = Tree(root, {})
     (_list_archive if root.is_file() else _list_folder)(tree)
@@ -154,14 +146,11 @@ def _list_archive(tree: Tree) -> None:
     for info in members:
         path, name = PurePosixPath(info.filename), info.filename
         outside = path.is_absolute() or ".." in path.parts or "\\" in name
-        if outside or name in names or str(path) != name.rstrip("/"):
+        odd = name in names or str(path) != name.rstrip("/") or info.compress_type not in PACKED
+        if outside or odd:
             raise DataError(
-                f"{tree.root}: holds {name!r}, which leads outside or stands there twice; not read."
-            )
-        if info.compress_type not in PACKED:
-            raise DataError(
-                f"{tree.root}: {name!r} is packed by another method than deflate, the usual one; "
-                "pack it again."
+                f"{tree.root}: holds {name!r}, which leads outside, stands there twice or is "
+                "packed by another method than deflate, the usual one; pack the images again."
             )
         names.add(name)
         if all(map(is_visible, path.parts)):
@@ -173,7 +162,6 @@ def _list_archive(tree: Tree) -> None:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is visible and an image by its name."""
     return is_visible(name) and Path(name).suffix.lower() in SUFFIXES
 
 
@@ -193,17 +181,16 @@ def read_part(listing: Listing, side: int, resampling: str | None = None) -> Par
 
     Labels are positions in `class_names`, ids those in the listing. With the name of one of
     Pillow's filters as `resampling`, images are turned upright, as their EXIF orientation says, and
-    squashed to a square; without, they must have this size. Transparency is dropped, and of an
-    animation the first image is taken. Raises DataError naming the file that is broken, of another
-    size, with a side below SMALLEST_SIDE or too large to be a photograph.
+    squashed to a square; without, they must have this size. Of an animation the first image is
+    taken. Raises DataError naming the file that cannot be used.
     """
     order = np.random.default_rng(ORDER_SEED).permutation(len(listing.entries))
-    images = np.empty((len(order), side, side, 3), np.uint8)
+    pixels = np.empty((len(order), side, side, 3), np.uint8)
     names = {name: number for number, name in enumerate(listing.class_names)}
     labels = np.array([names[listing.entries[position].label] for position in order], np.int32)
     root = listing.root
     with _archive(root) if root.is_file() else nullcontext() as archive:
-        for position, target in zip(order, images, strict=True):
+        for position, target in zip(order, pixels, strict=True):
             entry = listing.entries[position]
             place = f"{root}: {entry.path}"
             if entry.size > LARGEST_FILE:
@@ -211,24 +198,32 @@ def read_part(listing: Listing, side: int, resampling: str | None = None) -> Par
                     f"{place}: unpacks to {entry.size / 2**20:,.0f} MiB; image files of more than "
                     f"{LARGEST_FILE / 2**20:,.0f} MiB are refused."
                 )
-            packed = _unpacked(archive, entry) if archive else content(root / on_disk(entry.path))
-            target[...] = _decoded(place, packed, side, resampling)
-    return Part(images, labels, order)
+            if archive:
+                with archive.open(entry.path) as file:
+                    packed = file.read(entry.size + 1)  # no more than it says that there is
+            else:
+                packed = content(root / on_disk(entry.path))
+            with opened(place, BytesIO(packed)) as image:
+                target[...] = np.asarray(_squared(place, image, side, resampling))
+    return Part(pixels, labels, order)
 
 
-def _unpacked(archive: zipfile.ZipFile, entry: Entry) -> bytes:
-    """A member's content, of which no more is unpacked than it says that there is."""
-    with archive.open(entry.path) as file:
-        return file.read(entry.size + 1)
-
-
-def _decoded(place: str, packed: bytes, side: int, resampling: str | None) -> np.ndarray:
-    with opened(place, BytesIO(packed)) as image:
-        if resampling is None and image.size != (side, side):
+def _squared(place: str, image: Image.Image, side: int, resampling: str | None) -> Image.Image:
+    """The image in colour and of this size, whatever its proportions."""
+    if resampling is None:
+        if image.size != (side, side):
             raise DataError(
                 f"{place}: is {image.width}x{image.height} pixels and should be {side}x{side}."
             )
-        return np.asarray(_squashed(image, side, resampling) if resampling else colour(image))
+        return colour(image)
+    # JPEG decodes to a half, a quarter or an eighth far faster than to full size; with twice the
+    # wanted side left, the filter below still has the pixels that decide its result.
+    image.draft(None, (2 * side, 2 * side))
+    image.load()
+    # An image whose notes are damaged is an image all the same.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return colour(image).resize((side, side), Image.Resampling[resampling.upper()])
 
 
 @contextmanager
@@ -239,10 +234,7 @@ def opened(place: str, file: Path | BinaryIO) -> Iterator[Image.Image]:
     """
     try:
         # Pillow warns of odd EXIF, transparent palettes and sizes that it still decodes.
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(file, formats=FORMATS) as image,
-        ):
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
             if min(image.size) < SMALLEST_SIDE:
                 raise DataError(
                     f"{place}: is {image.width}x{image.height} pixels; both sides should have at "
@@ -251,22 +243,10 @@ def opened(place: str, file: Path | BinaryIO) -> Iterator[Image.Image]:
             yield image
     except DataError:
         raise
-    except UnidentifiedImageError as error:  # whose text names an object in memory
-        raise DataError(f"{place}: is not an image that can be read (unknown format).") from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        raise DataError(f"{place}: is not an image that can be read ({error}).") from error
-
-
-def _squashed(image: Image.Image, side: int, resampling: str) -> Image.Image:
-    """The image, upright and in colour, as a square, whatever its proportions."""
-    # JPEG decodes to a half, a quarter or an eighth far faster than to full size; with twice the
-    # wanted side left, the filter below still has the pixels that decide its result.
-    image.draft(None, (2 * side, 2 * side))
-    image.load()
-    # An image whose notes are damaged is an image all the same.
-    with suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-    return colour(image).resize((side, side), Image.Resampling[resampling.upper()])
+        # Its text for an unknown format names an object in memory.
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{place}: is not an image that can be read ({reason}).") from error
 
 
 def colour(image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refit.data import cifar10, images
-from refit.data.arrays import Decoded, Description
+from refit.data.arrays import Decoded
 from refit.data.folders import candidates, is_visible
 from refit.errors import DataError
 
@@ -51,12 +51,11 @@ STAND_IN = (
 
 
 class Found(NamedTuple):
-    """Where the photographs are, both parts of them, and whether these were split by us."""
+    """Both parts of the photographs in a folder or archive."""
 
     root: Path
     learning: images.Listing
     test: images.Listing
-    split: bool
 
     def fingerprint(self) -> str:
         both = self.learning.fingerprint() + self.test.fingerprint()
@@ -75,22 +74,19 @@ def read(data_dir: Path | None) -> Decoded:
     that is missing, damaged or cannot be used.
     """
     found = _find(data_dir)
-    learning, test = (
-        images.read_part(listing, SIDE, RESAMPLING) for listing in (found.learning, found.test)
-    )
+    learning, test = (images.read_part(part, SIDE, RESAMPLING) for part in found[1:])
     names = found.learning.class_names
     shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])} and others"
-    how = f", {TEST_FRACTION:.0%} of each class for testing" if found.split else ""
+    is_split = found.learning.place == found.test.place
+    how = f", {TEST_FRACTION:.0%} of each class for testing" if is_split else ""
     return Decoded(
         learning=learning,
         test=test,
-        description=Description(
-            class_names=names,
-            source=f"Photographs of {len(names)} classes ({shown}): {len(learning):,} and "
-            f"{len(test):,} image files of {found.root.name} in the user's data folder{how}, "
-            f"fingerprint {found.fingerprint()}, squashed to {SIDE}x{SIDE}.",
-            stand_in=STAND_IN,
-        ),
+        class_names=names,
+        source=f"Photographs of {len(names)} classes ({shown}): {len(learning):,} and "
+        f"{len(test):,} image files of {found.root.name} in the user's data folder{how}, "
+        f"fingerprint {found.fingerprint()}, squashed to {SIDE}x{SIDE}.",
+        stand_in=STAND_IN,
     )
 
 
@@ -100,7 +96,8 @@ def _find(data_dir: Path | None) -> Found:
         archive = folder.with_name(f"{folder.name}.zip")
         if folder.is_dir() or archive.is_file():
             return _checked(_parts(_packed(folder) if folder.is_dir() else archive))
-    if data_dir and all(_is_there(data_dir, names) for names in ((TRAIN,), VALIDATION)):
+    has = [(data_dir / name).is_dir() for name in (TRAIN, *VALIDATION)] if data_dir else [False]
+    if has[0] and any(has[1:]):
         found = _parts(data_dir)
         if found.learning.class_names != cifar10.CLASS_NAMES:
             return _checked(found)
@@ -110,10 +107,6 @@ def _find(data_dir: Path | None) -> Found:
         f"which holds {TRAIN} and {VALIDATION[0]} with a folder of images per class each, or just "
         "a folder of images per class."
     )
-
-
-def _is_there(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_dir() for name in names)
 
 
 def _packed(folder: Path) -> Path:
@@ -135,46 +128,33 @@ def _parts(root: Path) -> Found:
                 f"{root}: has {'/'.join(train)}, but beside it none of {', '.join(VALIDATION)} "
                 "with class folders."
             )
-        return Found(root, tree.listing(train), tree.listing(validation), split=False)
-    return _split(root, tree.classes())
-
-
-def _split(root: Path, listing: images.Listing) -> Found:
-    """Draw the test images from each class in turn, so that all have the same share of them."""
-    generator = np.random.default_rng(SPLIT_SEED)
+        return Found(root, tree.listing(train), tree.listing(validation))
+    # Test images are drawn from each class in turn, so that all have the same share of them.
+    listing, generator = tree.classes(), np.random.default_rng(SPLIT_SEED)
     learning, test = [], []
-    for label, group in groupby(listing.entries, key=lambda entry: entry.label):
+    for _, group in groupby(listing.entries, key=lambda entry: entry.label):
         entries = list(group)
-        if len(entries) < 2:
-            raise DataError(
-                f"{root}: the class folder {label} has a single image; to be split into two parts "
-                "it needs at least 2."
-            )
         drawn = generator.permutation(len(entries)) < max(1, round(TEST_FRACTION * len(entries)))
         for entry, chosen in zip(entries, drawn, strict=True):
             (test if chosen else learning).append(entry)
-    return Found(
-        root, replace(listing, entries=learning), replace(listing, entries=test), split=True
-    )
+    return Found(root, replace(listing, entries=learning), replace(listing, entries=test))
 
 
 def _checked(found: Found) -> Found:
     names = found.learning.class_names
     parts = [name for name in names if PART.fullmatch(name.lower())]
-    if len(parts) > 1 or len(parts) == len(names):
+    if len(parts) > 1 or parts == list(names) != []:
         raise DataError(
             f"{found.root}: its images stand in {' and '.join(parts)}, which are names of parts "
             f"and no classes; put the images of each class into a folder of its own, such as "
             f"{TRAIN}/cat, {TRAIN}/dog, {VALIDATION[0]}/cat and {VALIDATION[0]}/dog."
         )
-    if one_sided := set(names).symmetric_difference(found.test.class_names):
+    one_sided = set(names).symmetric_difference(found.test.class_names)
+    if one_sided or len(names) < 2:
         raise DataError(
-            f"{found.root}: has images of {', '.join(sorted(one_sided))} in only one of its two "
-            "parts; each class needs a folder in both."
-        )
-    if len(names) < 2:
-        raise DataError(
-            f"{found.root}: has images of the class {names[0]} only; at least 2 classes are needed."
+            f"{found.root}: {', '.join(sorted(one_sided) or names)} has images in only one of its "
+            "two parts or is the only class; needed are at least 2 classes with images in both, or "
+            "of at least 2 images where they are still to be split."
         )
     count, size = len(found.learning.entries) + len(found.test.entries), SIDE * SIDE * 3
     if count * size > MOST_MEMORY:

@@ -29,14 +29,11 @@ class Source(NamedTuple):
     is_here: Callable[[Path | None], bool] = lambda data_dir: True
 
 
+_FASHION = {"fingerprint": fashion_mnist.fingerprint, "is_here": fashion_mnist.is_here}
 SOURCES = {
-    "fashion_mnist": Source(
-        fashion_mnist.fingerprint, fashion_mnist.read, is_here=fashion_mnist.is_here
-    ),
+    "fashion_mnist": Source(read=fashion_mnist.read, **_FASHION),
     "fashion_mnist_course": Source(fashion_mnist.course_fingerprint, fashion_mnist.read_course),
-    "fashion_mnist_pairs": Source(
-        fashion_mnist.fingerprint, fashion_mnist.read_pairs, is_here=fashion_mnist.is_here
-    ),
+    "fashion_mnist_pairs": Source(read=fashion_mnist.read_pairs, **_FASHION),
     "cifar10": Source(cifar10.fingerprint, cifar10.read, is_here=cifar10.is_here),
     "digits": Source(digits.fingerprint, digits.read),
     "digits_colour": Source(digits.fingerprint, digits.read_colour),
@@ -47,16 +44,13 @@ SOURCES = {
 }
 
 
-def _five_classes(data_dir: Path | None) -> str:
-    return "fashion_mnist_course" if fashion_mnist.find_course(data_dir) else "fashion_mnist_pairs"
-
-
-def _gestures(data_dir: Path | None) -> str:
-    return "gesture" if gesture.find(data_dir) else "digit_clips"
-
-
 # Names whose data set depends on what the user has.
-ALIASES = {"fashion_mnist_five": _five_classes, "gesture_or_digits": _gestures}
+ALIASES: dict[str, Callable[[Path | None], str]] = {
+    "fashion_mnist_five": lambda data_dir: (
+        "fashion_mnist_course" if fashion_mnist.find_course(data_dir) else "fashion_mnist_pairs"
+    ),
+    "gesture_or_digits": lambda data_dir: "gesture" if gesture.find(data_dir) else "digit_clips",
+}
 
 
 def resolve(spec: DataSpec, data_dir: Path | None) -> DataSpec:
@@ -89,10 +83,9 @@ def recorded(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec]) -
 def is_here(spec: DataSpec, data_dir: Path | None) -> bool:
     """Whether a data set can be read without a download."""
     try:
-        name = resolve(spec, data_dir).name
+        return SOURCES[resolve(spec, data_dir).name].is_here(data_dir)
     except DataError:
         return False
-    return SOURCES[name].is_here(data_dir)
 
 
 def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
@@ -125,12 +118,9 @@ def _source(name: str, frames: int | None) -> Source:
         known = ", ".join(sorted([*SOURCES, *ALIASES]))
         raise DeclarationError(f"data.name: {name!r} is not a data set; known are {known}.")
     source = SOURCES[name]
-    if source.clips and frames is None:
-        raise DeclarationError(
-            f"data.frames: {name} is made of clips; say how many frames of each."
-        )
-    if frames and not source.clips:
-        raise DeclarationError(f"data.frames: {name} is made of single images and has no frames.")
+    if source.clips != bool(frames):
+        made = "clips; say how many frames of each" if source.clips else "single images, not frames"
+        raise DeclarationError(f"data.frames: {name} is made of {made}.")
     return source
 
 
@@ -148,30 +138,24 @@ def _selected(dataset: Dataset, spec: DataSpec) -> Dataset:
 
 
 def _selected_part(dataset: Dataset, name: str, spec: DataSpec) -> Part:
-    part = getattr(dataset, name)
-    if not spec.only_classes:
-        return part.take(slice(_limit(name, len(part), spec)))
-    if part.labels is None:
+    part, limit = getattr(dataset, name), getattr(spec, f"{name}_images")
+    available = len(part)
+    if spec.only_classes:
+        if part.labels is None:
+            raise DataError(
+                f"data.only_classes: the {name} images of {spec.name} have no labels to choose by."
+            )
+        positions = np.flatnonzero(np.isin(part.labels, spec.only_classes))
+        available = len(positions)
+    if available < (limit or 1):
         raise DataError(
-            f"data.only_classes: the {name} images of {spec.name} have no labels to choose by."
-        )
-    numbers = np.full(len(dataset.class_names), -1, np.int32)
-    numbers[list(spec.only_classes)] = np.arange(len(spec.only_classes))
-    positions = np.flatnonzero(numbers[part.labels] >= 0)
-    if not len(positions):
-        raise DataError(
-            f"data.only_classes: the {name} part of {spec.name} has no image of these classes."
-        )
-    # Cut before the images are copied out of the memory map.
-    kept = part.take(positions[: _limit(name, len(positions), spec)])
-    return replace(kept, labels=numbers[kept.labels])
-
-
-def _limit(name: str, available: int, spec: DataSpec) -> int | None:
-    limit = getattr(spec, f"{name}_images")
-    if limit is not None and limit > available:
-        raise DataError(
-            f"data.{name}_images: {limit} images are asked for, but the {name} part of "
+            f"data.{name}_images: {limit or 'some'} images are asked for, but the {name} part of "
             f"{spec.name} has {available}{' of only_classes' if spec.only_classes else ''}."
         )
-    return limit
+    if not spec.only_classes:
+        return part.take(slice(limit))
+    # Cut before the images are copied out of the memory map.
+    kept = part.take(positions[:limit])
+    numbers = np.zeros(len(dataset.class_names), np.int32)
+    numbers[list(spec.only_classes)] = np.arange(len(spec.only_classes))
+    return replace(kept, labels=numbers[kept.labels])

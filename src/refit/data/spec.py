@@ -4,12 +4,11 @@ The module stays free of pandas and scikit-learn, because every notebook loads d
 only a training reads the data themselves.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     model_validator,
@@ -19,9 +18,7 @@ from pydantic import (
 SELECTION = frozenset({"only_classes", "train_images", "validation_images", "test_images"})
 
 
-def _from_list(value: Any) -> Any:
-    """YAML and JSON, in which declarations and trials travel, know no tuples."""
-    return tuple(value) if isinstance(value, list) else value
+Count = Annotated[int, Field(gt=0)]
 
 
 def _check_unique(classes: tuple[int, ...]) -> tuple[int, ...]:
@@ -30,11 +27,10 @@ def _check_unique(classes: tuple[int, ...]) -> tuple[int, ...]:
     return classes
 
 
-Count = Annotated[int, Field(gt=0)]
+# YAML and JSON, in which declarations and trials travel, know no tuples: so not strict.
 Classes = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
-    Field(min_length=2),
-    BeforeValidator(_from_list),
+    Field(min_length=2, strict=False),
     AfterValidator(_check_unique),
 ]
 
