@@ -14,13 +14,15 @@ from refit import paths
 PARTS = ("src", "experiments", "notebooks", "pyproject.toml")
 # Opens a notebook as a page, without training, as `make report` does for finished trials.
 PAGE = """
-from refit import paths, report
+from refit import paths
+from refit.pages import notebook
+from refit.pages.page import render
 from refit.study import Study
 
 study = Study.open("transfer")
 executed = paths.runs() / "transfer.ipynb"
-report.execute(paths.NOTEBOOKS / "transfer.ipynb", executed, {"train": False})
-report.render(executed, study.pages.with_suffix(".html"), "A page")
+notebook.execute(paths.NOTEBOOKS / "transfer.ipynb", executed, {"train": False})
+render(executed, study.pages.with_suffix(".html"), "A page")
 """
 REFIT = "from refit.cli import main; main()"
 # Puts a read-only mount over the checkout, which binds the administrator too.
