@@ -242,12 +242,28 @@ def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -
     return studies
 
 
+def _with_results(studies: list[Study], named: tuple[str, ...]) -> list[Study]:
+    """Those with finished trials. Raises TrialError where one that was named, or all, have none."""
+    found = [study for study in studies if study.has_results()]
+    for study in studies:
+        if study in found:
+            continue
+        told = f"no trial of {study.name} in profile {study.profile_name} is done yet"
+        if named or not found:
+            command = f"refit reproduce {study.name} --profile {study.profile_name}"
+            raise TrialError(f"{told}; run: {command}")
+        click.secho(f"{study.name}: left out. {told[0].upper()}{told[1:]}", fg="yellow", err=True)
+    return found
+
+
 def _make_pages(
     experiments: tuple[str, ...], which: dict[str, Any], parameters: dict[str, Any]
 ) -> None:
     """Make pages of the experiments, with parameters for their notebooks beside `which`."""
     studies = _open(experiments, train=parameters["train"], **which)
     parameters |= {"seeds": which["seeds"]}
+    if not parameters["train"]:
+        studies = _with_results(studies, experiments)
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
@@ -259,11 +275,6 @@ def _make_pages(
         {path.parent.name for path in folder.glob(f"*/{PAGE}")} | {s.name for s in studies}
     )
     for study in studies:
-        if not parameters["train"] and not study.has_results():
-            raise TrialError(
-                f"no trial of {study.name} in profile {study.profile_name} is done yet; "
-                f"run: refit reproduce {study.name} --profile {study.profile_name}"
-            )
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
         # Folders travel in the environment: as parameters they would be printed on the page.
