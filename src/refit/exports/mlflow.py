@@ -33,9 +33,6 @@ ARTIFACTS = (RESULT, TRIAL, PREDICTIONS, "[!.]*.h5", "[!.]*.keras", EVENTS, f"*/
 CURVES = "epoch/"
 # The SHA-256 of the result that a run was made from, by which a newer one is told.
 RESULT_DIGEST = "result_sha256"
-PARENT = "mlflow.parentRunId"
-# Tags, and what of a result's data they name.
-DATA = {"data": "source", "stand_in": "stand_in"}
 # The most runs that MLflow finds at once; an experiment has hundreds.
 MOST_RUNS = 50_000
 
@@ -43,23 +40,23 @@ MOST_RUNS = 50_000
 def store_folder(store: str) -> Path:
     """The folder that a user named as the store, or the default one beside the results.
 
-    Raises DeclarationError for the address of a server or of a database, and for a file.
+    Raises DeclarationError for the address of a server or of a database, for what would not stand
+    for itself in the address that MLflow is given, and for a file.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:|databricks(-uc)?$", store, re.IGNORECASE):
+    address = re.match(r"[a-z][a-z0-9+.-]+:|databricks(-uc)?$", store, re.IGNORECASE)
+    if address or re.search("[?%]", store) or not store.isprintable():
         raise DeclarationError(
-            f"store: {store!r} is not a folder on this machine; nothing is sent to a server"
+            f"store: {store!r} is not a folder on this machine, without '?', '%' and control "
+            "characters in its name; nothing is sent to a server"
         )
-    if re.search("[?%]", store) or not store.isprintable():
-        # MLflow is given an address, in which these do not stand for themselves.
-        raise DeclarationError(f"store: {store!r}: use a name without '?', '%', control characters")
     return paths.folder("store", store) if store else paths.runs() / FOLDER
 
 
 def export(studies: Sequence[Study], folder: Path) -> Iterator[str]:
     """Write the finished trials of some studies into the store in `folder`; tells of each study.
 
-    Every trial is a run, below one that stands for its setting. A run that is there, whole and made
-    from the same result, is left alone; any other of that trial goes to MLflow's trash. Raises
+    Every trial is a run. One that is there, whole and made from the same result, is left alone; any
+    other of that trial goes to MLflow's trash. Raises
     TrialError where nothing is finished, UnavailableError where MLflow is missing or cannot read
     the store, DeclarationError where the folder cannot be a store.
     """
@@ -72,7 +69,7 @@ def export(studies: Sequence[Study], folder: Path) -> Iterator[str]:
         )
     with _opened(folder) as client:
         for study, trials in zip(studies, finished, strict=True):
-            written = _Experiment(client, folder, study).write(trials) if trials else 0
+            written = _export(client, folder, study, trials) if trials else 0
             missing = len(study.trials) - len(trials)
             yield (
                 f"{study.name} ({study.profile_name}): {len(study.trials)} trials, "
@@ -110,107 +107,92 @@ def _opened(folder: Path) -> Iterator["MlflowClient"]:
         yield client
 
 
-class _Experiment:
-    """A study's experiment in MLflow, made where there is none, and the runs that it has."""
-
-    def __init__(self, client: "MlflowClient", folder: Path, study: Study) -> None:
-        self.client, self.study = client, study
-        name = f"refit/{study.name}/{study.profile_name}"
-        # Deep enough that copied results are not taken for those of trainings.
-        place = (folder / "artifacts" / study.name / study.profile_name).as_uri()
-        there = client.get_experiment_by_name(name)
-        if there is None:
-            self.id = client.create_experiment(name, artifact_location=place)
-        elif there.artifact_location != place:
-            # MLflow would send the files wherever a database says.
-            raise DeclarationError(
-                f"store: {folder} was moved, or made elsewhere: artifacts of {name} belong to "
-                f"{there.artifact_location}; name another folder"
-            )
-        else:
-            self.id = there.experiment_id
-            if there.lifecycle_stage == "deleted":
-                client.restore_experiment(self.id)
-        self.runs = list(client.search_runs([self.id], max_results=MOST_RUNS))
-
-    def write(self, trials: Sequence[Trial]) -> int:
-        """Write what is not there yet; returns how many trials that were."""
-        written = 0
-        for trial in trials:
-            content = files.digest(self.study.runs / trial.directory / RESULT)
-            whole = False
-            # By its name too, because some experiments train the same twice under two names.
-            for run in self._tagged(trial=trial.name, digest=trial.digest):
-                is_same = run.data.tags.get(RESULT_DIGEST) == content
-                if whole or not is_same or run.info.status != "FINISHED":
-                    self.client.delete_run(run.info.run_id)
-                else:
-                    whole = True
-            if not whole:
-                self._write(trial, {RESULT_DIGEST: content, PARENT: self._setting(trial)})
-                written += 1
-        return written
-
-    def _tagged(self, **tags: str) -> list[Any]:
-        return [run for run in self.runs if tags.items() <= run.data.tags.items()]
-
-    def _setting(self, trial: Trial) -> str:
-        """The id of the run that stands for a trial's setting, above those of its seeds."""
-        if found := self._tagged(setting=trial.name):
-            return found[0].info.run_id
-        tags = {"setting": trial.name, "sweep": trial.sweep, "title": trial.title}
-        run = self.client.create_run(self.id, tags=tags, run_name=trial.name)
-        self.client.log_batch(run.info.run_id, params=_parameters(trial)[:-1])  # without the seed
-        self.client.set_terminated(run.info.run_id, "FINISHED")
-        self.runs.append(self.client.get_run(run.info.run_id))
-        return run.info.run_id
-
-    def _write(self, trial: Trial, tags: dict[str, str]) -> None:
-        """Write a run; it counts as finished only when all of it is there."""
-        from mlflow.entities import Metric
-
-        result = result_of(trial, self.study.runs) or {}
-        metrics, directory = result["metrics"], self.study.runs / trial.directory
-        start = round(datetime.fromisoformat(result["started"]).timestamp() * 1000)
-        end = start + round(1000 * metrics.get("total_seconds", metrics["seconds"]))
-        tags |= _tags(self.study, trial, result)
-        created = self.client.create_run(self.id, start, tags, run_name=directory.name)
-        run = created.info.run_id
-        values = [(name, value, end, metrics["epochs"]) for name, value in metrics.items()]
-        values += self._curves(trial, metrics["epochs"], start)
-        # MLflow's database would turn infinity into the largest number there is.
-        kept = [Metric(*value) for value in values if _is_number(value[1])]
-        self.client.log_batch(run, metrics=kept, params=_parameters(trial))
-        for path in sorted({path for pattern in ARTIFACTS for path in directory.glob(pattern)}):
-            group = path.parent.relative_to(directory)
-            self.client.log_artifact(run, str(path), str(group) if group.name else None)
-        self.client.set_terminated(run, "FINISHED", end_time=end)
-
-    def _curves(self, trial: Trial, epochs: int, start: int) -> Iterator[tuple[Any, ...]]:
-        """Name, value, time in ms when its epoch had ended, and epoch, of all trained epochs."""
-        curves = run_log.read([trial], self.study.runs).curves
-        curves = curves[curves["epoch"] <= epochs]
-        times = start + 1000 * curves["seconds_per_epoch"].fillna(0).cumsum()
-        for name in curves.columns.difference(["sweep", "trial", "seed", "epoch"], sort=False):
-            for epoch, time, value in zip(curves["epoch"], times, curves[name], strict=True):
-                yield f"{CURVES}{name}", value, round(time), epoch
+def _export(client: "MlflowClient", folder: Path, study: Study, trials: Sequence[Trial]) -> int:
+    """Write what is not there yet of a study; returns how many trials that were."""
+    experiment = _experiment(client, folder, study)
+    runs = client.search_runs([experiment], max_results=MOST_RUNS)
+    written = 0
+    for trial in trials:
+        content = files.digest(study.runs / trial.directory / RESULT)
+        # By its name too, because some experiments train the same twice under two names.
+        tags = {"trial": trial.name, "digest": trial.digest}
+        found = [run for run in runs if tags.items() <= run.data.tags.items()]
+        whole = [
+            run
+            for run in found
+            if run.data.tags.get(RESULT_DIGEST) == content and run.info.status == "FINISHED"
+        ]
+        for run in found:
+            if run not in whole[:1]:
+                client.delete_run(run.info.run_id)
+        if not whole:
+            _write(client, experiment, study, trial, tags | {RESULT_DIGEST: content})
+            written += 1
+    return written
 
 
-def _parameters(trial: Trial) -> list[Any]:
-    from mlflow.entities import Param
+def _experiment(client: "MlflowClient", folder: Path, study: Study) -> str:
+    """The id of a study's experiment, which is made where there is none."""
+    name = f"refit/{study.name}/{study.profile_name}"
+    # Deep enough that copied results are not taken for those of trainings.
+    place = (folder / "artifacts" / study.name / study.profile_name).as_uri()
+    there = client.get_experiment_by_name(name)
+    if there is None:
+        return client.create_experiment(name, artifact_location=place)
+    if there.artifact_location != place:
+        # MLflow would send the files wherever a database says.
+        raise DeclarationError(
+            f"store: {folder} was moved, or made elsewhere: artifacts of {name} belong to "
+            f"{there.artifact_location}; name another folder"
+        )
+    if there.lifecycle_stage == "deleted":
+        client.restore_experiment(there.experiment_id)
+    return there.experiment_id
 
-    return [Param(name, str(value)) for name, value in trial.hyper_parameters().items()]
+
+def _write(
+    client: "MlflowClient", experiment: str, study: Study, trial: Trial, tags: dict[str, str]
+) -> None:
+    """Write a run; it counts as finished only when all of it is there."""
+    from mlflow.entities import Metric, Param
+
+    result = result_of(trial, study.runs) or {}
+    metrics, directory = result["metrics"], study.runs / trial.directory
+    start = round(datetime.fromisoformat(result["started"]).timestamp() * 1000)
+    end = start + round(1000 * metrics.get("total_seconds", metrics["seconds"]))
+    tags |= _tags(study, trial, result)
+    run = client.create_run(experiment, start, tags, run_name=directory.name).info.run_id
+    values = [(name, value, end, metrics["epochs"]) for name, value in metrics.items()]
+    values += _curves(trial, study.runs, metrics["epochs"], start)
+    # MLflow's database would turn infinity into the largest number there is.
+    kept = [Metric(*value) for value in values if _is_number(value[1])]
+    settings = [Param(name, str(value)) for name, value in trial.hyper_parameters().items()]
+    client.log_batch(run, metrics=kept, params=settings)
+    for path in sorted({path for pattern in ARTIFACTS for path in directory.glob(pattern)}):
+        group = path.parent.relative_to(directory)
+        client.log_artifact(run, str(path), str(group) if group.name else None)
+    client.set_terminated(run, "FINISHED", end_time=end)
+
+
+def _curves(trial: Trial, runs: Path, epochs: int, start: int) -> Iterator[tuple[Any, ...]]:
+    """Name, value, time in ms when its epoch had ended, and epoch, of all trained epochs."""
+    curves = run_log.read([trial], runs).curves
+    curves = curves[curves["epoch"] <= epochs]
+    times = start + 1000 * curves["seconds_per_epoch"].fillna(0).cumsum()
+    for name in curves.columns.difference(["sweep", "trial", "seed", "epoch"], sort=False):
+        for epoch, time, value in zip(curves["epoch"], times, curves[name], strict=True):
+            yield f"{CURVES}{name}", value, round(time), epoch
 
 
 def _tags(study: Study, trial: Trial, result: dict[str, Any]) -> dict[str, str]:
     """What the run was, where its data came from, and the circumstances; without what is empty."""
     labels = trial.model_dump(include={"sweep", "title", "seed", "altered"})
+    metrics, data = result["metrics"], result["data"]
     facts = result["environment"] | labels
-    facts |= {name: result["data"][key] for name, key in DATA.items()}
-    facts |= {"trial": trial.name, "digest": trial.digest, "profile": study.profile_name}
+    facts |= {"data": data["source"], "stand_in": data["stand_in"], "profile": study.profile_name}
     facts["published"] = study.declaration.sweeps[trial.sweep].published
-    facts["diverged"] = result["metrics"]["diverged"]
-    floats = {key: value for key, value in result["metrics"].items() if isinstance(value, float)}
+    facts["diverged"] = metrics["diverged"]
+    floats = {key: value for key, value in metrics.items() if isinstance(value, float)}
     facts["not_finite"] = [name for name, value in floats.items() if not math.isfinite(value)]
     texts = {
         name: ", ".join(value) if isinstance(value, list) else str(value)
