@@ -115,7 +115,8 @@ def test_confusions_are_the_cells_of_the_matrix_that_occur(four):
     log = run_log.read(trials, folder)
     assert set(log.confusions["trial"]) == {trial.name for trial in trials}
     for trial in trials:
-        matrix, names = run_log.confusion_matrix(trial, folder)
+        result = directory.result_of(trial, folder)
+        matrix, names = result["confusion_matrix"], result["data"]["classes"]
         rows = log.confusions[log.confusions["trial"] == trial.name]
         assert (rows["count"] > 0).all()
         assert set(rows["seed"]) == {trial.seed}
@@ -296,16 +297,18 @@ def test_tensorboard_lists_every_trial_with_settings_and_metrics(four):
         assert values["test_accuracy"] == pytest.approx(metrics["test_accuracy"])
 
 
-def test_trial_over_its_time_is_ended_and_others_go_on(make_tiny, tmp_path):
-    endless, short = make_tiny(epochs=ENDLESS, seed=1), make_tiny(epochs=1, seed=2)
-    summary = runner.run([endless, short], tmp_path, workers=2, time_limit=15)
+def test_trial_over_its_time_is_ended_and_others_go_on(four, tmp_path):
+    hanging, short = four[0][:2]
+    summary = runner.run(
+        [hanging, short], tmp_path, 2, time_limit=10, data_dir=four[1], train="hanging:train"
+    )
     assert summary.trained == 1
-    failure = json.loads((tmp_path / endless.directory / failures.FAILURE).read_text())
+    failure = json.loads((tmp_path / hanging.directory / failures.FAILURE).read_text())
     assert failure["kind"] == "timed out"
-    assert "15 s" in failure["reason"]
+    assert "10 s" in failure["reason"]
     with pytest.raises(TrialError, match="timed out"):
         runner.check(summary)
-    results = run_log.read([endless, short], tmp_path).results
+    results = run_log.read([hanging, short], tmp_path).results
     assert results["status"].tolist() == ["failed", "done"]
     assert "timed out" in results["reason"].iloc[0]
 
@@ -324,7 +327,7 @@ def test_killed_child_costs_one_trial_and_is_tried_again(make_tiny, tmp_path):
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    summary = runner.run([trial, other], tmp_path, workers=2, time_limit=60)
+    summary = runner.run([trial, other], tmp_path, workers=2)
     thread.join()
     assert summary.trained == 1
     failure = json.loads((tmp_path / trial.directory / failures.FAILURE).read_text())

@@ -29,14 +29,7 @@ from refit.errors import PackError
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
 from refit.run_directory import curve_metrics, directory
-from refit.run_directory.directory import (
-    BATCH_FILE,
-    LOCK,
-    PREDICTIONS,
-    RESULT,
-    TRIAL,
-    Result,
-)  # fmt: skip
+from refit.run_directory.directory import BATCH_FILE, LOCK, PREDICTIONS, RESULT, TRIAL, Result
 from refit.run_directory.events import read_scalars
 
 # In an experiment's runs: which packs have been looked at.
@@ -63,6 +56,10 @@ class Import:
     refused: int = 0
     told: list[str] = field(default_factory=list)
     data: list[DataSpec] = field(default_factory=list)
+
+    def refuse(self, sentence: str) -> None:
+        self.refused += 1
+        self.told.append(sentence)
 
 
 class _Stamp(BaseModel):
@@ -109,11 +106,17 @@ def unpack(path: Path) -> Import:
     with tempfile.TemporaryDirectory(dir=paths.runs(), prefix=".unpacking.") as base:
         try:
             with tarfile.open(path) as tar:
-                for place, members in itertools.groupby(_limited(tar), _run_of):
-                    _import(tar, place, members, Path(base), done, path)
+                for parts, members in itertools.groupby(_limited(tar), _run_of):
+                    try:
+                        told = _import(tar, Path(*parts), members, Path(base), done)
+                    except PackError as error:
+                        done.refuse(f"{path}: {'/'.join(parts)}: not taken: {error}")
+                    else:
+                        done.told += [f"{path}: {'/'.join(parts)}: {told}"] if told else []
+                    for left in Path(base).iterdir():  # never a name from the pack
+                        shutil.rmtree(left, ignore_errors=True)
         except _DAMAGE as error:
-            done.refused += 1
-            done.told.append(f"{path}: cannot be read on: {error}")
+            done.refuse(f"{path}: cannot be read on: {error}")
     return done
 
 
@@ -144,10 +147,7 @@ def check(base: Path, place: Path) -> Trial:
     of its name, or anything that belongs to it is missing, superfluous or short.
     """
     run_dir = base / place
-    content = files.read_object(run_dir / RESULT)
-    if cause := directory.flaw(content):
-        raise PackError(f"{RESULT}: {cause}")
-    result = Result.model_validate(content)
+    result = _read(run_dir)
     try:
         trial = Trial.model_validate(result.trial)
     except ValidationError as error:
@@ -157,12 +157,26 @@ def check(base: Path, place: Path) -> Trial:
     found = {path.relative_to(run_dir).as_posix() for path in _files(run_dir)} - {RESULT, TRIAL}
     if strange := sorted(found.symmetric_difference(result.files)):
         raise PackError(f"{strange[0]}: is missing, or not named in {RESULT}")
+    # Only now, because a hostile result could name any file.
     if lost := files.damaged(run_dir, result.files):
         raise PackError(f"{lost}: is not as it was written")
     if cause := _short(trial, run_dir, result):
         raise PackError(cause)
-    _check_predictions(run_dir, result)
+    try:
+        predicted = np.load(run_dir / PREDICTIONS, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise PackError(f"{PREDICTIONS}: cannot be read: {error}") from error
+    is_fit = predicted.shape == (result.data.test_images,) and predicted.dtype.kind == "u"
+    if not is_fit or predicted.max(initial=0) >= len(result.data.classes):
+        raise PackError(f"{PREDICTIONS}: has not one of the classes for each of the test images")
     return trial
+
+
+def _read(run_dir: Path) -> Result:
+    content = files.read_object(run_dir / RESULT)
+    if cause := directory.flaw(content):
+        raise PackError(f"{RESULT}: {cause}")
+    return Result.model_validate(content)
 
 
 def _short(trial: Trial, run_dir: Path, result: Result) -> str:
@@ -180,24 +194,12 @@ def _short(trial: Trial, run_dir: Path, result: Result) -> str:
     return ""
 
 
-def _check_predictions(run_dir: Path, result: Result) -> None:
-    try:
-        predicted = np.load(run_dir / PREDICTIONS, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PackError(f"{PREDICTIONS}: cannot be read: {error}") from error
-    is_fit = predicted.shape == (result.data.test_images,) and predicted.dtype.kind == "u"
-    if not is_fit or predicted.max(initial=0) >= len(result.data.classes):
-        raise PackError(f"{PREDICTIONS}: has not one of the classes for each of the test images")
-
-
 def _copy(run_dir: Path, copy: Path) -> None:
     """Copy what a pack holds of a run directory; the copied result names these files only."""
-    result = files.read_object(run_dir / RESULT)
-    if cause := directory.flaw(result):
-        raise PackError(f"{RESULT}: {cause}")
-    named = {name: size for name, size in result.get("files", {}).items() if ".h5" not in name}
+    # Packs leave weights out, so these may lack.
+    named = {key: value for key, value in _read(run_dir).files.items() if ".h5" not in key}
     if lost := files.damaged(run_dir, named):
-        raise PackError(f"{lost}: is missing, or not as it was written")
+        raise PackError(f"{lost}: is not as it was written")
     for path in _files(run_dir):
         name = path.relative_to(run_dir).as_posix()
         if re.fullmatch(_KEPT, name):
@@ -205,6 +207,7 @@ def _copy(run_dir: Path, copy: Path) -> None:
             shutil.copyfile(path, copy / name)
     curve_metrics.store_batches(run_dir, copy)
     lasting = [path for path in _files(copy) if path.name not in (RESULT, TRIAL)]
+    result = files.read_object(run_dir / RESULT)
     directory.write_result(copy, result | {"files": files.identify(copy, lasting)})
 
 
@@ -219,64 +222,52 @@ def _limited(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _run_of(member: tarfile.TarInfo) -> str:
-    return "/".join(member.name.split("/")[:4])
+def _run_of(member: tarfile.TarInfo) -> list[str]:
+    return member.name.split("/")[:4]
 
 
 def _import(
-    tar: tarfile.TarFile, place: str, members: Iterable[tarfile.TarInfo], base: Path,
-    done: Import, path: Path,
-) -> None:  # fmt: skip
-    """Unpack the members of one run directory below `base`, and take it where it is whole."""
-    try:
-        for member in members:
-            if not _MEMBER.fullmatch(member.name) or not member.isreg():
-                raise PackError(f"{member.name!r}: is no file of a run directory")
-            tar.extract(member, base, filter="data")
-        folder = Path(*Path(place).parts[:2])
-        trial = check(base / folder, Path(place).relative_to(folder))
-        differs = _settle(trial, base / folder, paths.runs() / folder)
-    except PackError as error:
-        done.refused += 1
-        done.told.append(f"{path}: {place}: not taken: {error}")
-        return
-    finally:
-        for left in base.iterdir():  # never a name from the pack, which may lead elsewhere
-            shutil.rmtree(left, ignore_errors=True)
-    done.data.append(trial.data)
-    done.taken += differs is None
-    done.kept += differs is not None
-    if differs:
-        done.told.append(f"{path}: {place}: the result here stays, which has another {differs}")
+    tar: tarfile.TarFile,
+    place: Path,
+    members: Iterable[tarfile.TarInfo],
+    base: Path,
+    done: Import,
+) -> str:
+    """Unpack a run directory below `base`, and move it into the runs, unless a whole one is there.
 
-
-def _settle(trial: Trial, source: Path, target: Path) -> str | None:
-    """Move a checked trial from one experiment's folder to another, unless a whole one is there.
-
-    Returns None where it was moved, else which metrics differ; what lay in its place is set aside.
-    Raises PackError while the trial is in training here.
+    Returns how that one differs, as a sentence; empty where it does not. What lay in the place of
+    a moved one is set aside. Raises PackError for what is not taken.
     """
-    run_dir, unpacked = target / trial.directory, source / trial.directory
+    for member in members:
+        if not _MEMBER.fullmatch(member.name) or not member.isreg():
+            raise PackError(f"{member.name!r}: is no file of a run directory")
+        tar.extract(member, base, filter="data")
+    experiment = Path(*place.parts[:2])
+    trial = check(base / experiment, place.relative_to(experiment))
+    unpacked, run_dir = base / place, paths.runs() / place
     with directory.held(run_dir, time.monotonic() + PATIENCE) as is_held:
         if not is_held:
             raise PackError("it is in training here")
-        here = directory.result_of(trial, target)
+        done.data.append(trial.data)
+        here = directory.result_of(trial, paths.runs() / experiment)
         if here is not None and not _short(trial, run_dir, Result.model_validate(here)):
-            return _differences(here, files.read_object(unpacked / RESULT))
+            done.kept += 1
+            return _differences(here["metrics"], files.read_object(unpacked / RESULT)["metrics"])
         if any(path.name != LOCK for path in run_dir.iterdir()):
             files.set_aside(run_dir)
             run_dir.mkdir()
         # The result comes last, because with it the trial is done.
         for path in sorted(unpacked.iterdir(), key=lambda path: path.name == RESULT):
             shutil.move(path, run_dir / path.name)
-    return None
+    done.taken += 1
+    return ""
 
 
 def _differences(here: dict[str, Any], there: dict[str, Any]) -> str:
-    """The metrics, times left aside, in which two results of a trial differ."""
-    pairs = {name: (value, there["metrics"].get(name)) for name, value in here["metrics"].items()}
-    return ", ".join(
-        f"{name} ({mine}, not {theirs})"
-        for name, (mine, theirs) in sorted(pairs.items())
-        if "seconds" not in name and repr(mine) != repr(theirs)
-    )
+    """What two results of a trial have measured differently, times left aside, as a sentence."""
+    found = [
+        f"{name} ({value}, not {there.get(name)})"
+        for name, value in sorted(here.items())
+        if "seconds" not in name and repr(value) != repr(there.get(name))
+    ]
+    return f"the result here stays, which has another {', '.join(found)}" if found else ""

@@ -60,10 +60,6 @@ class RunLog:
         return self.done.groupby("trial").indices
 
     @cached_property
-    def _declared_places(self) -> dict[str, np.ndarray]:
-        return self.results.groupby("trial").indices
-
-    @cached_property
     def _curves_by_trial(self) -> dict[str, pd.DataFrame]:
         return dict(iter(self.curves.groupby("trial")))
 
@@ -80,13 +76,11 @@ class RunLog:
 
     def rows(self, trials: Iterable[str]) -> pd.DataFrame:
         """The rows of `done` that belong to some trials."""
-        places = [self._places[trial] for trial in dict.fromkeys(trials) if trial in self._places]
-        return self.done.iloc[np.concatenate(places) if places else []]
+        return self.done[self.done["trial"].isin(trials)]
 
     def declared(self, trials: Iterable[str]) -> pd.DataFrame:
         """The rows of `results` that belong to some trials, whether they are done or not."""
-        known = [self._declared_places[name] for name in trials if name in self._declared_places]
-        return self.results.iloc[np.concatenate(known) if known else []]
+        return self.results[self.results["trial"].isin(trials)]
 
     def measure(
         self,
@@ -268,11 +262,11 @@ def batch_curves(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
 
     One row per batch: trial, seed, batch (from 0), batch_loss (nats), batch_accuracy.
     """
-    frames = []
-    for trial in trials:
-        if trial.record_batches and result_of(trial, folder):
-            frame = curve_metrics.batches(folder / trial.directory)
-            frames.append(frame.assign(trial=trial.name, seed=trial.seed))
+    frames = [
+        curve_metrics.batches(folder / trial.directory).assign(trial=trial.name, seed=trial.seed)
+        for trial in trials
+        if trial.record_batches and result_of(trial, folder)
+    ]
     columns = ["trial", "seed", "batch", "batch_loss", "batch_accuracy"]
     return pd.concat(frames)[columns] if frames else pd.DataFrame(columns=columns)
 
@@ -299,25 +293,12 @@ def candidates(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
-def confusion_matrix(trial: Trial, folder: Path) -> tuple[np.ndarray, list[str]] | None:
-    """Counts (true class, predicted class) on the test images, and the class names."""
-    result = result_of(trial, folder)
-    counts = result and result["confusion_matrix"]
-    return (np.array(counts), result["data"]["classes"]) if result and counts else None
-
-
 def provenance(trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
     """Where the numbers came from: data, versions, hardware; all values that occur."""
-    facts: dict[str, dict[str, None]] = {}
-    for trial in trials:
-        if (result := result_of(trial, folder)) is None:
-            continue
-        for name, value in result_rows.origin(result).items():
-            facts.setdefault(name, {})[value] = None
-    rows = [
-        {"fact": name, "value": "; ".join(filter(None, values))} for name, values in facts.items()
-    ]
-    return pd.DataFrame([row for row in rows if row["value"]], columns=["fact", "value"])
+    results = [result_of(trial, folder) for trial in trials]
+    facts = pd.DataFrame([result_rows.origin(result) for result in results if result])
+    rows = [(name, "; ".join(filter(None, facts[name].dropna().unique()))) for name in facts]
+    return pd.DataFrame([row for row in rows if row[1]], columns=["fact", "value"])
 
 
 def _replicates(seeds: Any) -> np.ndarray:

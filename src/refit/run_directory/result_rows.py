@@ -13,6 +13,8 @@ from refit.run_directory.directory import damage_of
 
 def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:
     """The row of a trial: what was planned, and what was measured or why nothing was."""
+    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
+    settings["planned_epochs"] = settings.pop("epochs")
     row: dict[str, Any] = {
         "sweep": trial.sweep,
         "trial": trial.name,
@@ -23,43 +25,37 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
         "digest": trial.digest,
         "data": trial.data.name,
         "published_epochs": trial.published_epochs,
-    }
-    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
-    settings["planned_epochs"] = settings.pop("epochs")
+    } | settings
     if result is None:
         reason = _reason(trial, folder)
-        status = "failed" if reason else "missing"
-        return row | {"status": status, "reason": reason} | settings
-    metrics = dict(result["metrics"])
-    images = result["data"]["train_images"]
-    metrics["accuracy_gap"] = metrics["train_accuracy"] - metrics["val_accuracy"]
-    if "test_accuracy" in metrics:
-        metrics["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
-    metrics["microseconds_per_sample"] = metrics["seconds_per_epoch"] / images * 1e6
-    parts = ("train", "validation", "test")
-    metrics |= {f"{part}_images": result["data"][f"{part}_images"] for part in parts}
-    per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
-    metrics["test_class_imbalance"] = max(per_class) - min(per_class) if per_class else np.nan
-    kinds = [layer["type"] for layer in result["layers"]]
-    metrics["layers_with_pooling"] = sum(bool(re.search("Conv|Pool|Dense", k)) for k in kinds)
-    if tried := result.get("candidates"):
-        metrics["architectures_tried"] = len({each["parameters"] for each in tried})
-    metrics["minutes"] = metrics["seconds"] / 60
-    metrics["demonstration"] = bool(result["data"]["embedded"])
-    metrics["workers"] = result["environment"].get("workers")
-    metrics["gpus"] = len(result["environment"].get("gpus") or [])
-    metrics["machine"] = _machine(result["environment"])
-    metrics["stand_in"] = bool(result["data"]["stand_in"])
-    metrics["cut"] = trial.data.train_images is not None
-    metrics["altered"] = trial.altered
-    return row | {"reason": ""} | settings | metrics
-
-
-def _machine(environment: dict[str, Any]) -> str:
-    """What the times of a training depend on, beside the training itself."""
+        return row | {"status": "failed" if reason else "missing", "reason": reason}
+    metrics, data, environment = result["metrics"], result["data"], result["environment"]
     gpus = environment.get("gpus") or []
-    told = [environment.get("processor"), *gpus, environment.get("backend")]
-    return ", ".join(str(each) for each in told if each)
+    machine = [environment.get("processor"), *gpus, environment.get("backend")]
+    per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
+    kinds = [layer["type"] for layer in result["layers"]]
+    row |= metrics | {"accuracy_gap": metrics["train_accuracy"] - metrics["val_accuracy"]}
+    if "test_accuracy" in metrics:
+        row["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
+    if tried := result.get("candidates"):
+        row["architectures_tried"] = len({each["parameters"] for each in tried})
+    return row | {
+        "microseconds_per_sample": metrics["seconds_per_epoch"] / data["train_images"] * 1e6,
+        "train_images": data["train_images"],
+        "validation_images": data["validation_images"],
+        "test_images": data["test_images"],
+        "test_class_imbalance": max(per_class) - min(per_class) if per_class else np.nan,
+        "layers_with_pooling": sum(bool(re.search("Conv|Pool|Dense", kind)) for kind in kinds),
+        "minutes": metrics["seconds"] / 60,
+        "demonstration": bool(data["embedded"]),
+        "workers": environment.get("workers"),
+        "gpus": len(gpus),
+        # What the times depend on, beside the training itself.
+        "machine": ", ".join(str(each) for each in machine if each),
+        "stand_in": bool(data["stand_in"]),
+        "cut": trial.data.train_images is not None,
+        "altered": trial.altered,
+    }
 
 
 def _reason(trial: Trial, folder: Path) -> str:
