@@ -1,6 +1,7 @@
 """What the tests share: a place for results, and tiny trials."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,13 @@ def _results_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("refit")
     os.environ.setdefault("REFIT_RUNS", str(folder / "runs"))
     os.environ.setdefault("REFIT_REPORTS", str(folder / "reports"))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """An empty data folder."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
 
 
 def tiny(**changes) -> Trial:

@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import json
 import os
 import subprocess
 import sys
@@ -66,13 +65,6 @@ def no_outside(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """An empty data folder."""
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def fashion(folder, monkeypatch) -> Path:
     """A data folder with small Fashion-MNIST files."""
     (folder / "fashion-mnist").mkdir()
@@ -131,14 +123,6 @@ def test_pairs_are_five_equal_classes_and_call_themselves_a_stand_in(fashion):
     assert "not public" in dataset.stand_in
 
 
-def test_another_seed_and_fraction_split_otherwise(fashion):
-    usual = load(fashion, name="fashion_mnist")
-    other = load(fashion, name="fashion_mnist", split_seed=7)
-    half = load(fashion, name="fashion_mnist", validation_fraction=0.5)
-    assert usual.train.ids.tolist() != other.train.ids.tolist()
-    assert len(half.validation) == LEARNING // 2
-
-
 @pytest.mark.parametrize("resampling", ["bicubic", "nearest"])
 def test_resize_is_pillows_on_whole_values(fashion, resampling):
     dataset = load(fashion, name="fashion_mnist", image_size=48, resampling=resampling)
@@ -160,14 +144,6 @@ def test_course_tables_are_read_and_preferred_to_the_stand_in(course):
     assert dataset.test.labels is None
     assert len(dataset.class_names) == 5
     assert dataset.stand_in == ""
-
-
-@pytest.mark.parametrize("name", ["ece657a-w20-asg3-part2", "fashion-mnist-course"])
-def test_course_tables_are_found_in_their_folder(course, name):
-    (course / name).mkdir()
-    for table in ("train.csv", "testX.csv"):
-        (course / table).rename(course / name / table)
-    assert sets.resolve(DataSpec(name="fashion_mnist_five"), course).name == "fashion_mnist_course"
 
 
 def test_without_course_tables_the_stand_in_is_taken(fashion):
@@ -215,7 +191,6 @@ def test_limits_take_the_first_images_from_the_same_cache(tmp_path):
 
 def test_the_test_images_can_be_the_validation_images(fashion):
     dataset, originals = load(fashion, name="fashion_mnist", validation="test"), arrays()
-    np.testing.assert_array_equal(dataset.train.ids, np.arange(LEARNING))
     np.testing.assert_array_equal(dataset.train.images[..., 0], originals[IMAGES])
     np.testing.assert_array_equal(dataset.train.labels, originals[LABELS])
     for field in ("images", "labels", "ids"):
@@ -223,13 +198,6 @@ def test_the_test_images_can_be_the_validation_images(fashion):
             getattr(dataset.validation, field), getattr(dataset.test, field)
         )
     assert len(load(fashion, name="fashion_mnist").train) == 40
-    assert len(list((fashion.parent / "cache").iterdir())) == 2
-    limits = {"train_images": 7, "validation_images": 5, "test_images": 6}
-    cut = load(fashion, name="fashion_mnist", validation="test", **limits)
-    assert [len(getattr(cut, part)) for part in PARTS] == [7, 5, 6]
-    np.testing.assert_array_equal(cut.train.labels, originals[LABELS][:7])
-    np.testing.assert_array_equal(cut.validation.images, cut.test.images[:5])
-    assert len(list((fashion.parent / "cache").iterdir())) == 2, "limits need no other files"
     with pytest.raises(DataError, match=r"data\.validation_images: 21 .* the validation part"):
         load(fashion, name="fashion_mnist", validation="test", validation_images=21)
 
@@ -301,14 +269,18 @@ def test_without_files_and_network_the_error_says_what_to_do(folder):
             load(place, name="fashion_mnist")
 
 
-def test_idx_files_may_be_unpacked(fashion):
-    expected = np.array(load(fashion, name="fashion_mnist").train.images)
+def test_idx_files_may_be_unpacked_and_a_part_of_the_cache_is_none(fashion, tmp_path):
+    spec = DataSpec(name="fashion_mnist")
     for file in (fashion / "fashion-mnist").iterdir():
         file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
         file.unlink()
-    cache = fashion.parent / "another cache"
-    dataset = sets.load(DataSpec(name="fashion_mnist"), fashion, cache)
-    np.testing.assert_array_equal(dataset.train.images, expected)
+    dataset = load(fashion, name="fashion_mnist")
+    np.testing.assert_array_equal(dataset.test.labels, arrays()[TEST_LABELS])
+    assert sets.is_here(spec, fashion)
+    # Keras keeps its files packed, and only these are looked for in its cache.
+    (tmp_path / "keras" / "datasets").mkdir(parents=True)
+    (fashion / "fashion-mnist").rename(tmp_path / "keras" / "datasets" / "fashion-mnist")
+    assert not sets.is_here(spec, fashion)
 
 
 @pytest.mark.parametrize("name", [IMAGES, TEST_LABELS.removesuffix(".gz")])
@@ -340,14 +312,9 @@ def edit(path: Path, line: int, column: int, cell: str) -> None:
         ("train.csv", 1, 1, "label", r"begins with id, label.*; expected the columns id, Label"),
         ("testX.csv", 1, 0, "Id", r"begins with Id, pixel1.*; expected the columns id and 784 "),
         ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* a Label of 0 to 4"),
-        ("train.csv", 4, 1, "-1", r"the Label -1 at row 2"),
-        ("train.csv", 4, 1, str(2**32), r"the Label 4294967296 at row 2"),
         ("train.csv", 4, 1, "coat", r"string 'coat' to int64 at row 2, column 2"),
         ("train.csv", 26, 785, "256", r"string '256' to uint8 at row 24, column 786"),
         ("train.csv", 2, 2, "1.5", r"at row 0, column 3"),
-        ("train.csv", 2, 2, "True", r"at row 0, column 3"),
-        ("testX.csv", 9, 3, "", r"at row 7, column 4"),
-        ("testX.csv", 9, 0, "9" * 20, r"string '9+' to int64 at row 7, column 1"),
         ("testX.csv", 9, 0, "1001", r"the id 1001 stands more than once"),
         ("train.csv", 5, 785, "1,2", r"787 were found at row 4"),
     ],
@@ -407,29 +374,6 @@ def test_an_unknown_name_lists_the_known_ones():
         sets.resolve(DataSpec(name="mnist"), None)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"image_size": 0},
-        {"image_size": 513},
-        {"image_size": 28.5},
-        {"resampling": "cubic"},
-        {"validation_fraction": 0.0},
-        {"validation_fraction": 1.0},
-        {"validation_fraction": float("nan")},
-        {"split_seed": -1},
-        {"validation": "tests"},
-        {"train_images": 0},
-        {"test_images": True},
-        {"images": 3},
-    ],
-    ids=str,
-)
-def test_wrong_declarations_are_refused(wrong):
-    with pytest.raises(ValidationError, match=next(iter(wrong))):
-        DataSpec(name="digits", **wrong)
-
-
 def test_declarations_are_loaded_without_the_heavy_libraries():
     heavy = {"pandas", "sklearn", "pooch", "keras", "tensorflow"}
     check = f"import sys, refit.data.spec; print(sorted({heavy} & set(sys.modules)))"
@@ -458,17 +402,12 @@ def test_only_some_classes_are_kept_and_numbered_anew(tmp_path):
 
 
 def test_classes_are_chosen_before_the_limits_and_from_the_same_cache(tmp_path):
-    limits = {"train_images": 7, "validation_images": 5, "test_images": 3}
     some = digits(tmp_path, only_classes=(8, 9))
-    cut = digits(tmp_path, only_classes=(8, 9), **limits)
-    for name in PARTS:
-        few, many = getattr(cut, name), getattr(some, name)
-        assert len(few) == limits[f"{name}_images"] < len(many)
-        for field in ("images", "labels", "ids"):
-            np.testing.assert_array_equal(getattr(few, field), getattr(many, field)[: len(few)])
+    few = digits(tmp_path, only_classes=(8, 9), train_images=7).train
+    for field in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(few, field), getattr(some.train, field)[:7])
     assert len(list(tmp_path.iterdir())) == 1
     number = len(some.test)
-    assert len(digits(tmp_path, only_classes=(8, 9), test_images=number).test) == number
     with pytest.raises(
         DataError, match=rf"test_images: {number + 1} .* test part of digits has {number} of only_"
     ):
@@ -482,20 +421,6 @@ def test_caches_of_older_declarations_are_found(tmp_path):
     assert folder_of(some, tmp_path) == folder_of(spec, tmp_path)
 
 
-def test_classes_travel_with_a_trial(make_tiny):
-    plain, none = (
-        make_tiny(data={"name": "digits", **more}) for more in ({}, {"only_classes": None})
-    )
-    some = make_tiny(data={"name": "digits", "only_classes": [4, 2]})
-    assert some.data.only_classes == (4, 2)
-    assert plain.digest == none.digest != some.digest
-    for trial in (plain, some):
-        again = type(trial).model_validate(json.loads(json.dumps(trial.model_dump(mode="json"))))
-        assert again == trial
-        assert again.digest == trial.digest
-        assert len({again.data, trial.data}) == 1
-
-
 @pytest.mark.parametrize(
     "wrong",
     [[], [3], [3, 3], [-1, 2], [0, True], [0, 1.0], [0, "1"], "01", {0: 1}, 2, [[0], [1]]],
@@ -506,30 +431,16 @@ def test_wrong_classes_are_refused(wrong):
         DataSpec(name="digits", only_classes=wrong)
 
 
-def test_classes_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(
-        DataError,
-        match=r"data\.only_classes: 10 is asked for, but the classes of digits are 0 to 9",
-    ):
+def test_classes_that_cannot_be_chosen_are_refused(course, tmp_path):
+    with pytest.raises(DataError, match=r"only_classes: 10 is asked for.* digits are 0 to 9"):
         digits(tmp_path, only_classes=(2, 10))
-
-
-def test_part_without_an_image_of_the_classes_is_refused(tmp_path):
     few = {"validation_fraction": 0.001}
     present = set(digits(tmp_path, **few).validation.labels.tolist())
-    absent = tuple(label for label in range(10) if label not in present)
-    with pytest.raises(DataError, match=r"the validation part of digits has 0 of only_classes"):
+    absent = tuple(set(range(10)) - present)
+    with pytest.raises(DataError, match="the validation part of digits has 0 of only_classes"):
         digits(tmp_path, only_classes=absent, **few)
-
-
-def test_classes_cannot_be_chosen_without_labels(course):
-    with pytest.raises(
-        DataError, match=r"only_classes: the test images of .*course have no labels"
-    ):
+    with pytest.raises(DataError, match=r"only_classes: the test images of .* have no labels"):
         load(course, name="fashion_mnist_course", only_classes=(0, 1))
-
-
-# --- real data
 
 
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")

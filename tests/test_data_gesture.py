@@ -3,8 +3,6 @@
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from pydantic import ValidationError
 from refit.data import arrays, cache, digit_clips, gesture, sets
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
+from tests.data_tools import read_in_plain_locale
 
 SIDE = 16
 # Both tables: folder, gesture, label. The spellings of the first gesture are the course's own.
@@ -127,21 +126,6 @@ def test_clips_can_be_split_and_cut_like_images(course):
         assert greys(clip)[0] == GREYS["train"][TABLES["train"][position][0]]
 
 
-@pytest.mark.parametrize("name", gesture.NAMES)
-def test_every_name_is_looked_for(tmp_path, name):
-    assert len(load(write(tmp_path / "data" / name)).train) == 5
-
-
-def test_data_folder_itself_comes_first(tmp_path):
-    folder = write(tmp_path / "data")
-    write(folder / "Project_data")
-    (folder / "train" / "one" / "another.png").write_bytes(picture(1))
-    spec = DataSpec(name="gesture", frames=3, validation="test")
-    first = sets.resolve(spec, folder).fingerprint
-    (folder / "val.csv").unlink()
-    assert sets.resolve(spec, folder).fingerprint != first
-
-
 def test_without_clips_the_error_says_what_to_do(course, tmp_path):
     (course / "val.csv").unlink()
     for folder in (course.parent, tmp_path, None):
@@ -181,20 +165,11 @@ def test_forms_of_one_table_mean_the_same(course, content):
     assert found.class_names == expected.class_names
 
 
-def test_folder_name_may_hold_a_comma(course):
-    (course / "train" / "two").rename(course / "train" / "two, again")
-    write_table(course, "train", [("two, again", "Stop", 1), *TABLES["train"][2:]])
-    assert len(load(course).train) == 4
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("folder;gesture;label", r"line 6: should be folder;gesture;label.* and no header"),
         ("five;Stop_new;1.0", r"line 6: should be .* a whole number from 0 on"),
-        ("five;Stop_new;-1", r"line 6: should be"),
-        ("five;Stop_new;99999", r"line 6: should be"),
-        ("five;Stop_new;", r"line 6: should be"),
         ("five;Stop_new;1;1", r"line 6: should be"),
         ("five;_new;1", r"line 6: should be"),
         ("five;Stop_new;0", r"line 6: says Stop, 0 of five, and Stop, 1 before"),
@@ -203,8 +178,6 @@ def test_folder_name_may_hold_a_comma(course):
         ("six;Thumbs_Up_new;2", r"line 6: .*train/six cannot be read \(No such file"),
         ("../val/one;Stop_new;1", r"line 6: should be .* the name of a folder"),
         ("..;Stop_new;1", r"line 6: should be .* the name of a folder"),
-        ("..\\val\\one;Stop_new;1", r"line 6: should be .* the name of a folder"),
-        ("C:five;Stop_new;1", r"line 6: should be .* the name of a folder"),
         ("five\0;Stop_new;1", r"line 6: should be .* the name of a folder"),
         (";Stop_new;1", r"line 6: should be .* the name of a folder"),
         ("\udcff;Stop_new;1", r"is not UTF-8 text"),
@@ -228,37 +201,15 @@ def test_other_wrong_tables_are_named(course):
     refused(course, r"train\.csv, line 1: .* the labels are \[0\]; expected are at least two")
 
 
-def test_absent_folder_is_named_before_anything_runs(course):
-    (course / "train" / "three").rename(course / "train" / "thirteen")
-    with pytest.raises(DataError, match=r"train\.csv, line 3: .*three cannot be read"):
-        sets.resolve(DataSpec(name="gesture", frames=3), course.parent)
-
-
-READ = """
-import sys
-from pathlib import Path
-from refit.data import sets
-from refit.data.spec import DataSpec
-folder = Path(sys.argv[1])
-for _ in range(2):  # decoded, then from the cache
-    spec = DataSpec(name="gesture", image_size=16, frames=3, validation="test")
-    dataset = sets.load(spec, folder, folder / "cache")
-    print(ascii(dataset.class_names), len(dataset.train))
-"""
-
-
 def test_names_are_utf8_whatever_the_locale(course):
     (course / "train" / "one").rename(course / "train" / "größe")
     (course / "train" / "größe" / "größe_8.png").write_bytes(picture(1))
     rows = [("größe", "Wischgeste für Übung", 0), *TABLES["train"][1:]]
     write_table(course, "train", [row for row in rows if row[0] != "three"])
     write_table(course, "val", [("one", "Stop", 1), ("six", "Wischgeste für Übung", 0)])
-    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    run = subprocess.run(
-        [sys.executable, "-c", READ, course.parent],
-        env={**os.environ, **plain}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert run.stdout.splitlines() == [f"{('Wischgeste für Übung', 'Stop')!a} 4"] * 2
+    spec = DataSpec(name="gesture", image_size=16, frames=3, validation="test")
+    found = read_in_plain_locale(spec.model_dump_json(), course.parent)
+    assert found == [f"{('Wischgeste für Übung', 'Stop')!a} 4"] * 2
 
 
 # --- the frames ------------------------------------------------------------------------------
@@ -368,25 +319,6 @@ def test_fingerprint_follows_tables_and_frames(course):
     (course / "val" / "one" / "one_13.png").rename(course / "val" / "one" / "one_1.png")
     seen.append(fingerprint(course))
     assert len(set(seen)) == 5
-
-
-def test_frames_name_the_cache_and_the_trial_where_they_are_declared(make_tiny, tmp_path):
-    four, five = (
-        DataSpec(name="gesture", frames=frames, validation="test", fingerprint="x")
-        for frames in (4, 5)
-    )
-    assert cache.folder_of(four, tmp_path) != cache.folder_of(five, tmp_path)
-    assert cache.folder_of(four, tmp_path).name.startswith("gesture-4x28x28-")
-    plain, none, some = (
-        make_tiny(data={"name": "digits", **more}) for more in ({}, {"frames": None}, {"frames": 4})
-    )
-    assert plain.digest == none.digest != some.digest
-
-
-@pytest.mark.parametrize("wrong", [1, 0, -3, 2.0, True, "4"], ids=str)
-def test_wrong_numbers_of_frames_are_refused(wrong):
-    with pytest.raises(ValidationError, match="frames"):
-        DataSpec(name="gesture", frames=wrong)
 
 
 def test_classes_of_clips_cannot_be_chosen():

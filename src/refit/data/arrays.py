@@ -114,11 +114,3 @@ def resize(images: np.ndarray, side: int, resampling: str) -> np.ndarray:
         picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
         target[...] = np.asarray(picture.resize((side, side), method)).reshape(target.shape)
     return resized
-
-
-def resized_blocks(
-    images: np.ndarray, side: int, resampling: str, block: int = 2048
-) -> Iterator[np.ndarray]:
-    """Resize block by block, so that memory holds few large images at a time."""
-    for start in range(0, len(images), block):
-        yield resize(images[start : start + block], side, resampling)

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from refit import files
-from refit.data.arrays import Clips, Dataset, Decoded, Description, Part, resized_blocks
+from refit.data.arrays import Clips, Dataset, Decoded, Description, Part, resize
 from refit.data.spec import SELECTION, DataSpec
 from refit.errors import DataError
 
 PARTS = ("train", "validation", "test")
 INDEX = "index.json"
+# Images that are resized at once, so that memory holds few large ones at a time.
+BLOCK = 2048
 # Raised when the same declaration would be decoded into other files.
 LAYOUT = 1
 
@@ -140,12 +142,13 @@ def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
         blocks = images.decode(images.entries, spec.frames, side, spec.resampling)
     else:
         shape = (len(part), side, side, images.shape[3])
-        blocks = resized_blocks(images, side, spec.resampling)
+        starts = range(0, len(images), BLOCK)
+        blocks = (resize(images[at : at + BLOCK], side, spec.resampling) for at in starts)
     for field, values in (("ids", part.ids), ("labels", part.labels)):
         if values is not None:
             np.save(folder / f"{name}_{field}.npy", values)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    # Block by block: a full disk is an error, where a map would kill us.
+    # Written rather than mapped: a full disk is an error, where a map would kill us.
     with (folder / f"{name}_images.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:

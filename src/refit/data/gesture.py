@@ -58,12 +58,11 @@ class Row(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A folder of frames: their names in the order of time, and their sizes in bytes."""
+    """A folder of frames: their names in the order of time, with their sizes in bytes."""
 
     folder: Path
     label: int
-    frames: tuple[str, ...]
-    sizes: tuple[int, ...]
+    frames: dict[str, int]
 
 
 class Listing(NamedTuple):
@@ -79,20 +78,19 @@ class Listing(NamedTuple):
         for part, clips in self.parts.items():
             digest.update(content(_table(self.folder, part)))
             for clip in clips:
-                digest.update(repr((as_text(clip.folder.name), clip.frames, clip.sizes)).encode())
+                names, sizes = tuple(clip.frames), tuple(clip.frames.values())
+                digest.update(repr((as_text(clip.folder.name), names, sizes)).encode())
         return digest.hexdigest()[:12]
 
 
 def find(data_dir: Path | None) -> Path | None:
     """The first folder with both tables; what else there is may still be damaged or missing."""
-    for folder in candidates(data_dir, *NAMES):
-        if all(_table(folder, part).is_file() for part in PARTS):
-            return folder
-    return None
+    folders = candidates(data_dir, *NAMES)
+    found = (each for each in folders if all(_table(each, part).is_file() for part in PARTS))
+    return next(found, None)
 
 
 def fingerprint(data_dir: Path | None) -> str:
-    """A hash of the tables and of the names and sizes of all frames; opens no image."""
     return list_clips(_found(data_dir)).fingerprint()
 
 
@@ -169,15 +167,15 @@ def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
     # Evenly spaced; halves are rounded up in whole numbers, so that no position comes twice.
     steps = frames - 1
     positions = (2 * np.arange(frames) * (len(clip.frames) - 1) + steps) // (2 * steps)
-    first, size = clip.frames[0], None
-    for name, target in zip([clip.frames[place] for place in positions], decoded, strict=True):
+    names, size = list(clip.frames), None
+    for name, target in zip([names[position] for position in positions], decoded, strict=True):
         place = f"{clip.folder}/{name}"
         with images.opened(place, clip.folder / on_disk(name)) as image:
             size = size or image.size
             if image.size != size:
                 raise DataError(
-                    f"{place}: is {image.width}x{image.height} pixels, while {first} of the same "
-                    f"clip is {size[0]}x{size[1]}."
+                    f"{place}: is {image.width}x{image.height} pixels, while {names[0]} of the "
+                    f"same clip is {size[0]}x{size[1]}."
                 )
             shorter = min(size)
             left, top = ((length - shorter) // 2 for length in size)
@@ -269,8 +267,7 @@ def _clip(part: Path, row: Row) -> Clip:
         raise DataError(
             f"{row.place}: {error.filename or folder} cannot be read ({error.strerror})."
         ) from error
-    names = sorted(sizes, key=_natural)
-    return Clip(folder, row.label, tuple(names), tuple(sizes[name] for name in names))
+    return Clip(folder, row.label, {name: sizes[name] for name in sorted(sizes, key=_natural)})
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

@@ -72,12 +72,9 @@ def recorded(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec]) -
     here; None where it is here, or none of them is it."""
     if is_here(spec, data_dir):
         return None
-    for each in known:
-        if each.name == spec.name or spec.name in ALIASES:
-            declared = {"name": spec.name, "fingerprint": spec.fingerprint}
-            if each.model_copy(update=declared) == spec:
-                return each
-    return None
+    declared = {"name": spec.name, "fingerprint": spec.fingerprint}
+    same = (each for each in known if each.name == spec.name or spec.name in ALIASES)
+    return next((each for each in same if each.model_copy(update=declared) == spec), None)
 
 
 def is_here(spec: DataSpec, data_dir: Path | None) -> bool:
