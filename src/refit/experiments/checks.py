@@ -1,7 +1,5 @@
 """Whether the parts of a declaration fit each other, which only its expanded trials show."""
 
-from collections.abc import Iterable
-
 from refit.data import sets
 from refit.errors import DeclarationError
 from refit.experiments.declaration import Declaration, Profile
@@ -24,8 +22,7 @@ def check(declaration: Declaration, trials: list[Trial]) -> None:
         if sweep.retrain:
             with named(f"sweeps.{name}.retrain.default"):
                 _check_subject(sweep.retrain.default, None, trials)
-    _check_names(trials)
-    _check_starts(trials)
+    _check_trials(trials)
     for figure in declaration.published.figures:
         with named(f"published, {figure.place}"):
             _check_subject(figure.trial, figure.epochs, trials)
@@ -45,28 +42,32 @@ def check_profile(profile: Profile, everything: list[Trial], trials: list[Trial]
     data_sets = {trial.data.name for trial in everything}
     if strangers := sorted(set(profile.data_sets) - data_sets):
         raise DeclarationError(f"data_sets.{strangers[0]}: no sweep uses this data set")
-    _check_names(trials)
-    _check_starts(trials)
+    _check_trials(trials)
 
 
-def _check_starts(trials: list[Trial]) -> None:
-    """Whether trials start from trials that are there and keep what is needed."""
-    known = {trial.name: trial for trial in trials}
+def _check_trials(trials: list[Trial]) -> None:
+    """Names must be unique across sweeps, data sets known, and trials started from keep enough."""
+    known: dict[str, Trial] = {}
     for trial in trials:
-        if trial.pretrained is None or not trial.pretrained.trial:
-            continue
-        place = f"sweeps.{trial.sweep}, trial {trial.name!r}: pretrained.trial"
-        source = known.get(trial.pretrained.trial)
-        if source is None:
-            raise DeclarationError(f"{place}: no trial is called {trial.pretrained.trial!r}")
-        if not source.keep_base or source.pretrained:
-            raise DeclarationError(
-                f"{place}: {source.name!r} must have keep_base: true and start from scratch itself"
-            )
+        if known.setdefault(trial.name, trial) is not trial:
+            raise DeclarationError(f"sweeps.{trial.sweep}: trial {trial.name!r} stands twice")
+    for trial in trials:
+        with named(f"sweeps.{trial.sweep}, trial {trial.name!r}"):
+            if trial.data.name not in (names := [*sets.ALIASES, *sets.SOURCES]):
+                raise DeclarationError(
+                    f"data.name: {trial.data.name!r} is unknown; known: {', '.join(names)}"
+                )
+            if trial.pretrained and trial.pretrained.trial:
+                source = known.get(trial.pretrained.trial)
+                if source is None or not source.keep_base or source.pretrained:
+                    raise DeclarationError(
+                        f"pretrained.trial: {trial.pretrained.trial!r} should be a trial that has "
+                        "keep_base: true and starts from scratch itself"
+                    )
 
 
 def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
-    """Whether a predicate about settings names some that its sweep varies, and values of theirs."""
+    """Whether a predicate about settings names some that its sweep varies."""
     rows = [_settings(t) for t in trials if t.sweep == predicate.sweep]
     values = {name: {row.get(name) for row in rows} for row in rows for name in row}
     varied = [name for name in values if is_setting(name) and len(values[name]) > 1]
@@ -75,9 +76,6 @@ def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
             raise DeclarationError(
                 f"sweep {predicate.sweep} does not vary {axis!r}; it varies {', '.join(varied)}"
             )
-    for level in predicate.levels():
-        if level not in values[predicate.axes()[0]]:
-            raise DeclarationError(f"sweep {predicate.sweep} has no {predicate.axes()[0]}: {level}")
 
 
 def _settings(trial: Trial) -> dict[str, object]:
@@ -85,41 +83,25 @@ def _settings(trial: Trial) -> dict[str, object]:
     return trial.hyper_parameters() | {"published_epochs": trial.published_epochs}
 
 
-def _check_names(trials: Iterable[Trial]) -> None:
-    """Names must be unique across sweeps, and data sets registered."""
-    known = set()
-    for trial in trials:
-        if trial.name in known:
-            raise DeclarationError(f"sweeps.{trial.sweep}: trial {trial.name!r} stands twice")
-        known.add(trial.name)
-        if trial.data.name not in {*sets.SOURCES, *sets.ALIASES}:
-            raise DeclarationError(
-                f"sweeps.{trial.sweep}, trial {trial.name!r}: data.name: {trial.data.name!r} is "
-                f"unknown; known: {', '.join([*sets.ALIASES, *sets.SOURCES])}"
-            )
-
-
 def _check_subject(subject: Trials, epochs: Epochs | None, trials: list[Trial]) -> None:
     """Whether a published number or a claim speaks of trials, and epochs, that there are."""
-    if isinstance(subject, Selection):
-        chosen = [trial for trial in trials if subject.sweep in (None, trial.sweep)]
+    spoken = subject
+    if isinstance(subject, str):
+        subject = Selection(trials=[subject])
+    chosen = [trial for trial in trials if subject.sweep in (None, trial.sweep)]
+    if not chosen:
+        raise DeclarationError(f"no sweep is called {subject.sweep!r}")
+    names = {trial.name for trial in chosen}
+    if strangers := sorted({*subject.trials, *subject.without} - names):
+        raise DeclarationError(
+            f"no trial is called {strangers[0]!r} in {subject.sweep or 'any sweep'}"
+        )
+    kept = (set(subject.trials) or names) - set(subject.without)
+    chosen = [trial for trial in chosen if trial.name in kept]
+    for setting, wanted in subject.where.items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        chosen = [trial for trial in chosen if _settings(trial).get(setting) in values]
         if not chosen:
-            raise DeclarationError(f"no sweep is called {subject.sweep!r}")
-        names = {trial.name for trial in chosen}
-        if strangers := sorted({*subject.trials, *subject.without} - names):
-            raise DeclarationError(
-                f"no trial is called {strangers[0]!r} in {subject.sweep or 'any sweep'}"
-            )
-        kept = (set(subject.trials) or names) - set(subject.without)
-        chosen = [trial for trial in chosen if trial.name in kept]
-        for setting, wanted in subject.where.items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            chosen = [t for t in chosen if _settings(t).get(setting) in values]
-            if not chosen:
-                raise DeclarationError(f"where: no trial has {setting}: {wanted}")
-    else:
-        chosen = [trial for trial in trials if trial.name == subject]
-        if not chosen:
-            raise DeclarationError(f"no trial is called {subject!r}")
+            raise DeclarationError(f"where: no trial has {setting}: {wanted}")
     if epochs and epochs[1] > (most := min(trial.published_epochs for trial in chosen)):
-        raise DeclarationError(f"epochs: {subject} is trained for {most} epochs, not {epochs[1]}")
+        raise DeclarationError(f"epochs: {spoken} is trained for {most} epochs, not {epochs[1]}")

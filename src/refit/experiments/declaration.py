@@ -12,8 +12,6 @@ from pydantic import Field, PositiveInt, model_validator
 from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Printed, Strict
 from refit.experiments.predicates import Claim, Trials, check_epochs
 
-# --- what is run -----------------------------------------------------------------------------
-
 ProfileName = Literal["smoke", "small", "full"]
 # As published: the one profile whose results are held against the report.
 FULL = "full"
@@ -67,8 +65,7 @@ class Sweep(Strict):
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
     for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
     is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
-    With `carry_over` its trials are one sequence rather than independent of each other. `seeds` is
-    how often each is trained, by profile, which is settled before anything is.
+    `seeds` is how often each trial is trained, by profile, which is settled before anything is.
     """
 
     title: str
@@ -93,23 +90,18 @@ class Sweep(Strict):
     def _list_or_grid(self) -> "Sweep":
         if (self.search or self.retrain) and not self.grid:
             raise ValueError("only a grid can be searched, and have a winner to retrain")
-        if bool(self.entries) == bool(self.grid):
-            raise ValueError("a sweep has either entries or a grid")
-        if bool(self.grid) != bool(self.name):
-            raise ValueError("a grid, and only a grid, needs a name pattern")
+        if bool(self.entries) == bool(self.grid) or bool(self.grid) != bool(self.name):
+            raise ValueError("a sweep has either entries or a grid with a name pattern")
         return self
 
 
 class Cut(Strict):
     """How a profile shortens a sweep. What is not named stays as published.
 
-    `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them; a `grid`
-    names fewer values for some axes, `keep` trials that stay although a value of theirs is not
-    among these; `max_seeds` bounds the replicates of costly trials; `skip` says in a sentence why
-    the profile leaves the sweep out. `only` names the trials that stay. `search` changes
-    settings of the sweep's search and `retrain` those of training its winner again; `changes` those
-    of every trial, such as the width of a network that is too costly: what is trained then is not
-    what was published, and the pages say so.
+    `epoch_fraction` scales the published epochs (rounded up) and `max_epochs` caps them. A `grid`
+    names fewer values for some axes, `keep` trials that stay all the same, `only` the ones that do;
+    `skip` says why none does. `changes` are settings of every trial, such as the width of a network
+    that is too costly: what is trained then is not what was published, and the pages say so.
     """
 
     epoch_fraction: float = Field(1.0, gt=0, le=1)
@@ -138,9 +130,6 @@ class Profile(Strict):
     data: dict[str, Any] = {}
     cut: Cut = Cut()
     sweeps: dict[str, Cut] = {}
-
-
-# --- what was published ----------------------------------------------------------------------
 
 
 class Figure(Strict):
@@ -195,17 +184,15 @@ class FigureTable(Strict):
 
     @model_validator(mode="after")
     def _rows_fit(self) -> "FigureTable":
+        numbers = len(self.columns)
         for key, row in self.rows.items():
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"row {key!r} has {len(row)} numbers for {len(self.columns)} columns"
-                )
+            if len(row) != numbers:
+                raise ValueError(f"row {key!r} has {len(row)} numbers for {numbers} columns")
             if isinstance(key, int) != (self.trial is not None):
                 raise ValueError(f"row {key!r}: rows are epochs where trial is given, else trials")
         return self
 
     def figures(self) -> list[Figure]:
-        """The numbers of the table, one record each."""
         return [
             Figure(
                 place=self.place,
@@ -225,8 +212,6 @@ class FigureTable(Strict):
 
 
 class Published(Strict):
-    """All numbers of the report."""
-
     tables: list[FigureTable]
     readings: list[Figure] = []
 
@@ -255,8 +240,6 @@ class Source(Strict):
 
 
 class Declaration(Strict):
-    """A whole experiment file."""
-
     name: Name
     title: str
     question: str

@@ -1,7 +1,8 @@
 """Experiments: a declaration loaded, checked, and expanded into trials."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -65,15 +66,14 @@ def expand(
     seeds: int = 0,
     data_dir: Path | None = None,
     known: Sequence[DataSpec] = (),
-    resolve: Callable[[DataSpec], DataSpec] | None = None,
 ) -> list[Trial]:
     """All trials of an experiment in one profile, `seeds` replicates of each.
 
     For 0 each sweep has as many as it declares; other numbers are for trying things.
-    Replicate i has the declared seed plus i, so more seeds never change the first. Data sets are
-    resolved by `resolve` or against `data_dir`, because the same name can mean other data there;
-    one that is not there is taken for the one among those `known` from results. Raises
-    DeclarationError for an unknown profile, or a number of seeds that nobody can mean.
+    Replicate i has the declared seed plus i, so more seeds never change the first. The same name of
+    a data set can mean other data in another `data_dir`; one that is not there is taken for the one
+    among those `known` from results. Raises DeclarationError for an unknown profile, or a number of
+    seeds that nobody can mean.
     """
     if not isinstance(profile, str) or profile not in declaration.profiles:
         known = ", ".join(declaration.profiles)
@@ -85,14 +85,10 @@ def expand(
         )
     counts = {name: seeds or each.replicates(profile) for name, each in declaration.sweeps.items()}
     trials = _expand_profile(declaration, declaration.profiles[profile], counts)
-    resolved: dict[DataSpec, DataSpec] = {}
-    for trial in trials:
-        if trial.data not in resolved:
-            if resolve:
-                resolved[trial.data] = resolve(trial.data)
-                continue
-            found = sets.recorded(trial.data, data_dir, known) if known else None
-            resolved[trial.data] = found or sets.resolve(trial.data, data_dir)
+    resolved = {}
+    for data in dict.fromkeys(trial.data for trial in trials):
+        found = sets.recorded(data, data_dir, known) if known else None
+        resolved[data] = found or sets.resolve(data, data_dir)
     return _link([trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials])
 
 
@@ -115,9 +111,9 @@ def _link(trials: list[Trial]) -> list[Trial]:
     It is the one of the same seed or, where that is repeated less often, the first. A directory's
     name depends on where its own weights come from, so in a sequence each is linked in turn.
     """
-    sources: dict[str, dict[int, Trial]] = {}
+    sources: defaultdict[str, dict[int, Trial]] = defaultdict(dict)
     for trial in trials:
-        sources.setdefault(trial.name, {})[trial.seed] = trial
+        sources[trial.name][trial.seed] = trial
     linked = []
     for trial in trials:
         for field in ("pretrained", "carried_over"):
@@ -142,8 +138,7 @@ def _carry_over(name: str, sweep: Sweep, trials: list[Trial]) -> list[Trial]:
             f"sweeps.{name}.carry_over.restarts: the sweep has no trial {strangers[0]!r}"
         )
     left = {trial.name: trial for trial in trials}
-    carried = []
-    previous = ""
+    carried, previous = [], ""
     for label in order:
         if label in restarts:
             previous = ""
@@ -166,19 +161,16 @@ def _expand_sweep(
             if given := [key for key in GIVEN if key in settings]:
                 raise DeclarationError(f"{given[0]}: cannot be set here")
             settings["data"] = _cut_data(settings["data"], profile, cut)
-            repetition = settings.pop("repetition", 0)
-            if type(repetition) is not int or not 0 <= repetition < SEED_STEP:
-                raise DeclarationError(f"repetition: {repetition!r} is not a small whole number")
-            published = settings.get("epochs", 1)
-            if not isinstance(published, int) or published < 1:
-                raise DeclarationError(f"epochs: {published!r} is not a whole number from 1")
+            repetition, published = settings.pop("repetition", 0), settings.get("epochs", 1)
+            for key, value, low in (("repetition", repetition, 0), ("epochs", published, 1)):
+                if type(value) is not int or not low <= value < SEED_STEP:
+                    raise DeclarationError(f"{key}: {value!r} is not a small whole number")
             # Rounded first, because 70 * 0.1 is a little more than 7.
             epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
             if "epochs" in settings:
                 settings["epochs"] = min(epochs, cut.max_epochs or epochs)
                 _cut_fine_tuning(settings, published)
-            settings |= {"published_epochs": published, "sweep": name}
-            settings["altered"] = bool(cut.changes)
+            settings |= {"published_epochs": published, "sweep": name, "altered": bool(cut.changes)}
             settings["seed"] = seed + SEED_STEP * repetition
             try:
                 trials.append(Trial.model_validate(settings))
@@ -263,13 +255,8 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = deepcopy(base)
     for key, value in changes.items():
         old = merged.get(key)
-        renamed = (
-            key != "data"
-            and isinstance(old, dict)
-            and isinstance(value, dict)
-            and value.get("name", old.get("name")) != old.get("name")
-        )
-        if isinstance(old, dict) and isinstance(value, dict) and not renamed:
+        both = isinstance(old, dict) and isinstance(value, dict)
+        if both and (key == "data" or value.get("name", old.get("name")) == old.get("name")):
             merged[key] = _overlay(old, value)
         else:
             merged[key] = deepcopy(value)

@@ -147,15 +147,13 @@ class Effect(InSweep, Bounded):
     b: Any
 
     def subjects(self) -> list[Trials]:
-        return [Selection(sweep=self.sweep, where={self.axis: value}) for value in (self.a, self.b)]
+        """One for each value of the axis that is compared."""
+        sides = (side if isinstance(side, list) else [side] for side in (self.a, self.b))
+        levels = [level for side in sides for level in side]
+        return [Selection(sweep=self.sweep, where={self.axis: level}) for level in levels]
 
     def axes(self) -> list[str]:
         return [self.axis]
-
-    def levels(self) -> list[Any]:
-        """All values of the axis that are compared."""
-        sides = (self.a, self.b)
-        return [value for side in sides for value in (side if isinstance(side, list) else [side])]
 
 
 class Separates(InSweep):
@@ -172,9 +170,6 @@ class Separates(InSweep):
 
     def axes(self) -> list[str]:
         return [*self.strong, *self.weak]
-
-    def levels(self) -> list[Any]:
-        return []
 
 
 class Order(Predicate):

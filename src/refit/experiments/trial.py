@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from refit.data.spec import DataSpec
 from refit.experiments.metrics import Name, Strict, filled
@@ -79,8 +79,8 @@ class StopWhenStagnant(Strict):
 class KeepBest(Strict):
     """Keep the weights of the epoch with the highest `monitor`, if it reaches `at_least`.
 
-    With `file`, the whole model is kept in a file of that name, in whose braces the epoch and its
-    curves are put, as Keras's ModelCheckpoint does: `model-{epoch:05d}-{val_loss:.5f}.h5`.
+    With `file`, the whole model is kept under that name, filled in as Keras's ModelCheckpoint does:
+    `model-{epoch:05d}-{val_loss:.5f}.h5`.
     """
 
     name: Literal["keep_best"]
@@ -88,16 +88,14 @@ class KeepBest(Strict):
     at_least: float = Field(0.0, ge=0, le=1)
     file: str = ""
 
-    @model_validator(mode="after")
-    def _file_fits(self) -> "KeepBest":
+    @field_validator("file")
+    @classmethod
+    def _file_fits(cls, file: str) -> str:
         known = ("loss", "accuracy", "val_loss", "val_accuracy")
-        try:
-            name = filled(self.file, {"epoch": 1} | dict.fromkeys(known, 0.5))
-        except ValueError as error:
-            raise ValueError(f"file: {error}") from error
+        name = filled(file, {"epoch": 1} | dict.fromkeys(known, 0.5))
         if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.h5", name):
-            raise ValueError(f"file: {self.file!r} does not give the name of a file, ending in .h5")
-        return self
+            raise ValueError(f"{file!r} does not give the name of a file, ending in .h5")
+        return file
 
 
 class ReduceOnPlateau(Strict):
@@ -129,11 +127,7 @@ class Pretrained(Strict):
 
 
 class CarriedOver(Strict):
-    """Start from the weights with which `trial` ended, with a new optimizer.
-
-    The trial is one of the same experiment that keeps its weights; `run` is its run directory,
-    filled in when the experiment is expanded.
-    """
+    """Start from the weights with which a trial ended, with a new optimizer; `run` as above."""
 
     trial: str
     run: str = ""
@@ -159,22 +153,21 @@ Callback = Annotated[
 TRAINING_VERSION = 1
 # An entry's `repetition` moves its seeds by so much, beyond any number of replicates.
 SEED_STEP = 10_000
+LABELS = {"sweep", "name", "title", "published_epochs", "altered"}
 
 
 class Trial(Strict):
     """One training with everything fixed. Plain data: it travels to other processes as JSON.
 
-    `sweep`, `name`, `title`, `published_epochs` and whether its profile `altered` it say
-    where it belongs; the rest is what the training means and enters its identity. Settings at their
-    default do not, so that a setting added later leaves old results valid.
+    LABELS say where it belongs; the rest is what the training means and enters its identity.
+    Settings at their default do not, so that a setting added later leaves old results valid.
 
     With `shuffle` every epoch has an order of its own, drawn from the seed; `record_batches` keeps
     loss and accuracy of every training batch; `test_batch_size` also measures the mean of the test
     accuracies of batches of that size, which some reports take for the accuracy;
     `evaluate_untrained` measures the network before its first step, and `evaluate_train` the
-    training images after every epoch, with dropout off. `pretrained` and `fine_tuning` are about
-    networks with a base, and `keep_base` keeps the base's weights for other trials to start from;
-    `keep_weights` keeps all of them, for a trial that is `carried_over` from this one.
+    training images after every epoch, with dropout off. `keep_base` and `keep_weights` keep what
+    other trials start from.
     """
 
     sweep: Name
@@ -216,8 +209,7 @@ class Trial(Strict):
     @property
     def digest(self) -> str:
         """Ten hexadecimal digits of the hash of what the training means."""
-        labels = {"sweep", "name", "title", "published_epochs", "altered"}
-        meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=labels)
+        meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=LABELS)
         text = json.dumps([TRAINING_VERSION, meaning], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -243,23 +235,20 @@ class Trial(Strict):
         flat |= {"optimizer": optimizer.pop("name")}
         flat |= {f"optimizer.{name}": value for name, value in optimizer.items()}
         used = {callback.name: callback for callback in self.callbacks}
-        flat |= {"reduce_lr_on_plateau": "reduce_lr_on_plateau" in used}
-        if "reduce_lr_on_plateau" in used:
-            flat |= {"reduce_lr_on_plateau.factor": used["reduce_lr_on_plateau"].factor}
+        flat["reduce_lr_on_plateau"] = "reduce_lr_on_plateau" in used
+        if flat["reduce_lr_on_plateau"]:
+            flat["reduce_lr_on_plateau.factor"] = used["reduce_lr_on_plateau"].factor
         if "stop_at_target" in used:
-            flat |= {"target": used["stop_at_target"].target}
+            flat["target"] = used["stop_at_target"].target
         if self.pretrained:
-            flat |= {"pretrained": self.pretrained.weights or self.pretrained.trial}
+            flat["pretrained"] = self.pretrained.weights or self.pretrained.trial
         if self.carried_over:
-            flat |= {"carried_over": self.carried_over.trial}
-        if self.fine_tuning:
-            tuning = self.fine_tuning.model_dump()
-            flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
+            flat["carried_over"] = self.carried_over.trial
+        tuning = self.fine_tuning.model_dump() if self.fine_tuning else {}
+        flat |= {f"fine_tuning.{name}": value for name, value in tuning.items()}
         flat |= {name: getattr(self, name) for name in ("epochs", "batch_size", "seed")}
-        return {
-            name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-            for name, value in flat.items()
-        }
+        plain = (bool, int, float, str)
+        return {key: v if isinstance(v, plain) else json.dumps(v) for key, v in flat.items()}
 
 
 def is_setting(name: str) -> bool:
