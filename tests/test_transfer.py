@@ -122,8 +122,7 @@ def test_normalization_follows_a_short_training_where_it_is_told_to():
     images = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
     moved = []
     for options in ({}, {"normalization_momentum": 0.5}):
-        options |= {"alpha": 0.35, "augment": False}
-        model = networks.build("mobilenet_v2", (32, 32, 3), 2, **options)
+        model = networks.build("mobilenet_v2", (32, 32, 3), 2, alpha=0.35, **options)
         variance = model.get_layer(BASE).get_layer("bn_Conv1").moving_variance
         model(images, training=True)
         moved.append(1 - float(variance.numpy().mean()))

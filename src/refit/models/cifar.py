@@ -3,19 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 import keras
-from keras.layers import (
-    Activation,
-    Dropout,
-    Flatten,
-    Layer,
-    MaxPooling2D,
-    Rescaling,
-    SpatialDropout2D,
-    ZeroPadding2D,
-)
+from keras import layers
 
 from refit.models import torch_layers
 from refit.models.layers import chain, predictions
+
+KERNEL = 5
+HIDDEN = (128, 64)
 
 
 def build_mlp(
@@ -36,9 +30,9 @@ def build_mlp(
     if hidden_layers < 1 or width < 1:
         raise ValueError(f"{hidden_layers} hidden layers of {width} units; at least one of one")
 
-    def stack() -> Iterator[Layer]:
-        yield Rescaling(2.0, -1.0, name="normalize")
-        yield Flatten(name="flatten")
+    def stack() -> Iterator[layers.Layer]:
+        yield layers.Rescaling(2.0, -1.0, name="normalize")
+        yield layers.Flatten(name="flatten")
         units = [width] * hidden_layers
         yield from _dense_part(height * depth * channels, units, dropout, batch_normalization)
         yield _outputs(num_classes, width)
@@ -52,58 +46,51 @@ def build_cnn(
     *,
     convolutions: int = 5,
     filters: int = 256,
-    kernel_size: int = 5,
-    padding: int | None = None,
-    pool_size: int = 2,
-    hidden: Sequence[int] = (128, 64),
     dropout: float = 0.0,
     batch_normalization: bool = False,
 ) -> keras.Model:
     """Build a CNN (6,714,186 parameters with 5 x 256 on 32x32x3 images and 10 classes).
 
     Every convolution is followed by ReLU, max pooling and a dropout of whole channels, and
-    normalised before ReLU where asked; then come the `hidden` dense layers. `padding` is in pixels
-    on every side; None is what the report has, 0 for two convolutions and 3 for more, which lets a
-    map of 32 pixels grow before it is pooled.
+    normalised before ReLU where asked; then come two dense layers. Three convolutions and more pad
+    by 3 pixels on every side, which lets a map of 32 pixels grow before it is pooled.
     """
-    margin = (0 if convolutions == 2 else 3) if padding is None else padding
-    if not hidden or kernel_size < 1:
-        raise ValueError(f"kernel_size is {kernel_size} and hidden {hidden}; both need a size")
+    margin = 0 if convolutions == 2 else 3
 
-    def stack() -> Iterator[Layer]:
-        yield Rescaling(2.0, -1.0, name="normalize")
+    def stack() -> Iterator[layers.Layer]:
+        yield layers.Rescaling(2.0, -1.0, name="normalize")
         side, channels = input_shape[0], input_shape[2]
         for number in range(1, convolutions + 1):
             if margin:
-                yield ZeroPadding2D(margin, name=f"padding{number}")
-            yield torch_layers.convolution(filters, kernel_size, channels, name=f"conv{number}")
+                yield layers.ZeroPadding2D(margin, name=f"padding{number}")
+            yield torch_layers.convolution(filters, KERNEL, channels, name=f"conv{number}")
             if batch_normalization:
                 yield torch_layers.normalization(name=f"conv{number}_normalization")
-            yield Activation("relu", name=f"conv{number}_relu")
-            yield MaxPooling2D(pool_size, name=f"pool{number}")
-            yield SpatialDropout2D(dropout, name=f"pool{number}_dropout")
-            side = (side + 2 * margin - kernel_size + 1) // pool_size
+            yield layers.Activation("relu", name=f"conv{number}_relu")
+            yield layers.MaxPooling2D(2, name=f"pool{number}")
+            yield layers.SpatialDropout2D(dropout, name=f"pool{number}_dropout")
+            side = (side + 2 * margin - KERNEL + 1) // 2
             if side < 1:
                 raise ValueError(f"nothing is left after 'pool{number}'; larger images are needed")
             channels = filters
-        yield Flatten(name="flatten")
-        yield from _dense_part(side * side * channels, hidden, dropout, batch_normalization)
-        yield _outputs(num_classes, hidden[-1])
+        yield layers.Flatten(name="flatten")
+        yield from _dense_part(side * side * channels, HIDDEN, dropout, batch_normalization)
+        yield _outputs(num_classes, HIDDEN[-1])
 
     return chain("cifar_cnn", input_shape, stack())
 
 
 def _dense_part(
     fan_in: int, units: Sequence[int], dropout: float, batch_normalization: bool
-) -> Iterator[Layer]:
+) -> Iterator[layers.Layer]:
     for number, width in enumerate(units, start=1):
         yield torch_layers.dense(width, fan_in, name=f"dense{number}")
         if batch_normalization:
             yield torch_layers.normalization(name=f"dense{number}_normalization")
-        yield Activation("relu", name=f"dense{number}_relu")
-        yield Dropout(dropout, name=f"dense{number}_dropout")
+        yield layers.Activation("relu", name=f"dense{number}_relu")
+        yield layers.Dropout(dropout, name=f"dense{number}_dropout")
         fan_in = width
 
 
-def _outputs(num_classes: int, fan_in: int) -> Layer:
+def _outputs(num_classes: int, fan_in: int) -> layers.Layer:
     return predictions(num_classes, **torch_layers.start(fan_in))

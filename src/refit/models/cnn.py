@@ -8,16 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import keras
-from keras.layers import (
-    BatchNormalization,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    MaxPooling2D,
-)
+from keras import layers
 
 from refit.models.layers import chain, predictions
 
@@ -32,7 +23,6 @@ def build(
     num_classes: int,
     *,
     kernel_sizes: Sequence[int] = (5, 3),
-    padding: Literal["same", "valid"] = "same",
     last_dropout: float = 0.25,
     activation: str = "relu",
     leaky_relu: Literal["after_relu", "instead"] | None = None,
@@ -52,29 +42,26 @@ def build(
     if leaky_relu not in (None, "after_relu", "instead"):
         raise ValueError(f"leaky_relu is None, 'after_relu' or 'instead', not {leaky_relu!r}")
 
-    def stack() -> Iterator[Layer]:
+    def stack() -> Iterator[layers.Layer]:
         for block, (filters, kernel_size) in enumerate(zip(FILTERS, kernel_sizes, strict=True), 1):
             yield from convolution_block(
-                block, filters, kernel_size, padding, activation, batch_normalization
+                block, filters, kernel_size, activation, batch_normalization
             )
-        yield Flatten(name="flatten")
-        yield Dense(DENSE_UNITS, None if leaky_relu == "instead" else activation, name="dense1")
+        yield layers.Flatten(name="flatten")
+        yield layers.Dense(
+            DENSE_UNITS, None if leaky_relu == "instead" else activation, name="dense1"
+        )
         if leaky_relu:
-            yield LeakyReLU(NEGATIVE_SLOPE, name="dense1_leaky_relu")
-        yield Dropout(last_dropout, name="dense1_dropout")
+            yield layers.LeakyReLU(NEGATIVE_SLOPE, name="dense1_leaky_relu")
+        yield layers.Dropout(last_dropout, name="dense1_dropout")
         yield predictions(num_classes)
 
     return chain("cnn", input_shape, stack())
 
 
 def convolution_block(
-    block: int,
-    filters: int,
-    kernel_size: int,
-    padding: str,
-    activation: str,
-    batch_normalization: bool,
-) -> Iterator[Layer]:
+    block: int, filters: int, kernel_size: int, activation: str, batch_normalization: bool
+) -> Iterator[layers.Layer]:
     """Yield two convolutions, pooling and dropout.
 
     The second normalization follows the second convolution in block 1, but the dropout in block 2:
@@ -82,16 +69,11 @@ def convolution_block(
     """
     late = block == 2
     for number in (1, 2):
-        yield Conv2D(
-            filters,
-            kernel_size,
-            padding=padding,
-            activation=activation,
-            name=f"block{block}_conv{number}",
-        )
+        name = f"block{block}_conv{number}"
+        yield layers.Conv2D(filters, kernel_size, padding="same", activation=activation, name=name)
         if batch_normalization and not (late and number == 2):
-            yield BatchNormalization(name=f"block{block}_normalization{number}")
-    yield MaxPooling2D(2, name=f"block{block}_pool")
-    yield Dropout(DROPOUT, name=f"block{block}_dropout")
+            yield layers.BatchNormalization(name=f"block{block}_normalization{number}")
+    yield layers.MaxPooling2D(2, name=f"block{block}_pool")
+    yield layers.Dropout(DROPOUT, name=f"block{block}_dropout")
     if batch_normalization and late:
-        yield BatchNormalization(name=f"block{block}_normalization2")
+        yield layers.BatchNormalization(name=f"block{block}_normalization2")

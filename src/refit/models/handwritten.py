@@ -3,16 +3,7 @@
 from collections.abc import Iterator
 
 import keras
-from keras.layers import (
-    Activation,
-    BatchNormalization,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    MaxPooling2D,
-)
+from keras import layers
 
 from refit.models.layers import chain, predictions
 
@@ -43,22 +34,24 @@ def build(
         ("block2_conv2", filters4, 3, activation4),
     )
 
-    def stack() -> Iterator[Layer]:
+    def stack() -> Iterator[layers.Layer]:
         for name, filters, kernel_size, activation in convolutions:
             # Only the first layer is said to start this way; the others have Keras's default.
             start = "he_uniform" if name == "block1_conv1" else "glorot_uniform"
-            yield Conv2D(filters, kernel_size, padding="same", kernel_initializer=start, name=name)
-            yield BatchNormalization(name=f"{name}_normalization")
-            yield Activation(activation, name=f"{name}_activation")
+            yield layers.Conv2D(
+                filters, kernel_size, padding="same", kernel_initializer=start, name=name
+            )
+            yield layers.BatchNormalization(name=f"{name}_normalization")
+            yield layers.Activation(activation, name=f"{name}_activation")
             if name.endswith("conv2"):
                 block = name.partition("_")[0]
-                yield MaxPooling2D(2, name=f"{block}_pool")
-                yield Dropout(0.3, name=f"{block}_dropout")
-        yield Flatten(name="flatten")
+                yield layers.MaxPooling2D(2, name=f"{block}_pool")
+                yield layers.Dropout(0.3, name=f"{block}_dropout")
+        yield layers.Flatten(name="flatten")
         for name, units in (("dense1", 1024), ("dense2", 512)):
-            yield Dense(units, activation="relu", name=name)
-            yield BatchNormalization(name=f"{name}_normalization")
-        yield Dropout(0.2, name="dense2_dropout")
+            yield layers.Dense(units, activation="relu", name=name)
+            yield layers.BatchNormalization(name=f"{name}_normalization")
+        yield layers.Dropout(0.2, name="dense2_dropout")
         yield predictions(num_classes)
 
     return chain("handwritten", input_shape, stack())

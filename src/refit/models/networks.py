@@ -41,7 +41,6 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "conv3d": gesture.build_conv3d,
     "conv2d_rnn": gesture.build_conv2d_rnn,
 }
-NAMES = tuple(ARCHITECTURES)
 
 
 def build(name: str, input_shape: Sequence[int], num_classes: int, **options: Any) -> keras.Model:
@@ -59,17 +58,15 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
             f"model '{name}' has no option {', '.join(map(repr, unknown))}; "
             f"its options are: {', '.join(known) or 'none'}"
         )
-    described = f"model '{name}' on images of shape {tuple(input_shape)} with options {options}"
     try:
         model = ARCHITECTURES[name](tuple(input_shape), num_classes, **options)
+        if empty := [layer.name for layer in model.layers if 0 in layer.output.shape]:
+            raise ValueError(f"nothing is left after '{empty[0]}'; larger images are needed")
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise DeclarationError(f"{described} cannot be built: {error}") from error
-    for layer in model.layers:
-        if 0 in layer.output.shape:
-            raise DeclarationError(
-                f"{described} cannot be built: nothing is left after layer '{layer.name}'; "
-                "larger images are needed"
-            )
+        raise DeclarationError(
+            f"model '{name}' on images of shape {tuple(input_shape)} with options {options} cannot "
+            f"be built: {error}"
+        ) from error
     return model
 
 
@@ -79,7 +76,9 @@ def default_options(name: str) -> dict[str, Any]:
     Raises DeclarationError for an unknown name.
     """
     if name not in ARCHITECTURES:
-        raise DeclarationError(f"unknown model '{name}'; the models are: {', '.join(NAMES)}")
+        raise DeclarationError(
+            f"unknown model '{name}'; the models are: {', '.join(ARCHITECTURES)}"
+        )
     parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
     return {
         option.name: option.default for option in parameters if option.kind is option.KEYWORD_ONLY

@@ -3,14 +3,7 @@
 from collections.abc import Callable
 
 import keras
-from keras.layers import (
-    BatchNormalization,
-    Dropout,
-    GlobalAveragePooling2D,
-    RandomFlip,
-    RandomRotation,
-    Rescaling,
-)
+from keras import layers
 
 from refit.models.layers import predictions
 
@@ -23,8 +16,6 @@ def build_mobilenet_v2(
     *,
     alpha: float = 1.0,
     normalization_momentum: float = 0.999,
-    dropout: float = 0.4,
-    augment: bool = True,
 ) -> keras.Model:
     """Build MobileNetV2 (Sandler et al. 2018) with a new head: a base of 154 layers, 2,257,984
     parameters and 1,280 features at `alpha` 1, which scales the widths.
@@ -39,20 +30,14 @@ def build_mobilenet_v2(
             input_shape=shape, alpha=alpha, include_top=False, weights=None, name=BASE
         )
         for layer in network.layers:
-            if isinstance(layer, BatchNormalization):
+            if isinstance(layer, layers.BatchNormalization):
                 layer.momentum = normalization_momentum
         return network
 
-    return _build("mobilenet_v2", base, input_shape, num_classes, dropout, augment)
+    return _build("mobilenet_v2", base, input_shape, num_classes)
 
 
-def build_inception_v3(
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    *,
-    dropout: float = 0.4,
-    augment: bool = True,
-) -> keras.Model:
+def build_inception_v3(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
     """Build InceptionV3 (Szegedy et al. 2016) with a new head: a base of 311 layers, 21,802,784
     parameters and 2,048 features.
 
@@ -64,7 +49,7 @@ def build_inception_v3(
             input_shape=shape, include_top=False, weights=None, name=BASE
         )
 
-    return _build("inception_v3", base, input_shape, num_classes, dropout, augment)
+    return _build("inception_v3", base, input_shape, num_classes)
 
 
 def _build(
@@ -72,8 +57,6 @@ def _build(
     base: Callable[[tuple[int, int, int]], keras.Model],
     input_shape: tuple[int, int, int],
     num_classes: int,
-    dropout: float,
-    augment: bool,
 ) -> keras.Model:
     """Augmentation, preprocessing, base, global average pooling, dropout, prediction.
 
@@ -81,15 +64,14 @@ def _build(
     pixels in -1..1.
     """
     inputs = outputs = keras.Input(input_shape, name="images")
-    if augment:
-        outputs = RandomFlip("horizontal", name="augment_flip")(outputs)
-        rotation = RandomRotation(0.2, name="augment_rotation")
-        # Keras says no for TensorFlow's sake, and on JAX would run all of the network uncompiled.
-        rotation.supports_jit = True
-        outputs = rotation(outputs)
-    outputs = Rescaling(2.0, -1.0, name="normalize")(outputs)
+    outputs = layers.RandomFlip("horizontal", name="augment_flip")(outputs)
+    rotation = layers.RandomRotation(0.2, name="augment_rotation")
+    # Keras says no for TensorFlow's sake, and on JAX would run all of the network uncompiled.
+    rotation.supports_jit = True
+    outputs = rotation(outputs)
+    outputs = layers.Rescaling(2.0, -1.0, name="normalize")(outputs)
     outputs = base(input_shape)(outputs)
-    outputs = GlobalAveragePooling2D(name="pool")(outputs)
-    outputs = Dropout(dropout, name="dropout")(outputs)
+    outputs = layers.GlobalAveragePooling2D(name="pool")(outputs)
+    outputs = layers.Dropout(0.4, name="dropout")(outputs)
     outputs = predictions(num_classes)(outputs)
     return keras.Model(inputs, outputs, name=name)
