@@ -153,7 +153,7 @@ def copies(trial: Trial, run_dir: Path, folder: Path, damages: Sequence) -> list
 def interrupted(trial: Trial, folder: Path, after: int) -> Path:
     """Leave a run directory of a training that was killed after some epochs."""
     shorter = trial.model_copy(update={"epochs": after, "name": "shorter"})
-    runner.check(runner.run([shorter], folder, workers=1, keep_checkpoints=True))
+    runner.check(runner.run([shorter], folder, workers=1, earlier={}))
     run_dir = folder / trial.directory
     shutil.copytree(folder / shorter.directory, run_dir)
     (run_dir / RESULT).unlink()

@@ -348,7 +348,7 @@ def test_processes_that_cannot_be_started_are_told_of(monkeypatch):
 
         join = close = stop
 
-    monkeypatch.setattr(pool, "_new_pool", lambda workers: Broken())
+    monkeypatch.setattr(pool.pebble, "ProcessPool", lambda *_, **__: Broken())
     with (
         pytest.raises(TrialError, match=r"die as soon as they are started; .*training\.log"),
         pool.TrainingPool(1, 60, PRELOAD) as found,

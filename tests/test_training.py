@@ -323,7 +323,7 @@ def test_training_that_does_not_move_stops_after_patience_and_one(make_tiny, tmp
     whole = make_tiny(**STILL, **stagnant(3), epochs=9)
     shorter = make_tiny(**STILL, **stagnant(3), epochs=2, name="shorter")
     trained(whole, tmp_path / "whole")
-    runner.check(runner.run([shorter], tmp_path / "resumed", keep_checkpoints=True))
+    runner.check(runner.run([shorter], tmp_path / "resumed", earlier={}))
     runner.check(runner.run([whole], tmp_path / "resumed", earlier={whole: shorter}))
     results = [directory.result_of(whole, tmp_path / name) for name in ("whole", "resumed")]
     assert [result["resumed_at_epoch"] for result in results] == [0, 2]
@@ -440,7 +440,7 @@ def test_training_continued_from_a_shorter_one_has_the_best_weights_of_both(make
     changes = {"optimizer": STILL["optimizer"]} | keep()  # so that the first epoch is the best
     longer, shorter = make_tiny(**changes, epochs=2), make_tiny(**changes, epochs=1, name="shorter")
     for trial, earlier in ((shorter, {}), (longer, {longer: shorter})):
-        runner.check(runner.run([trial], tmp_path, earlier=earlier, keep_checkpoints=True))
+        runner.check(runner.run([trial], tmp_path, earlier=earlier))
     kept = [
         (tmp_path / one.directory / directory.BEST_WEIGHTS).exists() for one in (shorter, longer)
     ]
@@ -570,7 +570,7 @@ def test_where_the_test_images_validate_the_last_epoch_has_their_accuracy(make_t
 
 def test_training_interrupted_after_its_last_epoch_still_gets_its_result(make_tiny, tmp_path):
     trial = make_tiny(**RECORDED, test_batch_size=32)
-    runner.check(runner.run([trial], tmp_path, workers=1, keep_checkpoints=True))
+    runner.check(runner.run([trial], tmp_path, workers=1, earlier={}))
     run_dir = tmp_path / trial.directory
     whole, curves = directory.result_of(trial, tmp_path), losses(trial, tmp_path)
     batches = run_log.batch_curves([trial], tmp_path)

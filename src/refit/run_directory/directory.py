@@ -130,7 +130,7 @@ class _Candidate(BaseModel):
 
 class Result(BaseModel):
     """What tables and pages read of a result; `files` has size and digest of each file beside it,
-    and `checksum` is that of all the others. Older results lack both."""
+    and `checksum` is that of all the others. Older results lack these and the times."""
 
     trial: dict[str, Any]
     digest: str
@@ -140,6 +140,8 @@ class Result(BaseModel):
     layers: list[_Layer]
     confusion_matrix: list[list[NonNegativeInt]] | None
     started: AwareDatetime
+    wall_seconds: float = 0.0
+    resumed_at_epoch: NonNegativeInt = 0
     candidates: list[_Candidate] = []
     files: dict[str, Annotated[list[int | str], Field(max_length=2)]] = {}
     checksum: str = ""

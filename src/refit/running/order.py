@@ -4,8 +4,7 @@ Times come from finished trainings of whatever profile: the same network on imag
 size, scaled by the number of images and epochs.
 """
 
-import heapq
-import itertools
+import functools
 import json
 import math
 from collections import defaultdict
@@ -42,27 +41,24 @@ class Schedule:
     def __init__(self, trials: Sequence[Trial], expected: Mapping[Trial, float]) -> None:
         self._expected = expected
         self._followers: dict[str, list[Trial]] = defaultdict(list)
-        self._ready: list[tuple[float, int, Trial]] = []
-        self._number = itertools.count()
         directories = {str(trial.directory) for trial in trials}
         for trial in trials:
-            if trial.starts_from in directories:
-                self._followers[trial.starts_from].append(trial)
-        for trial in trials:
-            if trial.starts_from not in directories:
-                self._add(trial)
+            start = trial.starts_from if trial.starts_from in directories else ""
+            self._followers[start].append(trial)
+        self._ready: list[Trial] = []
+        self._release("")
 
     def start(self) -> Trial | None:
         """The trial to start next; None where all others wait for one that is running."""
-        return heapq.heappop(self._ready)[-1] if self._ready else None
+        return self._ready.pop(0) if self._ready else None
 
     def ended(self, trial: Trial) -> None:
         """Release the trials that start from this one; without its weights they fail at once."""
-        for follower in self._followers.pop(str(trial.directory), []):
-            self._add(follower)
+        self._release(str(trial.directory))
 
-    def _add(self, trial: Trial) -> None:
-        heapq.heappush(self._ready, (-self._way(trial), next(self._number), trial))
+    def _release(self, start: str) -> None:
+        if released := self._followers.pop(start, []):
+            self._ready = sorted([*self._ready, *released], key=self._way, reverse=True)
 
     def _way(self, trial: Trial) -> float:
         """The time from a trial's start to the end of the last that must wait for it."""
@@ -79,12 +75,10 @@ class Times:
     def __init__(self, folder: Path) -> None:
         self._place = "/".join(folder.parts[-2:])
         self._records = pd.DataFrame(_records(paths.runs()))
-        self._images: dict[DataSpec, float] = {}
+        self._images_of = functools.cache(_images_of)
 
     def seconds(self, trial: Trial) -> float:
         """How long a trial will take; NaN where nothing is like it, or its images are not known."""
-        images = self._images.get(trial.data) or _images_of(trial.data)
-        self._images[trial.data] = images
         traits = _traits(trial)
         for names in _LIKENESS if len(self._records) else ():
             alike = self._records
@@ -95,9 +89,8 @@ class Times:
                 best = alike[alike["images"] == alike["images"].max()]
                 candidates = trial.model.options.get("candidates", 1)  # of a search
                 epochs = self._epochs(trial) * candidates
-                return float(
-                    best["seconds_per_image"].median() * images * epochs + best["fixed"].median()
-                )
+                images = self._images_of(trial.data)
+                return best["seconds_per_image"].median() * images * epochs + best["fixed"].median()
         return math.nan
 
     def _epochs(self, trial: Trial) -> float:
@@ -145,23 +138,9 @@ def _images_of(spec: DataSpec) -> float:
     return int(np.isin(labels, spec.only_classes).sum()) if spec.only_classes else len(labels)
 
 
-class _Timed(Result):
-    """A result with what it took besides its epochs; older ones lack that."""
-
-    wall_seconds: float = 0.0
-    resumed_at_epoch: int = 0
-
-    @property
-    def fixed(self) -> float:
-        """The seconds before the first epoch and in it, where the graph is built."""
-        if self.resumed_at_epoch or self.candidates:
-            return 0.0
-        return max(self.wall_seconds - self.metrics.seconds_per_epoch * self.metrics.epochs, 0.0)
-
-
 def _records(runs: Path) -> Iterator[dict[str, object]]:
     for path in sorted(runs.glob(f"*/*/*/*/{RESULT}")):
-        result = files.read_model(path, _Timed)
+        result = files.read_model(path, Result)
         try:
             trial = Trial.model_validate(result.trial) if result else None
         except ValueError:  # of a version whose settings were others
@@ -175,8 +154,15 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
                 "images": images,
                 "epochs": result.metrics.epochs,
                 "seconds_per_image": result.metrics.seconds_per_epoch / images,
-                "fixed": result.fixed,
+                "fixed": _fixed(result),
             }
+
+
+def _fixed(result: Result) -> float:
+    """The seconds before the first epoch and in it, where the graph is built."""
+    if result.resumed_at_epoch or result.candidates:
+        return 0.0
+    return max(result.wall_seconds - result.metrics.seconds_per_epoch * result.metrics.epochs, 0.0)
 
 
 def _stops_early(trial: Trial) -> bool:

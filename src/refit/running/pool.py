@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import forkserver
 from typing import Any, NamedTuple
 
@@ -40,10 +41,8 @@ class Call(NamedTuple):
     """What is to be called in a process of its own, the key by which it is known, and its GPU."""
 
     key: Hashable
-    function: Callable[..., Outcome]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    gpu: str = ""
+    function: Callable[[], Outcome]
+    gpu: str
 
 
 class TrainingPool:
@@ -64,18 +63,27 @@ class TrainingPool:
     def __init__(
         self, workers: int, time_limit: float, preload: Sequence[str], gpus: Sequence[str] = ()
     ) -> None:
-        self._workers = workers
+        self.places = workers
         self._time_limit = time_limit
         self._preload = preload
         self._gpus = gpus if len(gpus) > 1 else ()
         # Started beyond the places, so that none of them waits for its next call; where calls have
         # GPUs, that which will be free is not known before.
         self.spare = 0 if self._gpus else 1
-        self._jobs: dict[pebble.ProcessFuture, Call] = {}
         self._breaks = 0
 
     def __enter__(self) -> "TrainingPool":
-        self._open()
+        _start_server(self._preload)
+        # Without the initializer, pebble would let SIGTERM return to Python first.
+        self._pool = pebble.ProcessPool(
+            self.places,
+            max_tasks=1,
+            initializer=signal.signal,
+            initargs=(signal.SIGTERM, signal.SIG_DFL),
+            context=multiprocessing.get_context("forkserver"),
+        )
+        self._jobs: dict[pebble.ProcessFuture, Call] = {}
+        self._busy = time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -84,17 +92,10 @@ class TrainingPool:
                 self._pool.close()
                 self._pool.join()
             else:
-                self._pool.stop()
-                _ask()
-                self._end()
+                self._end(GRACE)
 
     def __len__(self) -> int:
         return len(self._jobs)
-
-    @property
-    def places(self) -> int:
-        """How many calls are at work at once."""
-        return self._workers
 
     @property
     def running(self) -> list[Hashable]:
@@ -107,7 +108,7 @@ class TrainingPool:
         """Call a function in the next process that is free. Raises TrialError where none lives."""
         used = Counter(call.gpu for call in self._jobs.values())
         gpu = min(self._gpus, key=lambda one: used[one], default="")
-        self._schedule([Call(key, function, args, kwargs, gpu)])
+        self._schedule(Call(key, partial(function, *args, **kwargs), gpu))
 
     def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
         """The calls that have ended since, by their keys; waits for one at most so many seconds.
@@ -122,7 +123,7 @@ class TrainingPool:
         if found or self.running:
             self._busy = time.monotonic()
         if len(whole) < len(done) or time.monotonic() - self._busy > LOST:
-            self._schedule([])
+            self._renew()
         return found
 
     def _outcome(self, job: pebble.ProcessFuture) -> Outcome:
@@ -133,75 +134,51 @@ class TrainingPool:
         except pebble.ProcessExpired as error:
             return "killed", failures.death(error.exitcode), ""
 
-    def _schedule(self, calls: list[Call]) -> None:
-        """Hand calls to the pool; without any, hand those that it had to a new one."""
-        renew = not calls
-        while renew or calls:
-            if renew:
-                calls = [*self._jobs.values(), *calls]
-                self._renew()
-            try:
-                while calls:
-                    job = self._pool.schedule(_call, [calls[0]], timeout=self._time_limit)
-                    self._jobs[job] = calls.pop(0)
-                return
-            except RuntimeError:  # what a broken pool raises
-                renew = True
+    def _schedule(self, call: Call) -> None:
+        try:
+            job = self._pool.schedule(_on_gpu, call[1:], timeout=self._time_limit)
+        except RuntimeError:  # what a broken pool raises
+            self._renew(call)
+        else:
+            self._jobs[job] = call
 
-    def _renew(self) -> None:
+    def _renew(self, *calls: Call) -> None:
+        """Hand these calls, and those that the pool had, to a new one."""
         self._breaks += 1
         if self._breaks > MOST_BREAKS:
             raise TrialError(
                 "the processes for trainings die as soon as they are started; the end of "
                 f"{paths.runs() / TRAINING_LOG} may tell why"
             )
-        self._jobs = {}
+        calls = (*self._jobs.values(), *calls)
         with _without_interrupts():
-            self._end()
-        self._open()
+            self._end(0)
+        self.__enter__()
+        for call in calls:
+            self._schedule(call)
 
-    def _open(self) -> None:
-        _start_server(self._preload)
-        self._pool = _new_pool(self._workers)
-        self._busy = time.monotonic()
-
-    def _end(self) -> None:
-        """End all processes now. What they do may be broken off anywhere."""
+    def _end(self, grace: float) -> None:
+        """Ask all processes to end, wait so many seconds until they have, and kill the others."""
         self._pool.stop()
+        asked, latest = _workers(), time.monotonic() + grace
+        for process in asked:
+            process.terminate()
+        for process in asked:
+            process.join(max(latest - time.monotonic(), 0))
         for process in _workers():
             process.kill()
         self._pool.join()
 
 
-def _call(call: Call) -> Outcome:
-    """In a process: call the function, on the call's own GPU where it has one."""
-    if call.gpu:
-        os.environ[VISIBLE_GPUS] = call.gpu
-    return call.function(*call.args, **call.kwargs)
+def _on_gpu(function: Callable[[], Outcome], gpu: str) -> Outcome:
+    """In a process: call the function, on a GPU of its own where it is given one."""
+    if gpu:
+        os.environ[VISIBLE_GPUS] = gpu
+    return function()
 
 
 def _workers() -> list[multiprocessing.process.BaseProcess]:
     return [each for each in multiprocessing.active_children() if each.name == WORKERS_NAME]
-
-
-def _ask() -> None:
-    """Ask all processes to end, and wait for a while until they have."""
-    asked = _workers()
-    for process in asked:
-        process.terminate()
-    latest = time.monotonic() + GRACE
-    for process in asked:
-        process.join(max(latest - time.monotonic(), 0))
-
-
-def _end_when_asked() -> None:
-    """In a process: let SIGTERM end it at once, where pebble would first return to Python."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _new_pool(workers: int) -> pebble.ProcessPool:
-    context = multiprocessing.get_context("forkserver")
-    return pebble.ProcessPool(workers, max_tasks=1, initializer=_end_when_asked, context=context)
 
 
 def _start_server(preload: Sequence[str]) -> None:

@@ -6,15 +6,14 @@ elsewhere when a machine dies; it then goes on from the last epoch in the shared
 """
 
 import contextlib
-import importlib.util
-import math
 import os
 import socket
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +48,35 @@ class RayPool:
         self, folder: Path, workers: int, time_limit: float, preload: Sequence[str]
     ) -> None:
         self._workers = workers
-        self._preload = preload
-        self._time_limit = time_limit
-        self._cluster = _joined(folder)
+        self._how = (time_limit, preload)
+        # Not the name of a file that a copy of the folder could have; a killed driver leaves its
+        # own. By it nodes know the folder.
+        self._mark = folder / f".shared-{uuid.uuid4().hex}"
         self._jobs: dict[Future, Hashable] = {}
 
     def __enter__(self) -> "RayPool":
-        self._share, self._mark = self._cluster.__enter__()
+        share = _asked_share()
+        self._is_ours = _connect()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.__exit__)
+            gpus = any(node.get("GPU") for node in _alive())
+            self._share = float(gpus) if share is None else share
+            if not any(_places(node, self._share) for node in _alive()):
+                raise UnavailableError(
+                    f"no node of the Ray cluster has a CPU and {self._share:g} GPU(s)"
+                )
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
+            self._mark.touch()
+            undo.pop_all()
         # A worker is used again but where it holds a GPU, whose number another task may not get.
         options = {"num_gpus": self._share, "max_calls": 1 if self._share else 0}
         self._task = _ray().remote(num_cpus=1, max_retries=RETRIES, **options)(_attempt)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._cluster.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._mark.unlink(missing_ok=True)
+        if self._is_ours:
+            _ray().shutdown()  # the end of the driver ends its tasks
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -71,7 +85,7 @@ class RayPool:
     def places(self) -> int:
         """How many calls have room now; nodes may come and go. Never none, because a call that was
         handed over waits for a node."""
-        places = sum(_places(node["Resources"], self._share) for node in alive())
+        places = sum(_places(node, self._share) for node in _alive())
         return max(1, min(places, self._workers or places))
 
     @property
@@ -83,8 +97,8 @@ class RayPool:
         self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
     ) -> None:
         """Call a function on the next node with room."""
-        how = (self._mark, self._time_limit, self._preload)
-        self._jobs[self._task.remote(*how, function, args, kwargs).future()] = key
+        call = partial(function, *args, **kwargs)
+        self._jobs[self._task.remote(self._mark, *self._how, call).future()] = key
 
     def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
         """The calls that have ended since, by their keys; waits for one at most so many seconds."""
@@ -106,36 +120,7 @@ def _outcome(job: Future) -> Outcome:
         return "killed", f"given up by Ray, whose last word is: {_first_line(error)}", ""
 
 
-@contextlib.contextmanager
-def _joined(folder: Path) -> Iterator[tuple[float, Path]]:
-    """Connected to the cluster: the GPUs that a call gets, and a file by which nodes know a folder.
-
-    Raises as `RayPool` does.
-    """
-    share = asked_share()
-    ours = _connect()
-    # Not the name of a file that a copy of the folder could have; a killed driver leaves its own.
-    mark = folder / f".shared-{uuid.uuid4().hex}"
-    try:
-        if share is None:
-            share = float(any(node["Resources"].get("GPU") for node in alive()))
-        if not any(_places(node["Resources"], share) for node in alive()):
-            raise UnavailableError(f"no node of the Ray cluster has a CPU and {share:g} GPU(s)")
-        folder.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-        yield share, mark
-    finally:
-        mark.unlink(missing_ok=True)
-        if ours:
-            _ray().shutdown()  # the end of the driver ends its tasks
-
-
-def alive() -> list[dict[str, Any]]:
-    """The cluster's nodes, as Ray describes them."""
-    return [node for node in _ray().nodes() if node["Alive"]]
-
-
-def asked_share() -> float | None:
+def _asked_share() -> float | None:
     """GPUs for each trial, as `REFIT_GPUS_PER_TRIAL` says; None where it says nothing.
 
     Raises DeclarationError for what Ray cannot give: neither a fraction of one nor a whole number.
@@ -145,7 +130,7 @@ def asked_share() -> float | None:
         return None
     with contextlib.suppress(ValueError):
         share = float(text)
-        if 0 <= share <= 1 or (share < math.inf and share == int(share) > 0):
+        if 0 <= share <= 1 or (share.is_integer() and share > 0):
             return share
     raise DeclarationError(
         f"{GPUS_PER_TRIAL} is {text!r}; give a fraction of a GPU or a whole number, 0 for none"
@@ -153,35 +138,38 @@ def asked_share() -> float | None:
 
 
 def _ray() -> Any:
-    import ray
-
+    try:
+        import ray
+    except ImportError as error:
+        raise UnavailableError(
+            "executor ray needs the package ray; `make extras` installs it"
+        ) from error
     return ray
 
 
 def _connect() -> bool:
     """Connect to the cluster; returns whether this has made the connection."""
-    if importlib.util.find_spec("ray") is None:
-        raise UnavailableError("executor ray needs the package ray; `make extras` installs it")
     ray = _ray()
     if ray.is_initialized():
         return False
     variables = {"REFIT_RUNS": str(paths.runs()), "DATA_DIR": str(paths.data() or "")}
+    options = {"log_to_driver": False, "logging_level": "error"}
     try:
         with warnings.catch_warnings():
             # Without a GPU of its own a trial sees none, which a later version would change.
             warnings.simplefilter("ignore", FutureWarning)
-            ray.init(
-                address="auto",
-                log_to_driver=False,
-                logging_level="error",
-                runtime_env={"env_vars": variables},
-            )
+            ray.init(address="auto", runtime_env={"env_vars": variables}, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UnavailableError(
             "executor ray needs a Ray cluster that runs: start one with `ray start --head`, and "
             f"set RAY_ADDRESS where it is elsewhere ({_first_line(error)})"
         ) from error
     return True
+
+
+def _alive() -> list[dict[str, float]]:
+    """What each of the cluster's nodes has, by Ray's names."""
+    return [node["Resources"] for node in _ray().nodes() if node["Alive"]]
 
 
 def _places(resources: Mapping[str, float], share: float) -> int:
@@ -193,31 +181,21 @@ def _places(resources: Mapping[str, float], share: float) -> int:
     return places
 
 
-def _obstacle(mark: Path) -> str:
-    """On a node: why it cannot train; empty where it can."""
-    if mark.exists():
-        return ""
-    return (
-        f"does not see {mark.parent} of the machine that started the run; put the runs into a "
-        "folder that all nodes share (REFIT_RUNS)"
-    )
-
-
 def _attempt(
-    mark: Path,
-    time_limit: float,
-    preload: Sequence[str],
-    function: Callable[..., Outcome],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
+    mark: Path, time_limit: float, preload: Sequence[str], call: Callable[[], Outcome]
 ) -> Outcome:
-    """On a node: call the function in a child of this Ray worker, and tell how it ended."""
-    if obstacle := _obstacle(mark):
-        return "storage", f"{socket.gethostname()}: {obstacle}", ""
+    """On a node: make the call in a child of this Ray worker, and tell how it ended."""
+    if not mark.exists():
+        return (
+            "storage",
+            f"{socket.gethostname()}: does not see {mark.parent} of the machine that started the "
+            "run; put the runs into a folder that all nodes share (REFIT_RUNS)",
+            "",
+        )
     # Else every child would load the script of Ray's worker, and with it Ray.
     sys.modules["__main__"].__file__ = None
     with TrainingPool(1, time_limit, preload) as processes:
-        processes.start(None, function, *args, **kwargs)
+        processes.start(None, call)
         while not (ended := processes.ended(1)):
             pass
     return ended[0][1]

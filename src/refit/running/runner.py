@@ -9,10 +9,12 @@ import multiprocessing
 import pkgutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,6 @@ def run(
     time_limit: float = TIME_LIMIT,
     data_dir: Path | None = None,
     earlier: Mapping[Trial, Trial] | None = None,
-    keep_checkpoints: bool = False,
     describe: bool = True,
     executor: str = LOCAL,
     train: str = FIT,
@@ -77,15 +78,13 @@ def run(
     `folder`, the cache and the data are one and the same, and `workers` defaults to what has room
     there. A failed trial leaves its kind and reason in `failure.json` and is tried again by the
     next run. Ctrl-C leaves all finished epochs; the next run goes on from them. With
-    `keep_checkpoints` the last state of a training that was not stopped early stays too, and
-    `earlier` names for a trial one of the same settings but fewer epochs, from whose last state it
-    goes on. With `describe` the trials are the experiment's, and TensorBoard's table gets their
+    `earlier`, be it empty, the last state of a training that was not stopped early stays too; it
+    names for a trial one of the same settings but fewer epochs, from whose last state it goes on.
+    With `describe` the trials are the experiment's, and TensorBoard's table gets their
     columns. `train` is `module:function`, called as `refit.training.fit.train`. Where a data set
     cannot be loaded its trials fail; raises DataError where none can, before anything is trained,
     and TrialError where the folder cannot be written.
     """
-    if executor not in EXECUTORS:
-        raise DeclarationError(f"executor is {executor!r}; known: {', '.join(EXECUTORS)}")
     workers = check_workers(workers, executor)
     missing = [trial for trial in trials if result_of(trial, folder) is None]
     before = len(trials) - len(missing)
@@ -97,33 +96,34 @@ def run(
     if describe:
         _describe_to_tensorboard(trials, folder)
     expected = order.expected(ready, folder)
-    options = {"earlier": earlier or {}, "keep_checkpoints": keep_checkpoints}
     with (
         Progress(len(trials), expected, folder) as progress,
         _pool(executor, folder, workers, time_limit, train) as pool,
     ):
-        running = Run(pool, progress, train, (folder, data_dir, paths.cache()), **options)
+        places = (folder, data_dir, paths.cache())
+        running = Run(pool, progress, partial(_train, train, *places), folder, earlier)
         running.train(ready, order.Schedule(ready, expected))
     failed |= running.failed
-    notes = {name: f"trained again: {damage}" for name, damage in notes.items() if damage}
-    notes = {name: note for name, note in notes.items() if name not in failed}
+    notes = {
+        name: f"trained again: {damage}"
+        for name, damage in notes.items()
+        if damage and name not in failed
+    }
     return Summary(len(trials), before, len(missing) - len(failed), failed, notes)
 
 
 @dataclass
 class Run:
-    """Trials that are trained one by one, each by `train` in a process of its own.
+    """Trials that are trained one by one by `call`, each in a process of its own.
 
-    `places` are the folders of the runs, the data and the cache. Gathers failures by the names of
-    run directories.
+    Gathers failures by the names of run directories.
     """
 
     pool: TrainingPool | RayPool
     progress: Progress
-    function: str
-    places: tuple[Path, Path | None, Path]
-    earlier: Mapping[Trial, Trial]
-    keep_checkpoints: bool
+    call: Callable[..., Outcome]
+    folder: Path
+    earlier: Mapping[Trial, Trial] | None
     failed: dict[str, str] = field(default_factory=dict)
 
     def train(self, trials: Sequence[Trial], schedule: order.Schedule) -> None:
@@ -143,21 +143,19 @@ class Run:
             self.progress.show(pool.running)
 
     def _start(self, trial: Trial, facts: Mapping[str, Any]) -> None:
-        shorter = self.earlier.get(trial)
-        options = {
+        shorter = (self.earlier or {}).get(trial)
+        how = {
             "facts": dict(facts),
-            "earlier": self.places[0] / shorter.directory if shorter else None,
-            "keep_checkpoint": self.keep_checkpoints,
+            "earlier": self.folder / shorter.directory if shorter else None,
+            "keep_checkpoint": self.earlier is not None,
         }
-        plain = trial.model_dump(mode="json")
-        self.pool.start(trial, _train, self.function, plain, *self.places, **options)
+        self.pool.start(trial, self.call, trial.model_dump(mode="json"), how)
 
     def _judge(self, trial: Trial, outcome: Outcome) -> str:
         """The kind of a failure, which is stored; empty if the trial is done."""
         kind, reason, trace = outcome
-        folder = self.places[0]
         latest = time.monotonic() + self.pool.delay
-        while not kind and result_of(trial, folder) is None:
+        while not kind and result_of(trial, self.folder) is None:
             if time.monotonic() >= latest:
                 kind, reason = "bug", "the training ended without a result"
             else:
@@ -165,7 +163,7 @@ class Run:
         if kind in failures.TOO_LARGE:
             reason += failures.ADVICE
         if kind:
-            failures.store(folder / trial.directory, kind, reason, trace)
+            failures.store(self.folder / trial.directory, kind, reason, trace)
             self.failed[trial.directory.name] = f"{kind}: {reason}"
         return kind
 
@@ -177,42 +175,37 @@ def _fail_without_data(
 
     Raises DataError where none can be.
     """
-    unloaded: dict[DataSpec, DataError] = {}
+    errors: dict[DataSpec, DataError] = {}
     specs = {trial.data for trial in trials}
     for spec in specs:
         try:
             sets.load(spec, data_dir, paths.cache())
         except DataError as error:
-            unloaded[spec] = error
-    if len(unloaded) == len(specs):
-        raise next(iter(unloaded.values()))
+            errors[spec] = error
+    if len(errors) == len(specs):
+        raise next(iter(errors.values()))
     failed = {}
     for trial in trials:
-        if trial.data in unloaded:
-            kind, reason = failures.kind_of(unloaded[trial.data]), str(unloaded[trial.data])
-            (folder / trial.directory).mkdir(parents=True, exist_ok=True)
-            failures.store(folder / trial.directory, kind, reason, "")
-            failed[trial.directory.name] = f"{kind}: {reason}"
+        if error := errors.get(trial.data):
+            kind = failures.kind_of(error)
+            failures.store(folder / trial.directory, kind, str(error), "")
+            failed[trial.directory.name] = f"{kind}: {error}"
     return failed
 
 
 def check_workers(workers: int | None, executor: str = LOCAL) -> int:
-    """How many trainings run at once: as asked, or one per core of the job. Raises
-    DeclarationError.
-
-    Where none are asked for on a Ray cluster, 0 stands for as many as it has room for.
-    """
-    if executor == RAY:
-        if workers is not None and (type(workers) is not int or workers < 1):
-            raise DeclarationError(f"workers is {workers!r}; give at least 1")
-        return workers or 0
+    """How many trainings run at once: as asked, or one per core of the job, or on a Ray cluster 0,
+    which stands for as many as it has room for. Raises DeclarationError."""
+    if executor not in EXECUTORS:
+        raise DeclarationError(f"executor is {executor!r}; known: {', '.join(EXECUTORS)}")
     cores = machine.usable_cores()
+    most, can_be = 8 * cores, f"1 to {8 * cores} for the {cores} cores of this job"
+    if executor == RAY:
+        cores, most, can_be = 0, sys.maxsize, "at least 1"
     if workers is None:
         return cores
-    if type(workers) is not int or not 1 <= workers <= 8 * cores:
-        raise DeclarationError(
-            f"workers is {workers!r}; give 1 to {8 * cores} for the {cores} cores of this job"
-        )
+    if type(workers) is not int or not 1 <= workers <= most:
+        raise DeclarationError(f"workers is {workers!r}; give {can_be}")
     return workers
 
 
@@ -227,11 +220,11 @@ def _pool(
 
 def _train(
     function: str,
-    plain: dict[str, Any],
     folder: Path,
     data_dir: Path | None,
     cache: Path,
-    **options: Any,
+    plain: dict[str, Any],
+    how: dict[str, Any],
 ) -> Outcome:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
@@ -243,10 +236,12 @@ def _train(
     trial = Trial.model_validate(plain)
     run_dir = folder / trial.directory
     try:
-        options["wanted"] = psutil.Process(multiprocessing.parent_process().pid).is_running
+        wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
         with directory.held(run_dir):
             if result_of(trial, folder) is None:
-                pkgutil.resolve_name(function)(trial, run_dir, data_dir, cache, **options)
+                pkgutil.resolve_name(function)(
+                    trial, run_dir, data_dir, cache, wanted=wanted, **how
+                )
     except BaseException as error:
         return failures.kind_of(error), failures.describe(error), traceback.format_exc()
     return "", "", ""

@@ -193,7 +193,6 @@ class _Evaluator:
             workers=1,
             data_dir=self.data_dir,
             earlier={trial: shorter} if shorter.epochs < trial.epochs else {},
-            keep_checkpoints=True,
             describe=False,
         )
         runner.check(summary)
