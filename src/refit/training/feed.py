@@ -4,7 +4,6 @@ What does not fit is gathered from the memory-mapped cache batch by batch, two b
 training, so the memory in use depends on the size of a batch and not on that of the data set.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,8 +21,6 @@ EVALUATION_BATCH = 250
 LARGE_IMAGE = 96  # pixels on a side
 LARGE_EVALUATION_BATCH = 32
 
-Rows = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-
 
 def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
     """Batches of (float32 images or clips in 0..1, int32 labels), as the part or `order` has them.
@@ -35,12 +32,23 @@ def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf
     the cores.
     """
     large = part.images.ndim > IMAGE_DIMENSIONS or part.images.nbytes > MOST_IN_MEMORY
-    rows = (_from_disk if large else _from_memory)(part, order)
+    held = None if large else tf.constant(part.images)
+    labels = tf.constant(np.zeros(len(part), np.int32) if part.labels is None else part.labels)
     options = tf.data.Options()
     options.autotune.enabled = False
 
+    def gather(chosen: np.ndarray) -> np.ndarray:
+        return part.images[chosen]
+
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return rows(start, tf.minimum(start + batch_size, len(part)))
+        stop = tf.minimum(start + batch_size, len(part))
+        chosen = tf.range(start, stop) if order is None else order[start:stop]
+        if large:
+            images = tf.numpy_function(gather, [chosen], tf.uint8)
+            images.set_shape([None, *part.images.shape[1:]])
+        else:
+            images = tf.gather(held, chosen)
+        return tf.cast(images, tf.float32) / 255.0, tf.gather(labels, chosen)
 
     # Autograph would read the source of these few operations again in every training, which took
     # a tenth of what it costs to start one.
@@ -73,40 +81,3 @@ def evaluation_batch(trial: Trial) -> int:
     if pixels > LARGE_IMAGE**2:
         return min(LARGE_EVALUATION_BATCH, trial.batch_size)
     return EVALUATION_BATCH
-
-
-def _from_memory(part: Part, order: tf.Variable | None) -> Rows:
-    images = tf.constant(part.images)
-    labels = _labels(part)
-
-    def rows(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if order is None:
-            return _scaled(images[start:stop]), labels[start:stop]
-        chosen = order[start:stop]
-        return _scaled(tf.gather(images, chosen)), tf.gather(labels, chosen)
-
-    return rows
-
-
-def _from_disk(part: Part, order: tf.Variable | None) -> Rows:
-    labels = _labels(part)
-
-    def gather(chosen: np.ndarray) -> np.ndarray:
-        return part.images[chosen]
-
-    def rows(start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        chosen = tf.range(start, stop) if order is None else order[start:stop]
-        images = tf.numpy_function(gather, [chosen], tf.uint8)
-        images.set_shape([None, *part.images.shape[1:]])
-        return _scaled(images), tf.gather(labels, chosen)
-
-    return rows
-
-
-def _labels(part: Part) -> tf.Tensor:
-    labels = part.labels if part.labels is not None else np.zeros(len(part), np.int32)
-    return tf.constant(labels)
-
-
-def _scaled(images: tf.Tensor) -> tf.Tensor:
-    return tf.cast(images, tf.float32) / 255.0

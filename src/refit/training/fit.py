@@ -144,7 +144,7 @@ def fit_network(
     saved = checkpoint.saved_epochs(recorder.run_dir / CHECKPOINT)
     if trial.pretrained:
         _begin_phase(model, trial, saved - 1)
-    others = stopping.build(trial.callbacks, recorder.run_dir)
+    others = [stopping.build(spec, recorder.run_dir) for spec in trial.callbacks]
     before = recorder.resume(model, others)
     if trial.pretrained and before < saved:
         _begin_phase(model, trial, 0)  # the checkpoint is damaged, so all begins anew
@@ -153,7 +153,11 @@ def fit_network(
     if trial.evaluate_untrained or trial.evaluate_train:
         in_order = batches(dataset.train, evaluation_batch(trial))
         if trial.evaluate_untrained and not before:
-            recorder.untrained = _evaluate_untrained(model, in_order, validation)
+            parts = {"untrained_train_accuracy": in_order, "untrained_accuracy": validation}
+            recorder.untrained = {
+                name: model.evaluate(images, verbose=0, return_dict=True)["accuracy"]
+                for name, images in parts.items()
+            }
             stopping.set_first(others, recorder.untrained["untrained_accuracy"])
         if trial.evaluate_train:
             callbacks.append(TrainEvaluation(in_order))
@@ -205,16 +209,6 @@ def _begin_phase(model: keras.Model, trial: Trial, epoch: int) -> None:
     weights.thaw(model, tuning.from_layer)
     changes = {"learning_rate": tuning.learning_rate}
     _compile(model, trial, trial.optimizer.model_copy(update=changes))
-
-
-def _evaluate_untrained(
-    model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset
-) -> dict[str, float]:
-    parts = {"untrained_train_accuracy": train, "untrained_accuracy": validation}
-    return {
-        name: model.evaluate(images, verbose=0, return_dict=True)["accuracy"]
-        for name, images in parts.items()
-    }
 
 
 def build_model(trial: Trial, input_shape: tuple[int, ...], classes: int) -> keras.Model:

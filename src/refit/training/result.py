@@ -39,7 +39,11 @@ def measure(
     images, `(images, classes)`; `layers` is the table of `refit.models.layers`.
     """
     metrics = summarise(history) | _test(dataset.test, probabilities, trial.test_batch_size)
-    metrics |= _to_target(history, trial) | _fine_tuned(history, trial)
+    metrics |= _to_target(history, trial)
+    if trial.fine_tuning and len(history) > trial.fine_tuning.after:
+        before = history[trial.fine_tuning.after - 1]["val_accuracy"]
+        metrics["val_accuracy_before_fine_tuning"] = before
+        metrics["fine_tuning_gain"] = history[-1]["val_accuracy"] - before
     metrics |= {
         "classes": len(dataset.class_names),
         "layers": len(layers),
@@ -98,15 +102,6 @@ def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float
         "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
     }
     return spent if reached else dict.fromkeys(spent, float("inf"))
-
-
-def _fine_tuned(history: list[dict[str, float]], trial: Trial) -> dict[str, float]:
-    """The validation accuracy before the base was fine-tuned, and what that added."""
-    if trial.fine_tuning is None or len(history) <= trial.fine_tuning.after:
-        return {}
-    before = history[trial.fine_tuning.after - 1]["val_accuracy"]
-    gain = history[-1]["val_accuracy"] - before
-    return {"val_accuracy_before_fine_tuning": before, "fine_tuning_gain": gain}
 
 
 def batch_measures(losses: np.ndarray) -> dict[str, float]:

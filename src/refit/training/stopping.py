@@ -19,12 +19,8 @@ from refit.experiments.trial import (
 from refit.run_directory.directory import BEST_WEIGHTS
 
 
-def build(specs: Sequence[Callback], run_dir: Path) -> list[keras.callbacks.Callback]:
-    """The Keras callbacks that a trial's declaration names; what they keep goes to `run_dir`."""
-    return [_build(spec, run_dir) for spec in specs]
-
-
-def _build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
+def build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
+    """The Keras callback that a trial's declaration names; what it keeps goes to `run_dir`."""
     match spec:
         case StopAtTarget():
             return TargetStop(spec.monitor, spec.target)
