@@ -86,10 +86,12 @@ def fabricated(seeds: int) -> dict[str, int]:
 
 def tables(seeds: int) -> dict[str, float]:
     from refit.study import Study
+    from refit.verdicts import claims, published_figures
 
     study = Study.open(EXPERIMENT, PROFILE, seeds)
     started = time.process_time()
     log = study.log()
     read = time.process_time()
-    study.judge(log)
+    published_figures.figures(study.declaration, PROFILE, log)
+    claims.judge(study.declaration, PROFILE, log)
     return {"logs": read - started, "verdicts": time.process_time() - read}

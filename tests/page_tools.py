@@ -32,9 +32,8 @@ IMAGES = 200  # to test on
 def opened(folder: Path, name: str, profile: str, seeds: int = 0) -> Study:
     """A study whose data sets are taken for granted, with all its folders in one."""
     declaration = expand.load(name)
-    trials = expand.expand(
-        declaration, profile, seeds, resolve=lambda s: s.model_copy(update={"fingerprint": "x"})
-    )
+    known = {"fingerprint": "x"}
+    trials = expand.expand(declaration, profile, seeds, lambda s: s.model_copy(update=known))
     places = {"runs": folder / "runs" / name, "pages": folder / profile / name}
     return Study(declaration, profile, trials, data_dir=None, **places)
 
@@ -94,19 +93,17 @@ def _result(study, trial, curves):
 
 def search(study: Study, sweep: str) -> None:
     """Leave the record of a search that suggested every trial of a grid in turn."""
-    log, spec = study.log(), study.declaration.sweeps[sweep].search
-    changes = study.profile.sweeps.get(sweep, study.profile.cut).search
-    repeats = changes.get("repeats", spec.repeats)
+    log, spec = study.log(), study.declaration.plan(study.profile_name, sweep, "search")
     first = log.done[(log.done["sweep"] == sweep) & (log.done["seed"] == log.done["seed"].min())]
     rows = [
         (sweep, tuner, repeat, step, row.trial, row.digest, *[row.epochs] * 2, row.val_accuracy)
         for tuner in spec.tuners
-        for repeat in range(1, repeats + 1)
+        for repeat in range(1, spec.repeats + 1)
         for step, row in enumerate(first.itertuples(), start=1)
     ]
     columns = ["sweep", "tuner", "repeat", "step", "trial", "digest", "reached", "epochs", "score"]
     frame = pd.DataFrame(rows, columns=columns)
-    files.write_bytes(study.pages / f"search_{sweep}.csv", frame.to_csv(index=False).encode())
+    files.write_table(study.pages / f"search_{sweep}.csv", frame)
 
 
 def publish(study: Study, seeds: int = 0) -> Path:

@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 import pytest
 from bs4 import BeautifulSoup
 
-from refit.errors import ReportError
 from refit.figures import explore
 from refit.figures.picture import Picture
 from refit.pages.page import render
@@ -231,17 +230,3 @@ def test_diverged_trials_stand_above_all_others_and_unmeasured_ones_are_counted(
 def test_without_a_choice_only_the_picture_is_shown(results):
     shown = BeautifulSoup(sweep(results), "html.parser")
     assert [tag.name for tag in shown.find_all()] == ["figure", "img"]
-
-
-@pytest.mark.parametrize(
-    ("results", "changes", "message"),
-    [
-        (trials().drop(columns=["batch_size", "trial"]), {}, "lacks the columns batch_size, trial"),
-        (trials().assign(val_accuracy="high"), {}, "val_accuracy holds no numbers"),
-        (trials(), {"metrics": {}}, "needs a metric"),
-        (trials(), {"curves": curves().drop(columns="epoch")}, "lack the columns epoch"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused(results, changes, message):
-    with pytest.raises(ReportError, match=message):
-        sweep(results, **changes)

@@ -86,7 +86,7 @@ def test_sweep_that_declares_nothing_is_an_error(tmp_path):
     declaration = expand.load("fmnist_tuning")
     trials = expand.expand(declaration, "smoke")
     study = Study(declaration, "smoke", trials, tmp_path, tmp_path, None)
-    with pytest.raises(DeclarationError, match="optimizers declares nothing to retrain"):
+    with pytest.raises(DeclarationError, match="optimizers declares no retrain"):
         study.retrain("optimizers")
 
 

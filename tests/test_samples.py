@@ -1,9 +1,7 @@
 """Sample pictures: which images and frames are shown, and what the captions count."""
 
 import numpy as np
-import pytest
 
-from refit.errors import ReportError
 from refit.figures import samples
 
 
@@ -37,16 +35,6 @@ def test_every_class_has_a_row_of_its_first_images():
     )
 
 
-def test_of_a_thousand_classes_the_first_are_shown():
-    pixels = np.zeros((1000, 2, 2, 3), np.uint8)
-    names = [str(label) for label in range(1000)]
-    picture = samples.images(pixels, np.arange(1000), names, "Many", per_class=1)
-    assert len(picture.axes) == samples.MOST_CLASSES
-    assert picture.caption == (
-        "Of 1,000 classes the first 40 are shown. Each of the 1,000 classes has 1 training images."
-    )
-
-
 def test_frames_are_evenly_spaced_and_no_others_are_read():
     places, times = np.meshgrid(range(4), range(7), indexing="ij")
     pixels = (10 * places + times).astype(np.uint8)[..., None, None, None]
@@ -56,9 +44,3 @@ def test_frames_are_evenly_spaced_and_no_others_are_read():
     assert [panel.get_title() for panel in picture.axes] == ["frame 1", "4", "7", "", "", ""]
     assert "Time runs from left to right: 3 of 7 frames." in picture.caption
     assert "Each of the 2 classes has 2 training clips." in picture.caption
-
-
-@pytest.mark.parametrize(("draw", "axes"), [(samples.images, 5), (samples.clips, 4)])
-def test_other_arrays_are_refused(draw, axes):
-    with pytest.raises(ReportError, match="holds no"):
-        draw(np.zeros((1,) * axes, np.uint8), np.array([0]), ["a"], "none")

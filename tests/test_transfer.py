@@ -237,7 +237,7 @@ def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_p
     row = study.log().results.iloc[0]
     assert row["status"] == "failed"
     assert row["reason"].startswith("not available: UnavailableError: own.h5: is in none of")
-    numbers, verdicts = study.judge(study.log())
+    _, numbers, verdicts = study.measured
     assert set(numbers["verdict"]) == set(verdicts["verdict"]) == {"not_judged"}
     needed = imagenet(make_tiny, sweep="transferred", **missing)
     study = Study(declaration, "full", [needed], tmp_path / "runs", tmp_path / "pages", None)

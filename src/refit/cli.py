@@ -15,7 +15,7 @@ from refit.errors import DataError, DeclarationError, RefitError, TrialError
 from refit.experiments import expand
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
-from refit.run_directory import archive, failures
+from refit.run_directory import archive, directory, failures
 from refit.run_directory.directory import PAGE
 from refit.running import order, runner
 from refit.running.progress import follow
@@ -42,29 +42,22 @@ class _Group(click.Group):
 
 
 def _shared_options(command: Any) -> Any:
-    options = [
-        click.argument("experiments", nargs=-1),
-        click.option("--profile", default="smoke", show_default=True, help="smoke, small or full"),
-        click.option(
-            "--seeds",
-            default=0,
-            help="replicates of every trial, to try things [default: as declared]",
-        ),
-        click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]"),
-    ]
-    return _with(options, command)
+    folder = click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]")
+    seeds = "replicates of every trial, to try things [default: as declared]"
+    command = click.option("--seeds", default=0, help=seeds)(folder(command))
+    command = _profile_option("smoke")(command)
+    return click.argument("experiments", nargs=-1)(command)
 
 
-def _with(options: list[Any], command: Any) -> Any:
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _profile_option(default: str) -> Any:
+    return click.option(
+        "--profile", default=default, show_default=True, help="smoke, small or full"
+    )
 
 
 _workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=None,
     help="trainings at once [default: one per core of the job, or what a Ray cluster has room for]",
 )
 
@@ -86,22 +79,18 @@ def main() -> None:
     help="where trials are trained: on this machine, or on the nodes of a Ray cluster",
 )
 def reproduce(
-    experiments: tuple[str, ...],
-    workers: int | None,
-    executor: str,
-    **which: Any,
+    experiments: tuple[str, ...], workers: int | None, executor: str, **which: Any
 ) -> None:
     """Train what is missing and make the pages of EXPERIMENTS (all, if none is named)."""
     runner.check_workers(workers, executor)
-    parameters = {"workers": workers or 0, "train": True, "executor": executor}
-    _make_pages(experiments, which, parameters)
+    _make_pages(experiments, which, workers=workers or 0, train=True, executor=executor)
 
 
 @main.command()
 @_shared_options
 def report(experiments: tuple[str, ...], **which: Any) -> None:
     """Make the pages of EXPERIMENTS from the results at hand, without training."""
-    _make_pages(experiments, which, {"train": False})
+    _make_pages(experiments, which, train=False)
 
 
 @main.command()
@@ -145,7 +134,7 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
 
 @main.command()
 @click.argument("sweeps", nargs=-1, metavar="[EXPERIMENT[/SWEEP]]...")
-@click.option("--profile", default="full", show_default=True, help="smoke, small or full")
+@_profile_option("full")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.PACKS)
 def pack(sweeps: tuple[str, ...], profile: str, out: Path) -> None:
     """Write the finished trials of sweeps, all where none is named, into one file per sweep."""
@@ -223,11 +212,9 @@ def notebooks() -> None:
 
 
 def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -> list[Study]:
-    """Open every experiment first, so that a mistake in one stops the command at once.
+    """Open every experiment, as `Study.open` does: a mistake in one stops the command at once.
 
-    Where none is named, or where asked to, it leaves out those whose data are not at hand, and says
-    so.
-    `which` is as for `Study.open`.
+    Where none is named, or where asked to, those whose data are not at hand are left out aloud.
     """
     studies = []
     for name in dict.fromkeys(experiments or expand.names()):
@@ -244,10 +231,12 @@ def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -
 
 def _with_results(studies: list[Study], named: tuple[str, ...]) -> list[Study]:
     """Those with finished trials. Raises TrialError where one that was named, or all, have none."""
-    found = [study for study in studies if study.has_results()]
-    for study in studies:
-        if study in found:
-            continue
+    found = [
+        study
+        for study in studies
+        if any(directory.result_of(trial, study.runs) for trial in study.trials)
+    ]
+    for study in (study for study in studies if study not in found):
         told = f"no trial of {study.name} in profile {study.profile_name} is done yet"
         if named or not found:
             command = f"refit reproduce {study.name} --profile {study.profile_name}"
@@ -257,12 +246,11 @@ def _with_results(studies: list[Study], named: tuple[str, ...]) -> list[Study]:
 
 
 def _make_pages(
-    experiments: tuple[str, ...], which: dict[str, Any], parameters: dict[str, Any]
+    experiments: tuple[str, ...], which: dict[str, Any], train: bool, **how: Any
 ) -> None:
-    """Make pages of the experiments, with parameters for their notebooks beside `which`."""
-    studies = _open(experiments, train=parameters["train"], **which)
-    parameters |= {"seeds": which["seeds"]}
-    if not parameters["train"]:
+    """Make pages of the experiments; `how` has parameters of notebooks beside `which`."""
+    studies = _open(experiments, train=train, **which)
+    if not train:
         studies = _with_results(studies, experiments)
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
@@ -271,22 +259,21 @@ def _make_pages(
 
     failed = []
     folder = studies[0].pages.parent
-    siblings = sorted(
-        {path.parent.name for path in folder.glob(f"*/{PAGE}")} | {s.name for s in studies}
-    )
+    known = {path.parent.name for path in folder.glob(f"*/{PAGE}")}
+    siblings = sorted(known | {study.name for study in studies})
     for study in studies:
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
         # Folders travel in the environment: as parameters they would be printed on the page.
         os.environ["DATA_DIR"] = str(study.data_dir or "")
-        settings = parameters | {"profile": study.profile_name}
-        if parameters["train"] and freshness.is_unchanged(study, settings):
+        named = {"seeds": which["seeds"], "profile": study.profile_name}
+        parameters = how | {"train": train} | named
+        if train and freshness.is_unchanged(study, parameters):
             click.echo(f"  {study.pages}.html (unchanged: nothing to train, made from the same)")
             continue
         with follow(study.runs):
-            failure = page.make(study, settings, siblings)
-        seconds = time.monotonic() - started
-        click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
+            failure = page.make(study, parameters, siblings)
+        click.echo(f"  {study.pages}.html ({time.monotonic() - started:.0f} s)")
         if failure:
             failed.append(study.name)
             click.secho(f"  {failure}", fg="red", err=True)

@@ -98,6 +98,11 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def write_table(path: Path, frame: Any) -> None:
+    """Write a pandas table as CSV, without its index."""
+    write_bytes(path, frame.to_csv(index=False).encode())
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; returns None where the file is missing, empty or garbage."""
     try:

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import pandas as pd
 
 from refit import files, paths
 from refit.data import sets
-from refit.data.arrays import Dataset, Part
+from refit.data.arrays import Dataset
 from refit.errors import DeclarationError, TrialError
 from refit.experiments import expand
-from refit.experiments.declaration import Declaration, Profile, Retrain, Search
+from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
 from refit.run_directory import archive, directory
 from refit.run_directory import log as run_log
@@ -72,7 +73,8 @@ class Study:
         runs = paths.runs()
         told, known = archive.take(profile, name) if profile in declaration.profiles else ([], [])
         print(*told, sep="\n", end="\n" * bool(told), file=sys.stderr)
-        trials = expand.expand(declaration, profile, seeds, folder, () if train else known)
+        resolve = partial(sets.resolve, data_dir=folder, known=() if train else known)
+        trials = expand.expand(declaration, profile, seeds, resolve)
         reports = reports_dir or paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
@@ -91,24 +93,16 @@ class Study:
         """Trial names and their titles, in the order of the declaration."""
         return {trial.name: trial.title for trial in self.trials}
 
-    def train(
-        self,
-        workers: int | None = None,
-        executor: str = LOCAL,
-    ) -> runner.Summary:
+    def train(self, workers: int | None = None, executor: str = LOCAL) -> runner.Summary:
         """Train what is missing; both are as for `refit.running.runner.run`.
 
         Raises TrialError naming the trials that failed, except those of optional sweeps, which
         stand in the summary.
         """
         summary = runner.run(
-            self.trials,
-            self.runs,
-            workers,
-            data_dir=self.data_dir,
-            executor=executor,
-            train=TRAIN,
+            self.trials, self.runs, workers, data_dir=self.data_dir, executor=executor, train=TRAIN
         )
+        vars(self).pop("measured", None)
         optional = {
             trial.directory.name
             for trial in self.trials
@@ -118,30 +112,31 @@ class Study:
             raise TrialError(str(summary))
         return summary
 
-    def has_results(self) -> bool:
-        """Whether any trial is done."""
-        return any(directory.result_of(trial, self.runs) for trial in self.trials)
-
     def log(self) -> RunLog:
         """What the trials have left so far, as tables."""
         return run_log.read(self.trials, self.runs)
 
-    def judge(self, log: RunLog) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The published numbers beside the reproduced ones, and the claims with their verdicts."""
-        numbers = published_figures.figures(self.declaration, self.profile_name, log)
-        return numbers, claims.judge(self.declaration, self.profile_name, log)
+    @cached_property
+    def measured(self) -> tuple[RunLog, pd.DataFrame, pd.DataFrame]:
+        """The log, the published numbers beside the reproduced ones, and the judged claims.
 
-    def save(self, log: RunLog, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> None:
+        Read once, and again after `train`.
+        """
+        log = self.log()
+        numbers = published_figures.figures(self.declaration, self.profile_name, log)
+        return log, numbers, claims.judge(self.declaration, self.profile_name, log)
+
+    def save(self) -> None:
         """Store beside the page what it was made from and what was made of it."""
+        log, numbers, verdicts = self.measured
         log.save(self.pages)
-        for name, frame in ((FIGURES_FILE, numbers), (CLAIMS_FILE, verdicts)):
-            files.write_bytes(self.pages / name, frame.to_csv(index=False).encode())
+        files.write_table(self.pages / FIGURES_FILE, numbers)
+        files.write_table(self.pages / CLAIMS_FILE, verdicts)
 
     def space(self, sweep: str) -> tuner.Grid:
         """What the profile leaves of a sweep's grid, with the trials of the first seed."""
         declared = self.declaration.sweeps[sweep]
-        cut = self.profile.sweeps.get(sweep, self.profile.cut)
-        axes = declared.grid | cut.grid
+        axes = declared.grid | self.profile.of(sweep).grid
         trials = {
             tuple(point.values()): self.trial(expand.point_name(sweep, declared, point))
             for point in expand.points(axes)
@@ -155,26 +150,17 @@ class Study:
         is trained one after another, on this machine; unless `train`, the table is empty where the
         grid is not finished. Raises DeclarationError where the sweep declares no search.
         """
-        declared = self.declaration.sweeps[sweep].search
-        if declared is None:
-            raise DeclarationError(f"{self.name}: sweep {sweep} declares no search")
-        changes = self.profile.sweeps.get(sweep, self.profile.cut).search
-        spec = Search.model_validate(declared.model_dump() | changes)
+        spec = self.declaration.plan(self.profile_name, sweep, "search")
         space = self.space(sweep)
         finished = (directory.result_of(trial, self.runs) for trial in space.trials.values())
         if not train and not all(finished):
             return pd.DataFrame(columns=tuner.COLUMNS)
         trace = tuner.run(space, spec, self.runs, self.data_dir)
-        content = trace.to_csv(index=False).encode()
-        files.write_bytes(self.pages / f"{tuner.FILE}{sweep}.csv", content)
+        files.write_table(self.pages / f"{tuner.FILE}{sweep}.csv", trace)
         return trace
 
     def retrain(
-        self,
-        sweep: str,
-        workers: int | None = None,
-        executor: str = LOCAL,
-        train: bool = True,
+        self, sweep: str, workers: int | None = None, executor: str = LOCAL, train: bool = True
     ) -> pd.DataFrame:
         """Train the winner of a sweep and its default again with other seeds, as declared.
 
@@ -184,17 +170,11 @@ class Study:
         Raises DeclarationError where the sweep declares no such thing, TrialError where a training
         fails.
         """
-        declared = self.declaration.sweeps[sweep].retrain
-        if declared is None:
-            raise DeclarationError(f"{self.name}: sweep {sweep} declares nothing to retrain")
-        changes = self.profile.sweeps.get(sweep, self.profile.cut).retrain
-        spec = Retrain.model_validate(declared.model_dump() | changes)
+        spec = self.declaration.plan(self.profile_name, sweep, "retrain")
         rows = retrain.run(
             self.trials, sweep, spec, self.runs, workers, self.data_dir, train, executor
         )
-        files.write_bytes(
-            self.pages / f"{retrain.FILE}{sweep}.csv", rows.to_csv(index=False).encode()
-        )
+        files.write_table(self.pages / f"{retrain.FILE}{sweep}.csv", rows)
         return rows
 
     def provenance(self) -> dict[str, str]:
@@ -218,8 +198,8 @@ class Study:
                     "published": "yes" if sweep.published else "no",
                     "declared": sweep.trials,
                     "trials": len(trials),
-                    "epochs": _span(trial.epochs for trial in trials),
-                    "published epochs": _span(trial.published_epochs for trial in trials),
+                    "epochs": _span({trial.epochs for trial in trials}),
+                    "published epochs": _span({trial.published_epochs for trial in trials}),
                     "images": ", ".join(map(str, images)) or "-",
                 }
             )
@@ -251,12 +231,11 @@ class Study:
         measured on the other, which had no part in the choice. One row per half, of the first seed;
         none where the images are not here.
         """
-        trials = [t for t in self.trials if t.sweep == sweep and self._is_first(t)]
-        trials = trials if self.has_images else []
         halves = {}
-        for trial in trials:
-            if directory.result_of(trial, self.runs):
-                right = self._predictions(trial) == self._test(trial).labels
+        for trial in self.trials if self.has_images else ():
+            first = trial.sweep == sweep and self._is_first(trial)
+            if first and directory.result_of(trial, self.runs):
+                right = self._predictions(trial) == self.data(trial.name).test.labels
                 halves[trial.name] = {"even": right[::2].mean(), "odd": right[1::2].mean()}
         rows = []
         for half, other in (("even", "odd"), ("odd", "even")) if halves else ():
@@ -271,9 +250,6 @@ class Study:
         """Whether all images can be shown without a download."""
         return all(sets.is_here(spec, self.data_dir) for spec in {t.data for t in self.trials})
 
-    def _test(self, trial: Trial) -> Part:
-        return sets.load(trial.data, self.data_dir, paths.cache()).test
-
     def _predictions(self, trial: Trial) -> np.ndarray:
         """The predicted classes of the test images. Raises TrialError where there are none."""
         path = self.runs / trial.directory / PREDICTIONS
@@ -282,15 +258,13 @@ class Study:
         except (OSError, ValueError) as error:
             raise TrialError(f"{path}: cannot be read: {error}") from error
 
-    def submission(self, trial: Trial) -> pd.DataFrame:
+    def submission(self, trial: Trial) -> None:
         """Store a trial's predictions of the test images as `submission.csv`, Id and Label.
 
         Raises TrialError where the trial has no predictions.
         """
-        labels = self._predictions(trial)
-        frame = pd.DataFrame({"Id": self._test(trial).ids, "Label": labels})
-        files.write_bytes(self.pages / "submission.csv", frame.to_csv(index=False).encode())
-        return frame
+        columns = {"Id": self.data(trial.name).test.ids, "Label": self._predictions(trial)}
+        files.write_table(self.pages / "submission.csv", pd.DataFrame(columns))
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""
@@ -312,9 +286,6 @@ class Study:
         return found[0]
 
 
-def _span(values: Iterable[int]) -> str:
+def _span(values: set[int]) -> str:
     """The lowest and highest of some numbers, as text."""
-    ordered = sorted(values)
-    if not ordered:
-        return "-"
-    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+    return " to ".join(map(str, sorted({min(values), max(values)}))) if values else "-"

@@ -53,28 +53,25 @@ ALIASES: dict[str, Callable[[Path | None], str]] = {
 }
 
 
-def resolve(spec: DataSpec, data_dir: Path | None) -> DataSpec:
+def resolve(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec] = ()) -> DataSpec:
     """Replace an alias by the data set that it means here, and fill in the fingerprint.
 
-    Decodes nothing and downloads nothing. Raises DeclarationError for a name that is not
-    registered and for frames asked of single images or missing for clips, DataError where files
-    that the data set cannot do without are missing.
+    One that is not here is taken for the one among those `known` from results. Decodes nothing
+    and downloads nothing. Raises DeclarationError for a name that is not registered and for frames
+    asked of single images or missing for clips, DataError where files that the data set cannot do
+    without are missing.
     """
+    if known and not is_here(spec, data_dir):
+        declared = {"name": spec.name, "fingerprint": spec.fingerprint}
+        for each in known:
+            named = each.name == spec.name or spec.name in ALIASES
+            if named and each.model_copy(update=declared) == spec:
+                return each
     alias = ALIASES.get(spec.name)
     name = alias(data_dir) if alias else spec.name
     return spec.model_copy(
         update={"name": name, "fingerprint": _source(name, spec.frames).fingerprint(data_dir)}
     )
-
-
-def recorded(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec]) -> DataSpec | None:
-    """Which of the `known` data sets, of results from elsewhere, a declared one is that is not
-    here; None where it is here, or none of them is it."""
-    if is_here(spec, data_dir):
-        return None
-    declared = {"name": spec.name, "fingerprint": spec.fingerprint}
-    same = (each for each in known if each.name == spec.name or spec.name in ALIASES)
-    return next((each for each in same if each.model_copy(update=declared) == spec), None)
 
 
 def is_here(spec: DataSpec, data_dir: Path | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from refit.errors import DeclarationError
 from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Printed, Strict
 from refit.experiments.predicates import Claim, Trials, check_epochs
 
@@ -130,6 +131,10 @@ class Profile(Strict):
     data: dict[str, Any] = {}
     cut: Cut = Cut()
     sweeps: dict[str, Cut] = {}
+
+    def of(self, sweep: str) -> Cut:
+        """What is left of a sweep."""
+        return self.sweeps.get(sweep, self.cut)
 
 
 class Figure(Strict):
@@ -268,3 +273,14 @@ class Declaration(Strict):
                     f"known: {', '.join(self.sweeps)}"
                 )
         return self
+
+    def plan(self, profile: str, sweep: str, kind: Literal["search", "retrain"]) -> Any:
+        """A sweep's `search` or `retrain` as a profile changes it.
+
+        Raises DeclarationError where the sweep declares none.
+        """
+        declared = getattr(self.sweeps.get(sweep), kind, None)
+        if declared is None:
+            raise DeclarationError(f"{self.name}: sweep {sweep} declares no {kind}")
+        changes = getattr(self.profiles[profile].of(sweep), kind)  # type: ignore[index]
+        return declared.model_validate(declared.model_dump() | changes)

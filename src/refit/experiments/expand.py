@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,14 @@ def expand(
     declaration: Declaration,
     profile: str,
     seeds: int = 0,
-    data_dir: Path | None = None,
-    known: Sequence[DataSpec] = (),
+    resolve: Callable[[DataSpec], DataSpec] | None = None,
 ) -> list[Trial]:
     """All trials of an experiment in one profile, `seeds` replicates of each.
 
     For 0 each sweep has as many as it declares; other numbers are for trying things.
-    Replicate i has the declared seed plus i, so more seeds never change the first. The same name of
-    a data set can mean other data in another `data_dir`; one that is not there is taken for the one
-    among those `known` from results. Raises DeclarationError for an unknown profile, or a number of
-    seeds that nobody can mean.
+    Replicate i has the declared seed plus i, so more seeds never change the first. `resolve`
+    says which data set a declared one is here. Raises DeclarationError for an unknown profile, or
+    a number of seeds that nobody can mean.
     """
     if not isinstance(profile, str) or profile not in declaration.profiles:
         known = ", ".join(declaration.profiles)
@@ -85,11 +84,8 @@ def expand(
         )
     counts = {name: seeds or each.replicates(profile) for name, each in declaration.sweeps.items()}
     trials = _expand_profile(declaration, declaration.profiles[profile], counts)
-    resolved = {}
-    for data in dict.fromkeys(trial.data for trial in trials):
-        found = sets.recorded(data, data_dir, known) if known else None
-        resolved[data] = found or sets.resolve(data, data_dir)
-    return _link([trial.model_copy(update={"data": resolved[trial.data]}) for trial in trials])
+    resolved = cache(resolve or partial(sets.resolve, data_dir=None))
+    return _link([trial.model_copy(update={"data": resolved(trial.data)}) for trial in trials])
 
 
 def _expand_profile(
@@ -97,7 +93,7 @@ def _expand_profile(
 ) -> list[Trial]:
     trials = []
     for name, sweep in declaration.sweeps.items():
-        cut = profile.sweeps.get(name, profile.cut)
+        cut = profile.of(name)
         count = 0 if cut.skip else min(seeds[name], cut.max_seeds or seeds[name])
         for replicate in range(count):
             seed = declaration.seed + replicate

@@ -34,19 +34,13 @@ def batch_curves(
     x = "images" if "images" in batches else "batch"
     picture = Picture(title, 0.6 + 1.9 * len(trials) * len(measures))
     panels = picture.panels(len(trials) * len(measures), 1, sharex=True)[:, 0]
-    wanted = batches[batches["trial"].isin([*trials, *(behind or {}).values()])]
-    rows = _smoothed(wanted)
+    rows = _smoothed(batches[batches["trial"].isin([*trials, *(behind or {}).values()])])
     places = [(trial, measure) for trial in trials for measure in measures]
     for panel, (trial, measure) in zip(panels, places, strict=True):
         drawn = [((behind or {}).get(trial), GREY), (trial, COLOURS[0])]
         for name, colour in drawn:
             part = rows[rows["trial"] == name]
-            style = {
-                "color": colour,
-                "units": "seed",
-                "estimator": None,
-                "legend": False,
-            }
+            style = {"color": colour, "units": "seed", "estimator": None, "legend": False}
             if len(part):
                 sns.lineplot(part, x=x, y=measure, alpha=0.25, lw=0.5, ax=panel, **style)
                 sns.lineplot(part, x=x, y=f"mean_{measure}", lw=1.8, ax=panel, **style)
@@ -58,7 +52,10 @@ def batch_curves(
         panel.set_xlabel({"images": "images seen", "batch": "batches"}[x])
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if measure.endswith("loss"):
-            panel.set_ylim(0, _batch_limit(rows, measure))
+            of_trials = rows.groupby("trial")
+            usual = of_trials[measure].quantile(0.995)
+            usual = usual.combine(of_trials[f"mean_{measure}"].max(), max)
+            panel.set_ylim(0, pictures.loss_limit(usual))
     panels[0].plot([], [], color=COLOURS[0], lw=0.8, alpha=0.4, label="single batches")
     panels[0].plot([], [], color=COLOURS[0], label=f"mean over up to {WINDOW} batches")
     picture.explain(*pictures.keys(panels[0]))
@@ -77,12 +74,6 @@ def _smoothed(batches: pd.DataFrame) -> pd.DataFrame:
 
     means = rows.groupby(["trial", "seed"])[measures].transform(running_mean)
     return rows.join(means.add_prefix("mean_"))
-
-
-def _batch_limit(rows: pd.DataFrame, measure: str) -> float:
-    trials = rows.groupby("trial")
-    usual = trials[measure].quantile(0.995).combine(trials[f"mean_{measure}"].max(), max)
-    return pictures.loss_limit(usual)
 
 
 def _batch_sentence(rows: pd.DataFrame, trial: str, name: str) -> str:

@@ -4,19 +4,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from refit.errors import ReportError
-from refit.figures.picture import (
-    COLOURS,
-    GREY,
-    WIDTH,
-    Picture,
-    listed,
-    nothing_finished,
-    shortened,
-    theme,
-)
+from refit.figures import picture as pictures
+from refit.figures.picture import COLOURS, GREY, WIDTH, Picture, listed, nothing_finished, theme
 
-COLUMNS = {"seed", "true", "predicted", "count"}
 MOST_NUMBERS = 12  # classes; in smaller cells no number could be read
 
 
@@ -25,7 +15,7 @@ def matrix(confusions: pd.DataFrame, title: str) -> Picture:
     """The share of each true class that is predicted as each class, in per cent.
 
     `confusions`: a row per seed and pair of classes that occurs, with true, predicted and count,
-    true classes in order; shares are means over seeds. Raises ReportError for missing columns.
+    true classes in order; shares are means over seeds.
     """
     counts = _counts(confusions)
     if counts.empty:
@@ -34,20 +24,11 @@ def matrix(confusions: pd.DataFrame, title: str) -> Picture:
     size = len(shares)
     picture = Picture(title, WIDTH * (0.75 if size < MOST_NUMBERS else 0.85))
     panel = picture.panels()[0, 0]
-    names = [shortened(str(name), 22) for name in shares]
-    sns.heatmap(
-        shares.to_numpy(),
-        ax=panel,
-        cmap="Blues",
-        vmin=0,
-        vmax=100,
-        annot=size <= MOST_NUMBERS,
-        fmt=".0f",
-        linewidths=0.5,
-        xticklabels=False,
-        yticklabels=False,
-        cbar_kws={"label": "share of the true class (%)"},
-    )
+    names = [pictures.shortened(str(name), 22) for name in shares]
+    style = {"cmap": "Blues", "vmin": 0, "vmax": 100, "linewidths": 0.5, "fmt": ".0f"}
+    style |= {"cbar_kws": {"label": "share of the true class (%)"}}
+    style |= {"xticklabels": False, "yticklabels": False, "annot": size <= MOST_NUMBERS}
+    sns.heatmap(shares.to_numpy(), ax=panel, **style)
     panel.set(xlabel="predicted class", ylabel="true class")
     panel.set_xticks(np.arange(size) + 0.5, names, rotation=35, ha="right")
     panel.set_yticks(np.arange(size) + 0.5, names)
@@ -56,8 +37,6 @@ def matrix(confusions: pd.DataFrame, title: str) -> Picture:
 
 def _counts(confusions: pd.DataFrame) -> pd.DataFrame:
     """Counts by seed and true class (rows) and predicted class, both in the same order."""
-    if missing := sorted(COLUMNS - set(confusions)):
-        raise ReportError(f"the confusions lack the columns {', '.join(missing)}")
     order = list(dict.fromkeys([*confusions["true"], *confusions["predicted"]]))
     table = confusions.pivot_table(
         index=["seed", "true"], columns="predicted", values="count", aggfunc="sum", fill_value=0
@@ -98,21 +77,17 @@ def predictions(confusions: pd.DataFrame, title: str) -> Picture:
     counts = _counts(confusions)
     if counts.empty:
         return nothing_finished(title)
-    kinds = {
-        "labelled": counts.sum(axis=1).rename("images").reset_index(),
-        "predicted": counts.groupby(level="seed").sum().stack().rename("images").reset_index(),
-    }
-    kinds["predicted"] = kinds["predicted"].rename(columns={"predicted": "true"})
-    frame = pd.concat([rows.assign(kind=kind) for kind, rows in kinds.items()], ignore_index=True)
+    predicted = counts.groupby(level="seed").sum().stack().rename_axis(["seed", "true"])
+    kinds = {"labelled": counts.sum(axis=1), "predicted": predicted}
+    frame = pd.concat(kinds, names=["kind"]).rename("images").reset_index()
     picture = Picture(title, 1.2 + 0.34 * len(counts.columns))
     panel = picture.panels()[0, 0]
     colours = {"labelled": GREY, "predicted": COLOURS[0]}
     sns.barplot(frame, y="true", x="images", hue="kind", palette=colours, errorbar="sd", ax=panel)
     panel.set(xlabel="test images", ylabel="")
-    names = [shortened(text.get_text(), 22) for text in panel.get_yticklabels()]
+    names = [pictures.shortened(text.get_text(), 22) for text in panel.get_yticklabels()]
     panel.set_yticks(panel.get_yticks(), names)
-    picture.explain(*panel.get_legend_handles_labels())
-    panel.get_legend().remove()
+    picture.explain(*pictures.keys(panel))
     means = frame.groupby(["kind", "true"], sort=False)["images"].mean()
     excess = means["predicted"] - means["labelled"]
     often, rarely = excess.idxmax(), excess.idxmin()

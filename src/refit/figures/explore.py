@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from refit.errors import ReportError
 from refit.figures.picture import COLOURS, Picture, in_order, shortened, written
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")  # where there are more values than colours
@@ -39,8 +38,7 @@ def sweep(
     metric, trials are lines over epochs; without, dots of the last metric against the first.
 
     A trial that diverged stands at the end of an axis; one without a value is left out, and the
-    caption says how many are. Raises ReportError for missing columns, metrics that are no numbers,
-    and where no metric is named.
+    caption says how many are.
     """
     trials, left_out = _trials(results, settings, metrics)
     values = {column: _values(trials[column]) for column in settings if len(trials)}
@@ -50,6 +48,8 @@ def sweep(
     if not values:
         return HTML(picture._repr_html_())
     names = {column: settings[column] for column in values}
+    labels = list(metrics.values())
+    x = labels[0] if curves is None or curves.empty else "epoch"
     data = {
         "settings": [{"label": names[column], "values": known} for column, known in values.items()],
         "places": [
@@ -58,7 +58,7 @@ def sweep(
         ],
         "colours": COLOURS,
         "symbols": SYMBOLS,
-        "titles": [f"{title}: {told}" for told in _titles(metrics, curves)],
+        "titles": [f"{title}: {labels[-1]} by {x}", f"{title}: settings and what they reach"],
         "trials": _members(trials, curves, names, metrics),
         "parallel": _parallel(trials, values, names, metrics),
     }
@@ -73,19 +73,9 @@ def sweep(
 def _trials(
     results: pd.DataFrame, settings: Mapping[str, str], metrics: Mapping[str, str]
 ) -> tuple[pd.DataFrame, int]:
-    """A row per trial, means over its seeds, and how many trials lack a metric.
-
-    A table without rows may lack columns: nothing has been trained yet.
-    """
-    if not metrics:
-        raise ReportError("a sweep to explore needs a metric")
+    """A row per trial, means over its seeds, and how many trials lack a metric."""
     if results.empty:
         return results, 0
-    if missing := sorted({"trial", *settings, *metrics} - set(results.columns)):
-        raise ReportError(f"the table to explore lacks the columns {', '.join(missing)}")
-    for metric in metrics:
-        if not pd.api.types.is_numeric_dtype(results[metric]):
-            raise ReportError(f"the column {metric} holds no numbers")
     groups = results.groupby("trial", sort=False)
     trials = groups[[*settings]].first().assign(seeds=groups.size())
     for metric in metrics:
@@ -110,7 +100,7 @@ def _members(
 ) -> dict[str, Any]:
     """A plotly figure with a trace for every trial, in their order; the page colours them."""
     first, last = next(iter(metrics)), list(metrics)[-1]
-    lines = {} if curves is None else _lines(curves, last)
+    lines = {} if curves is None or curves.empty else _lines(curves, last)
     x, y = ("epoch", metrics[last]) if lines else (metrics[first], metrics[last])
     traces = []
     for row in trials.to_dict("records"):
@@ -146,10 +136,6 @@ def _members(
 
 def _lines(curves: pd.DataFrame, metric: str) -> dict[str, tuple[list[int], list[float | None]]]:
     """Epochs and a metric, mean over seeds, by trial; where it is not finite the line breaks."""
-    if curves.empty:
-        return {}
-    if missing := sorted({"trial", "epoch", metric} - set(curves.columns)):
-        raise ReportError(f"the curves to explore lack the columns {', '.join(missing)}")
     means = curves.groupby(["trial", "epoch"])[metric].mean().reset_index("epoch")
     return {
         str(trial): (rows["epoch"].tolist(), _finite(rows[metric]))
@@ -167,19 +153,17 @@ def _parallel(
 
     Its ticks are shown as they are; all other texts may have tags, and so are escaped.
     """
-    dimensions: list[dict[str, Any]] = []
-    for column, known in values.items():
-        dimensions.append(
-            {
-                "label": _text(names[column]),
-                "values": [known.index(written(value)) for value in trials[column]],
-                "tickvals": list(range(len(known))),
-                "ticktext": [shortened(value, LONGEST) for value in known],
-                "range": [-0.15, len(known) - 0.85],
-            }
-        )
-    for metric, name in metrics.items():
-        dimensions.append({"label": _text(name)} | _scale(trials[metric]))
+    dimensions: list[dict[str, Any]] = [
+        {
+            "label": _text(names[column]),
+            "values": [known.index(written(value)) for value in trials[column]],
+            "tickvals": list(range(len(known))),
+            "ticktext": [shortened(value, LONGEST) for value in known],
+            "range": [-0.15, len(known) - 0.85],
+        }
+        for column, known in values.items()
+    ]
+    dimensions += [{"label": _text(name)} | _scale(trials[key]) for key, name in metrics.items()]
     colour = dimensions[-1]["values"]
     lines = {
         "type": "parcoords",
@@ -211,13 +195,6 @@ def _scale(scores: pd.Series) -> dict[str, Any]:
 
 def _finite(scores: pd.Series) -> list[float | None]:
     return [float(score) if np.isfinite(score) else None for score in scores]
-
-
-def _titles(metrics: Mapping[str, str], curves: pd.DataFrame | None) -> tuple[str, str]:
-    """What stands above both figures, as text of the page, which breaks lines where it must."""
-    names = list(metrics.values())
-    x = names[0] if curves is None or curves.empty else "epoch"
-    return f"{names[-1]} by {x}", "settings and what they reach"
 
 
 def _layout(top: int) -> dict[str, Any]:

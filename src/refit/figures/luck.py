@@ -54,32 +54,25 @@ def trained_again(
         return pd.DataFrame(columns=["row", "trial"])
     winner = scores.drop(default).idxmax()
     nothing = pd.Series(dtype=float)
-    pair = [again.get(name, nothing) for name in (default, winner)]
-    rows = [
-        ("default", default, scores[default], pair[0]),
-        ("winner", winner, scores[winner], pair[1]),
-        ("winner − default", "", scores[winner] - scores[default], (pair[1] - pair[0]).dropna()),
-    ]
-    return pd.DataFrame([_row(*row) for row in rows])
+    first, second = (again.get(name, nothing) for name in (default, winner))
+    lead = scores[winner] - scores[default], (second - first).dropna()
+    rows = []
+    for row, trial, score, new in (
+        ("default", default, scores[default], first),
+        ("winner", winner, scores[winner], second),
+        ("winner − default", "", *lead),
+    ):
+        facts = {"row": row, "trial": trial, "score in the search": score, "mean": new.mean()}
+        facts |= {"standard deviation": new.std(), "n": len(new)}
+        # NaN with fewer than two new trainings.
+        ends = stats.t.interval(0.95, len(new) - 1, new.mean(), new.sem())
+        rows.append(facts | dict(zip(("lower", "upper"), ends, strict=True)))
+    table = pd.DataFrame(rows)
+    return table.assign(shrinkage=table["score in the search"] - table["mean"])
 
 
 def _finite(scores: Mapping[str, float] | pd.Series) -> pd.Series:
     return pd.Series(scores, dtype=float).replace([np.inf, -np.inf], np.nan).dropna()
-
-
-def _row(name: str, trial: str, score: float, new: pd.Series) -> dict[str, object]:
-    mean, (lower, upper) = new.mean(), interval(new)
-    facts = {"row": name, "trial": trial, "score in the search": score, "mean": mean}
-    facts |= {"standard deviation": new.std(), "n": len(new), "lower": lower, "upper": upper}
-    return facts | {"shrinkage": score - mean}
-
-
-def interval(scores: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of a mean by Student's t; NaN with fewer than two scores."""
-    if len(scores) < 2:
-        return (math.nan, math.nan)
-    half = stats.t.ppf(0.975, len(scores) - 1) * scores.std() / math.sqrt(len(scores))
-    return scores.mean() - half, scores.mean() + half
 
 
 @theme()
@@ -106,18 +99,18 @@ def best_of_search(
     upper.yaxis.get_major_locator().set_params(integer=True)
     luck = best_of(len(scores), _finite(retrained.get(default, {})))
     if not math.isnan(luck[0]):
-        band = {"color": GREY, "alpha": 0.2, "lw": 0, "label": "best by luck alone"}
-        upper.axvspan(*luck[1:], **band)
+        upper.axvspan(*luck[1:], color=GREY, alpha=0.2, lw=0, label="best by luck alone")
         upper.axvline(luck[0], color=GREY, ls="--", label="its median")
     upper.axvline(scores.max(), color=COLOURS[1], label="best of the search")
     if published is not None:
         upper.axvline(published, color=COLOURS[2], ls=":", lw=2.4, label="published best")
     _draw_again(lower, table, retrained)
     lower.set(xlabel=label, ylabel="")
-    explained = dict(zip(*pictures.keys(upper)[::-1], strict=True))
-    explained |= dict(zip(*pictures.keys(lower)[::-1], strict=True))
-    picture.explain([*explained.values()], [*explained])
-    return picture.say(*_verdict(scores, default, luck, table), _lost(search, scores))
+    (marks, names), (more_marks, more_names) = pictures.keys(upper), pictures.keys(lower)
+    picture.explain(marks + more_marks, names + more_names)
+    lost = f"{len(search) - len(scores)} of {len(search)} trials have no finite score."
+    told = _verdict(scores, default, luck, table)
+    return picture.say(*told, lost if len(search) > len(scores) else "")
 
 
 def _draw_again(panel: Axes, table: pd.DataFrame, retrained: Mapping[str, pd.Series]) -> None:
@@ -130,18 +123,10 @@ def _draw_again(panel: Axes, table: pd.DataFrame, retrained: Mapping[str, pd.Ser
     again = pd.concat(frames)
     style = {"x": "score", "y": "row", "order": [*ROLES], "ax": panel, "legend": False}
     sns.stripplot(again, **style, hue="row", palette=ROLES, alpha=0.6, jitter=False)
-    panel.errorbar(
-        pair["mean"],
-        range(len(pair)),
-        xerr=pair["upper"] - pair["mean"],
-        fmt="|",
-        color="#222222",
-        capsize=4,
-        ms=12,
-        label="mean trained again",
-    )
+    style = {"fmt": "|", "color": "#222222", "capsize": 4, "ms": 12, "label": "mean trained again"}
+    panel.errorbar(pair["mean"], [0, 1], xerr=pair["upper"] - pair["mean"], **style)
     marks = {"marker": "D", "ls": "", "mfc": "white", "mec": "#222222", "zorder": 5}
-    panel.plot(pair["score in the search"], range(len(pair)), **marks, label="score in the search")
+    panel.plot(pair["score in the search"], [0, 1], **marks, label="score in the search")
     panel.set_ylim(1.5, -0.5)
 
 
@@ -173,8 +158,3 @@ def _verdict(
             f"({lead['lower']:+.4f} to {lead['upper']:+.4f}).".replace("-", "−")
         )
     return told
-
-
-def _lost(search: Mapping[str, float], scores: pd.Series) -> str:
-    lost = len(search) - len(scores)
-    return f"{lost} of {len(search)} trials have no finite score." if lost else ""

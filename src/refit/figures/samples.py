@@ -4,29 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refit.errors import ReportError
-from refit.figures.picture import (
-    TEXT,
-    WIDTH,
-    Picture,
-    listed,
-    nothing_finished,
-    shortened,
-    theme,
-)
+from refit.figures.picture import TEXT, WIDTH, Picture, listed, nothing_finished, shortened, theme
 
-MOST_CLASSES = 40  # a picture of a thousand rows would be larger than any can be
 NAMES = 1.5  # inches left of the images, for the classes
 
 
 def images(
     pixels: np.ndarray, labels: np.ndarray, names: Sequence[str], title: str, per_class: int = 6
 ) -> Picture:
-    """The first images of every class. `pixels` is uint8 (n, height, width, channels).
-
-    Raises ReportError where the pixels are no images.
-    """
-    _check(pixels, 4, "images")
+    """The first images of every class. `pixels` is uint8 (n, height, width, channels)."""
     rows = _first(labels, names, per_class)
     chosen = [[pixels[place] for place in places] for places in rows]
     return _sheet(chosen, labels, names, title, per_class, "images")
@@ -39,9 +25,7 @@ def clips(
     """Frames of the first clip of every class, evenly spaced from its first to its last.
 
     `pixels` is uint8 (n, frames, height, width, 3); of a memory map only what is drawn is read.
-    Raises ReportError where the pixels are no clips.
     """
-    _check(pixels, 5, "clips")
     length = pixels.shape[1]
     times = np.linspace(0, length - 1, min(frames, length)).round().astype(int)
     rows = _first(labels, names, 1)
@@ -52,16 +36,9 @@ def clips(
     return picture.say(f"Time runs from left to right: {len(times)} of {length} frames.")
 
 
-def _check(pixels: np.ndarray, axes: int, what: str) -> None:
-    if len(pixels.shape) != axes:
-        raise ReportError(
-            f"an array of shape {pixels.shape} holds no {what}: they have {axes} axes"
-        )
-
-
 def _first(labels: np.ndarray, names: Sequence[str], most: int) -> list[np.ndarray]:
-    """The places of the first images of each class, of the first classes."""
-    return [np.flatnonzero(labels == label)[:most] for label in range(len(names[:MOST_CLASSES]))]
+    """The places of the first images of each class."""
+    return [np.flatnonzero(labels == label)[:most] for label in range(len(names))]
 
 
 @theme()
@@ -93,16 +70,14 @@ def _sheet(
 
 def _counted(counts: np.ndarray, names: Sequence[str], what: str) -> str:
     """How many images the classes have: the same, or from the fewest to the most."""
-    shown = f"Of {len(names):,} classes the first {MOST_CLASSES} are shown. "
-    opening = shown if len(names) > MOST_CLASSES else ""
     fewest, most = counts.min(), counts.max()
     if fewest == most:
-        return f"{opening}Each of the {len(names):,} classes has {most:,} training {what}."
+        return f"Each of the {len(names):,} classes has {most:,} training {what}."
     rarest, commonest = (
         listed(name for name, count in zip(names, counts, strict=True) if count == end)
         for end in (fewest, most)
     )
     return (
-        f"{opening}{counts.sum():,} training {what} of {len(names):,} classes: "
+        f"{counts.sum():,} training {what} of {len(names):,} classes: "
         f"most are of {commonest} ({most:,}), fewest of {rarest} ({fewest:,})."
     )

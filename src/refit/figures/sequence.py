@@ -81,10 +81,10 @@ def losses(rows: pd.DataFrame, title: str) -> Picture:
     panel = picture.panels()[0, 0]
     style = {"hue": "source", "hue_order": [*LINES], "palette": LINES, "style": "source"}
     style |= {"style_order": [*LINES], "markers": ["o", "s", "^"], "dashes": ["", (2, 1), (1, 1)]}
+    style |= {"errorbar": ("pi", 100), "err_style": "bars"}
     finite = rows[np.isfinite(rows["loss"]) & (rows["loss"] > 0)]
     for _, part in finite.groupby("session"):
-        errors = {"errorbar": ("pi", 100), "err_style": "bars"}
-        sns.lineplot(part, x="place", y="loss", ax=panel, **style, **errors)
+        sns.lineplot(part, x="place", y="loss", ax=panel, **style)
     pictures.logarithmic(panel, "y")
     lost = rows[np.isinf(rows["loss"])]
     top = panel.set_ylim(panel.get_ylim())[1]  # the crosses shall not move it
@@ -93,7 +93,9 @@ def losses(rows: pd.DataFrame, title: str) -> Picture:
     _name_runs(panel, rows)
     picture.explain(*pictures.keys(panel))
     table = fit(rows)
-    return picture.say(verdict(table), *_falls(table), _gaps(rows))
+    facts = [f"{row.falls} {row.sequence}" for row in table.itertuples() if row.steps]
+    falls = f"Of {table['steps'].max()} steps the loss falls in: {', '.join(facts)}."
+    return picture.say(verdict(table), falls if facts else "", _gaps(rows))
 
 
 def _name_runs(panel: Axes, rows: pd.DataFrame) -> None:
@@ -138,7 +140,8 @@ def fit(rows: pd.DataFrame) -> pd.DataFrame:
     everywhere = frame.notna().all(axis=1) & np.isfinite(frame.get(PUBLISHED, math.nan))
     pairs = everywhere & everywhere.groupby("session").shift(fill_value=False)
     pairs &= frame.index.get_level_values("place").diff() == 1
-    ways = np.sign(_step(frame))[pairs]
+    before = frame.shift()  # of two infinite losses neither is higher
+    ways = ((frame > before).astype(int) - (frame < before).astype(int))[pairs]
     table = []
     for source in frame:
         losses, steps = frame.loc[everywhere, source], ways[source]
@@ -151,12 +154,6 @@ def fit(rows: pd.DataFrame) -> pd.DataFrame:
         table.append(facts)
     columns = ["sequence", "n", "diverged", "steps", "falls", *MEASURES]
     return pd.DataFrame(table, columns=columns)
-
-
-def _step(frame: pd.DataFrame) -> pd.DataFrame:
-    """From each run to the next: the change of the loss; two infinite ones are equal."""
-    before = frame.shift()
-    return (frame > before).astype(int) - (frame < before).astype(int)
 
 
 def _likeness(published: pd.Series, losses: pd.Series) -> tuple[float, float]:
@@ -175,19 +172,18 @@ def verdict(table: pd.DataFrame) -> str:
     Values count as they are written: what reads as equal is a tie.
     """
     scores = table.set_index("sequence")[[*MEASURES]].reindex([FRESH, CARRIED])
-    count = int(table["n"].min()) if len(table) else 0
     won: dict[str, list[str]] = {CARRIED: [], FRESH: [], "both alike": []}
     for measure, (more, form) in MEASURES.items():
-        values = scores[measure].dropna()
-        if len(values) < 2:
+        values = scores[measure]
+        if values.isna().any():
             continue
-        texts = {name: form.format(value + 0.0).replace("-", "−") for name, value in values.items()}
-        winner = str(values.idxmax() if more else values.idxmin())
-        if len(set(texts.values())) == 1:
-            won["both alike"].append(f"{measure} {texts[winner]}")
+        best, *others = values.sort_values(ascending=not more, kind="stable").items()
+        here, there = (form.format(value + 0.0).replace("-", "−") for _, value in (best, *others))
+        if here == there:
+            won["both alike"].append(f"{measure} {here}")
         else:
-            other = FRESH if winner == CARRIED else CARRIED
-            won[winner].append(f"{measure} {texts[winner]} against {texts[other]}")
+            won[str(best[0])].append(f"{measure} {here} against {there}")
+    count = int(table["n"].min()) if len(table) else 0
     if not any(won.values()):
         return f"Too little to tell which sequence is like the published one: {count} runs."
     parts = [
@@ -196,9 +192,3 @@ def verdict(table: pd.DataFrame) -> str:
         if facts
     ]
     return f"More like the published losses, in {count} runs: {'; '.join(parts)}."
-
-
-def _falls(table: pd.DataFrame) -> list[str]:
-    """How often the loss falls from a run to the next, in each sequence."""
-    facts = [f"{row.falls} {row.sequence}" for row in table.itertuples() if row.steps]
-    return [f"Of {table['steps'].max()} steps the loss falls in: {', '.join(facts)}."] * bool(facts)

@@ -5,10 +5,11 @@ The colours of verdicts and their verbs are here and nowhere else, and their nam
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from refit.verdicts import words
@@ -23,44 +24,24 @@ WORDS = {
     words.UNCLEAR: ("open", "is unclear", "are unclear"),
     words.NOT_JUDGED: ("none", "is not judged here", "are not judged here"),
 }
-# More comparisons than this bury the claim that they are about.
-MOST_COMPARISONS = 6
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where a picture of an estimate puts what: shares of its width in percent, and labels.
-
-    `band` (start, width) is what was claimed, `bar` the same of our interval, `dot` our estimate.
-    """
-
-    band: tuple[float, float]
-    bar: tuple[float, float] | None
-    dot: float
-    claimed: str
-    measured: str
 
 
 @dataclass(frozen=True)
 class ClaimItem:
-    """One claim of a report. `verdict` is a key of WORDS; texts are plain, not yet escaped."""
+    """One claim of a report: its row among the judged ones, None for what is missing there.
 
-    id: str
-    weight: str
-    quote: str
-    place: str
-    statement: str
-    verdict: str
-    evidence: str
-    comparisons: Sequence[str]
-    comparison_count: int
-    replicates: str
-    statistics: Sequence[tuple[str, str]]
-    reason: str
-    note: str
-    trials: Sequence[str]
-    interval: Interval | None
-    certainty: float
+    `page` is the file that shows it, empty on that page itself. Texts are not yet escaped.
+    """
+
+    row: Mapping[str, Any]
+    page: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """A key of WORDS."""
+        small = self.row["small_scale"]
+        judged = self.row["verdict"] != words.NOT_JUDGED or small not in words.SMALL_SCALE
+        return self.row["verdict"] if judged else small
 
     @property
     def tone(self) -> str:
@@ -74,9 +55,61 @@ class ClaimItem:
     def at_small_scale(self) -> bool:
         return self.verdict in words.SMALL_SCALE
 
+    @property
+    def is_headline(self) -> bool:
+        return self.row["weight"] == "headline"
 
-@dataclass(frozen=True)
-class Share:
+    @property
+    def replicates(self) -> str:
+        count, unit = int(self.row["n"] or 0), self.row["unit"] or "seed"
+        if unit == "seed" and count < (self.row["seeds_declared"] or 0):
+            return f"{count} of {int(self.row['seeds_declared'])} seeds"
+        return f"{count} {unit}{'s' * (count != 1 and not unit.endswith('s'))}"
+
+    @property
+    def claimed(self) -> str:
+        low, high = (
+            amount(end) if end is not None and math.isfinite(end) else ""
+            for end in (self.row["low"], self.row["high"])
+        )
+        if low and high:
+            return f"{low} to {high}"
+        return f"above {low}" if low else f"below {high}" if high else "any"
+
+    @property
+    def measured(self) -> str:
+        """The estimate with its interval; empty where nothing was measured."""
+        if self.row["estimate"] is None:
+            return ""
+        if self.row["interval_low"] is None:
+            return amount(self.row["estimate"])
+        ends = f"{amount(self.row['interval_low'])}, {amount(self.row['interval_high'])}"
+        return f"{amount(self.row['estimate'])} [{ends}]"
+
+    @property
+    def evidence(self) -> str:
+        """What was measured, in a sentence without its full stop."""
+        sentence = f"Measured {self.measured}, claimed {self.claimed} ({self.replicates})"
+        return sentence if self.measured else ""
+
+    @property
+    def interval(self) -> dict[str, float] | None:
+        """Where a picture puts the numbers, in percent of its width; None without two of them.
+
+        What was claimed reaches from `low` to `high`, our interval from `interval_low` to
+        `interval_high`; one that ends nowhere reaches to the picture's edge.
+        """
+        names = ("low", "high", "interval_low", "interval_high", "estimate")
+        numbers = pd.Series({name: self.row[name] for name in names}, dtype=float)
+        finite = numbers[np.isfinite(numbers)]
+        if "estimate" not in finite or len(finite) < 2:
+            return None
+        span = finite.max() - finite.min() or abs(finite.iloc[0]) or 1.0
+        places = 100 * (numbers - finite.min() + span / 4) / (1.5 * span)
+        return places.fillna({"low": 0, "high": 100}).clip(0, 100).round(2).to_dict()
+
+
+class Share(NamedTuple):
     """How many claims have one verdict, as a part of the stacked bar."""
 
     tone: str
@@ -84,128 +117,44 @@ class Share:
     count: int
 
 
-def items(verdicts: pd.DataFrame) -> list[ClaimItem]:
+def items(verdicts: pd.DataFrame, page: str = "") -> list[ClaimItem]:
     """The claims of a table of verdicts: headlines first, else in the report's order."""
     rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
-    found = [_item(row) for row in rows]
-    return sorted(found, key=lambda item: item.weight != "headline")
+    found = [ClaimItem(row, page) for row in rows]
+    return sorted(found, key=lambda item: not item.is_headline)
 
 
-def shares(verdicts: Iterable[str]) -> list[Share]:
+def strongest(found: Sequence[ClaimItem], tone: str) -> list[ClaimItem]:
+    """The claims of one colour, the most certain first, headlines before details."""
+
+    def rank(item: ClaimItem) -> tuple[bool, float]:
+        return not item.is_headline, 1.0 if item.row["q"] is None else item.row["q"]
+
+    return sorted((item for item in found if item.tone == tone), key=rank)
+
+
+def shares(found: Sequence[ClaimItem]) -> list[Share]:
     """How many claims have each verdict, in the order of WORDS, without those that none has."""
-    counts = pd.Series(list(verdicts), dtype=object).value_counts()
+    verdicts = [item.verdict for item in found]
     return [
-        Share(tone, one if counts[name] == 1 else many, int(counts[name]))
+        Share(tone, one if verdicts.count(name) == 1 else many, verdicts.count(name))
         for name, (tone, one, many) in WORDS.items()
-        if name in counts
+        if name in verdicts
     ]
 
 
-def sentence(verdicts: Sequence[str]) -> str:
+def sentence(found: Sequence[ClaimItem]) -> str:
     """The verdicts in one sentence: "Of 51 claims 12 hold and 3 do not hold; 36 stay open"."""
-    if set(verdicts) == {words.NOT_JUDGED}:
-        return f"None of {len(verdicts)} claims is judged here."
+    if {item.verdict for item in found} == {words.NOT_JUDGED}:
+        return f"None of {len(found)} claims is judged here."
     decided, rest = [], []
-    for share in shares(verdicts):
+    for share in shares(found):
         (decided if share.tone in ("yes", "no") else rest).append(f"{share.count} {share.word}")
     parts = [part for part in (" and ".join(decided), ", ".join(rest)) if part]
-    start = "At small scale, of" if set(verdicts) & set(words.SMALL_SCALE) else "Of"
-    return f"{start} {len(verdicts)} claims {'; '.join(parts)}."
-
-
-def _item(row: dict[str, Any]) -> ClaimItem:
-    small = row["verdict"] == words.NOT_JUDGED and row["small_scale"] in words.SMALL_SCALE
-    comparisons, count = _comparisons(row)
-    return ClaimItem(
-        id=str(row["id"]),
-        weight=row["weight"] or "detail",
-        quote=row["quote"] or "",
-        place=row["place"] or "",
-        statement=row["statement"] or "",
-        verdict=row["small_scale"] if small else row["verdict"],
-        evidence=_evidence(row),
-        comparisons=comparisons,
-        comparison_count=count,
-        replicates=_replicates(row),
-        statistics=_statistics(row),
-        reason=row["reason"] or "",
-        note=row["note"] or "",
-        trials=[name.strip() for name in (row["trials"] or "").split(",") if name.strip()],
-        interval=_interval(row),
-        certainty=row["q"] if row["q"] is not None else 1.0,
-    )
-
-
-def _evidence(row: dict[str, Any]) -> str:
-    """What was measured, in a sentence; empty where nothing was."""
-    if row["estimate"] is None:
-        return ""
-    text = f"Measured {amount(row['estimate'])}"
-    if row["interval_low"] is not None:
-        text += f" [{amount(row['interval_low'])}, {amount(row['interval_high'])}]"
-    return f"{text}, claimed {_wanted(row)} ({_replicates(row)})"
-
-
-def _comparisons(row: dict[str, Any]) -> tuple[Sequence[str], int]:
-    """The first of all comparisons of a claim, and how many there are."""
-    parts = (row["observed"] or "").split("; ")
-    return parts[:MOST_COMPARISONS], len(parts)
-
-
-def _statistics(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a statistician asks for, by name, without what was not computed."""
-    facts = {"estimate": row["estimate"], "q": row["q"], "p": row["p"]}
-    found = [(name, amount(value)) for name, value in facts.items() if value is not None]
-    if row["interval_low"] is not None:
-        ends = f"{amount(row['interval_low'])} to {amount(row['interval_high'])}"
-        found.insert(1, ("95 % interval", ends))
-    return [*found, ("n", _replicates(row))] if row["n"] else found
-
-
-def _replicates(row: dict[str, Any]) -> str:
-    count, unit = int(row["n"] or 0), row["unit"] or "seed"
-    if unit == "seed" and row["seeds_declared"] and count < row["seeds_declared"]:
-        return f"{count} of {int(row['seeds_declared'])} seeds"
-    return f"{count} {unit}{'s' * (count != 1 and not unit.endswith('s'))}"
-
-
-def _wanted(row: dict[str, Any]) -> str:
-    low, high = row["low"], row["high"]
-    if low is None or not math.isfinite(low):
-        return "any" if high is None or not math.isfinite(high) else f"below {amount(high)}"
-    if high is None or not math.isfinite(high):
-        return f"above {amount(low)}"
-    return f"{amount(low)} to {amount(high)}"
-
-
-def _interval(row: dict[str, Any]) -> Interval | None:
-    """The picture of an estimate; None where nothing finite was measured."""
-    numbers = [row[name] for name in ("estimate", "interval_low", "interval_high", "low", "high")]
-    finite = [n for n in numbers if n is not None and math.isfinite(n)]
-    if row["estimate"] is None or not math.isfinite(row["estimate"]) or len(finite) < 2:
-        return None
-    estimate, low, high, wanted_low, wanted_high = numbers
-    span = (max(finite) - min(finite)) or abs(finite[0]) or 1.0
-    first, width = min(finite) - 0.25 * span, 1.5 * span
-
-    def place(value: float | None, otherwise: float) -> float:
-        inside = value is not None and math.isfinite(value)
-        return round(100 * (value - first) / width, 2) if inside else otherwise  # type: ignore[operator]
-
-    start, end = place(wanted_low, 0.0), place(wanted_high, 100.0)
-    bar = None
-    if low is not None and high is not None:
-        left, right = place(low, 0.0), place(high, 100.0)
-        bar = (left, round(right - left, 2))
-    measured = amount(estimate)
-    if bar:
-        measured += f" [{amount(low)}, {amount(high)}]"
-    band = (start, round(end - start, 2))
-    return Interval(band, bar, place(estimate, 50.0), _wanted(row), measured)
+    start = "At small scale, of" if any(item.at_small_scale for item in found) else "Of"
+    return f"{start} {len(found)} claims {'; '.join(parts)}."
 
 
 def amount(value: float) -> str:
-    """A number as a reader wants it: three digits, whole ones in full, small ones as 1e-06."""
-    if isinstance(value, int) or (math.isfinite(value) and value == int(value)):
-        return f"{int(value):,d}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+    """A number with the digits that a reader compares: 0.871, 47.9, 12,345, 1e-06."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

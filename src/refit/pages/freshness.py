@@ -7,7 +7,6 @@ of all that it was made from and those of all that was made; while they hold, it
 import hashlib
 import json
 import platform
-import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -28,11 +27,10 @@ def is_unchanged(study: Study, parameters: Mapping[str, Any]) -> bool:
 
     False wherever a trial has no result, because the run would try it again.
     """
-    entry = files.read_json(study.pages / PAGE)
-    if not isinstance(entry, dict) or entry.get("status") != "finished":
-        return False
+    entry = files.read_object(study.pages / PAGE)
     return (
-        entry.get("trials_done") == entry.get("trials_total")
+        entry.get("status") == "finished"
+        and entry.get("trials_done") == entry.get("trials_total")
         and entry.get("inputs") == inputs(study, recipe(study, parameters))
         and entry.get("digests") == digests(study.pages.with_suffix(".html"))
     )
@@ -68,9 +66,14 @@ def inputs(study: Study, made_by: str) -> str:
 
     Of these files, which can be large, size and time of change stand for the content.
     """
+    states = []
     # What lies directly in the folder is about the run: its progress, the executed notebook.
-    found = sorted(study.runs.glob("*/**/*"))
-    return _digest(made_by, [(_name(path, study.runs), *_state(path)) for path in found])
+    for path in sorted(study.runs.glob("*/**/*")):
+        with suppress(FileNotFoundError):  # it has just gone
+            state = path.stat()
+            seen = (state.st_size, state.st_mtime_ns) if path.is_file() else ()
+            states.append((str(path.relative_to(study.runs)), *seen))
+    return _digest(made_by, states)
 
 
 def digests(page: Path) -> dict[str, str]:
@@ -78,29 +81,17 @@ def digests(page: Path) -> dict[str, str]:
 
     What is missing is left out, and so is the record that holds these sums.
     """
-    beside = page.with_suffix("")
-    made = [page, *sorted(path for path in beside.rglob("*") if path.name != PAGE)]
+    made = [page, *sorted(path for path in page.with_suffix("").rglob("*") if path.name != PAGE)]
     with suppress(OSError, ValueError):
         if PLOTLY in page.read_text("utf-8"):
             made.append(page.with_name(PLOTLY))
-    return dict(_contents([path for path in made if path.is_file()], page.parent))
+    return _contents(made, page.parent)
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """Size and time of change of a file; empty for a folder and for what has just gone."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ()
-    return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else ()
-
-
-def _contents(found: Iterable[Path], folder: Path) -> list[tuple[str, str]]:
-    return [(_name(path, folder), files.digest(path)) for path in found]
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _contents(found: Iterable[Path], folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): files.digest(path) for path in found if path.is_file()
+    }
 
 
 def _digest(*parts: Any) -> str:

@@ -47,64 +47,45 @@ def write(folder: Path) -> Path:
 
 def html(folder: Path) -> str:
     """The index of a folder of pages, from what is recorded there."""
-    cards, damaged, items = [], [], {}
+    cards, damaged, every = [], [], []
     for path in sorted(folder.glob(f"*/{PAGE}")):
         try:
             entry = TypeAdapter(PageEntry).validate_python(files.read_json(path))
         except ValidationError:
             damaged.append(str(path.relative_to(folder)))
             continue
-        items[entry.name] = _items(path.parent)
-        cards.append(_card(entry, items[entry.name]))
-    verdicts = [item.verdict for found in items.values() for item in found]
+        judged = path.with_name(CLAIMS_FILE)
+        found = scoreboard.read_table(judged, claims.COLUMNS) if judged.exists() else None
+        items = [] if found is None else claim_items.items(found, f"{entry.name}.html")
+        cards.append(_card(entry, items))
+        every += items
     board = scoreboard.collect(folder)
     numbers = board.figures.rename(columns=words.FIGURES)
     shown = {"Published numbers by verdict": numbers, "What it cost": board.cost}
+    against = claim_items.strongest(every, "no")[: MOST_FINDINGS - 2]
+    confirmed = claim_items.strongest(every, "yes")[: MOST_FINDINGS - len(against)]
     return page(
         "index.html.j2",
         title=TITLES.get(folder.name, f"Profile {folder.name}"),
         explanation=PROFILES.get(folder.name, ""),
-        sentence=claim_items.sentence(verdicts),
-        shares=claim_items.shares(verdicts),
-        findings=_findings(items),
+        sentence=claim_items.sentence(every),
+        shares=claim_items.shares(every),
+        findings=against + confirmed,
         cards=cards,
         damaged=damaged,
         tables=[trusted(table(each, name).data) for name, each in shown.items() if len(each)],
     )
 
 
-def _items(folder: Path) -> list[ClaimItem]:
-    """The judged claims beside a page; none where nothing was judged yet."""
-    path = folder / CLAIMS_FILE
-    if not path.exists():
-        return []
-    return claim_items.items(scoreboard.read_table(path, claims.COLUMNS))
-
-
 def _card(entry: PageEntry, items: list[ClaimItem]) -> dict[str, Any]:
-    verdicts = [item.verdict for item in items]
     complete = entry.trials_done == entry.trials_total
     state = "failed" if entry.status == "failed" else "" if complete else "incomplete"
     return asdict(entry) | {
-        "sentence": claim_items.sentence(verdicts),
-        "shares": claim_items.shares(verdicts),
+        "sentence": claim_items.sentence(items),
+        "shares": claim_items.shares(items),
         "duration": _duration(entry.seconds),
         "state": state,
     }
-
-
-def _findings(items: dict[str, list[ClaimItem]]) -> list[tuple[str, ClaimItem]]:
-    """The most certain contradictions, then confirmations, of all reports; headlines first."""
-    told = [
-        (name, item)
-        for name, found in items.items()
-        for item in found
-        if item.tone in ("yes", "no")
-    ]
-    told.sort(key=lambda pair: (pair[1].weight != "headline", pair[1].certainty))
-    against = [pair for pair in told if pair[1].tone == "no"][: MOST_FINDINGS - 2]
-    confirmed = [pair for pair in told if pair[1].tone == "yes"]
-    return against + confirmed[: MOST_FINDINGS - len(against)]
 
 
 def _duration(seconds: float) -> str:

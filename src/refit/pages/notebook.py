@@ -4,19 +4,17 @@ import ast
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import zmq
-from bs4 import BeautifulSoup
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from markupsafe import Markup
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG, raise_for_execution_errors
 from traitlets import default
@@ -41,11 +39,9 @@ class NotebookFailed(ReportError):  # noqa: N818 - says what happened, as a sent
 
 
 class CurrentPython(AsyncKernelManager):
-    """Starts kernels with the Python that runs now, and talks with them in cipher.
+    """Starts kernels with the Python that runs now, not that of an installed kernel.
 
-    An installed kernel called "python3" may belong to another environment; here no installed
-    kernels are looked at, which leaves the one that ipykernel makes for this interpreter. Without
-    keys every kernel would warn that other users of the machine can listen.
+    Without keys every kernel would warn that other users of the machine can listen.
     """
 
     def __init__(self, **options):
@@ -81,9 +77,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     try:
         known = papermill.inspect_notebook(notebook)
-    except FileNotFoundError:
-        raise ReportError(f"{notebook}: there is no such notebook") from None
-    except (ValueError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, nbformat.ValidationError) as error:
         raise ReportError(f"{notebook} is not a notebook that can be run: {error}") from error
     if unknown := sorted(set(parameters) - set(known)):
         choices = ", ".join(known) or "none: no cell is tagged 'parameters'"
@@ -113,12 +107,9 @@ def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
         # papermill leaves no trace of it: note it in the last started cell, like any other error.
         executed = nbformat.read(partial, nbformat.NO_CONVERT)
         started = [cell for cell in executed.cells if cell.metadata.papermill.start_time]
-        message = "the kernel was killed, perhaps because memory ran out"
-        started[-1].outputs.append(
-            nbformat.v4.new_output(
-                "error", ename="DeadKernelError", evalue=message, traceback=[message]
-            )
-        )
+        said = "the kernel was killed, perhaps because memory ran out"
+        error = {"ename": "DeadKernelError", "evalue": said, "traceback": [said]}
+        started[-1].outputs.append(nbformat.v4.new_output("error", **error))
         raise_for_execution_errors(executed, str(partial))
 
 
@@ -133,7 +124,7 @@ def refresh(notebook: Path) -> None:
         executed = Path(folder) / notebook.name
         execute(notebook, executed, {})
         outputs = {cell.id: cell.get("outputs") for cell in nbformat.read(executed, 4).cells}
-    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    code = (cell for cell in source.cells if cell.cell_type == "code")
     for number, cell in enumerate(code, start=1):
         compared = cell.source.startswith(COMPARED)
         cell.outputs = outputs[cell.id] if compared else []
@@ -142,27 +133,22 @@ def refresh(notebook: Path) -> None:
     write_bytes(notebook, nbformat.writes(source).encode())
 
 
-@dataclass(frozen=True)
-class Cells:
-    """The cells of an executed notebook. `html` is safe to put into a page as it is."""
+def cells(executed: Path) -> tuple[Markup, str]:
+    """The cells of an executed notebook as HTML, and which one failed and how, if one did.
 
-    html: Any
-    headings: list[dict[str, str]]
-    has_title: bool
-    explorable: bool
-    failure: str
-
-
-def cells(executed: Path) -> Cells:
-    """The cells of a notebook as HTML: code folded, outputs open, parameters last.
-
-    Level-two headings make the contents. Raises ReportError where `executed` is no notebook.
+    Code is folded, outputs are open, parameters stand last. Raises ReportError where `executed` is
+    no notebook.
     """
     try:
         notebook = nbformat.read(executed, as_version=4)
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise ReportError(f"{executed} cannot be read as a notebook: {error}") from error
-    failure = _failure(notebook)
+    failures = [
+        f"Cell In [{cell.execution_count}] raised {output.ename}: {output.evalue}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ]
     if notebook.cells and ERROR_MARKER_TAG in notebook.cells[0].metadata.get("tags", []):
         del notebook.cells[0]  # papermill's banner; the page has its own
     notebook.cells.sort(key=lambda cell: "parameters" in str(cell.metadata.get("tags")))
@@ -179,16 +165,4 @@ def cells(executed: Path) -> Cells:
         anchor_link_text="",
     )
     html, _ = exporter.from_notebook_node(notebook)
-    soup = BeautifulSoup(html, "html.parser")
-    headings = [{"anchor": found["id"], "text": found.text} for found in soup.select("h2[id]")]
-    explorable = soup.select_one(".explorable") is not None
-    return Cells(trusted(html), headings, soup.h1 is not None, explorable, failure)
-
-
-def _failure(notebook: NotebookNode) -> str:
-    """Which cell failed and how, in a few words; empty where none did."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                return f"Cell In [{cell.execution_count}] raised {output.ename}: {output.evalue}"
-    return ""
+    return trusted(html), "".join(failures[:1])

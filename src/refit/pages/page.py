@@ -7,9 +7,11 @@ and plotly's, from a file beside them, where they have figures to explore.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from bs4 import BeautifulSoup
 from pydantic import NonNegativeInt
 
 from refit import files, paths
@@ -73,8 +75,7 @@ def make(study: Study, parameters: Mapping[str, Any], siblings: Sequence[str] = 
         notebook.execute(source, executed, parameters)
     except notebook.NotebookFailed as error:
         failure = str(error)
-        log = study.log()
-        study.save(log, *study.judge(log))
+        study.save()
     files.write_bytes(study.pages / NOTEBOOK, source.read_bytes())
     publish(study, executed, parameters, failure, siblings, recipe)
     return failure
@@ -96,7 +97,10 @@ def publish(
     facts = study.provenance()
     links = {text: f"{study.name}/{file}" for text, file in LINKS.items()}
     links = {text: link for text, link in links.items() if (html.parent / link).exists()}
-    links |= _neighbours(study.name, siblings)
+    for before, after in pairwise(siblings):
+        if study.name in (before, after):
+            text = f"← {before}" if after == study.name else f"{after} →"
+            links[text] = f"{before if after == study.name else after}.html"
     hardware = ", ".join(facts[name] for name in ("processor", "gpus") if name in facts)
     render(executed, html, study.declaration.title, links, hardware)
     entry = PageEntry(
@@ -127,49 +131,40 @@ def render(
     """Write an executed notebook as one self-contained HTML file, with links beside its contents.
 
     A notebook that failed gets a banner that leads to the failing cell. Figures to explore need
-    plotly's script, which is put beside the page. Raises ReportError where `executed` is no
-    notebook.
+    plotly's script, which is put beside the page. Raises ReportError for what is no notebook.
     """
     from refit.pages import notebook  # takes seconds, which pages that stay need not pay
 
-    cells = notebook.cells(executed)
-    if cells.explorable:
-        _provide_plotly(Path(path).with_name(PLOTLY))
+    cells, failure = notebook.cells(executed)
+    soup = BeautifulSoup(cells, "html.parser")
+    explorable = soup.select_one(".explorable") is not None
+    if explorable:
+        _provide_plotly(path.with_name(PLOTLY))
     html = page(
         "report.html.j2",
-        explorable=cells.explorable,
+        explorable=explorable,
         title=title,
-        failure=cells.failure,
-        headings=cells.headings,
-        has_heading=cells.has_title,
-        cells=cells.html,
+        failure=failure,
+        headings=soup.select("h2[id]"),
+        has_heading=soup.h1 is not None,
+        cells=cells,
         links=links or {},
         provenance=provenance,
     )
-    files.write_bytes(Path(path), html.encode())
+    files.write_bytes(path, html.encode())
 
 
 def record(folder: Path, entry: PageEntry) -> None:
     """Keep a page's entry as folder/<name>/page.json, from which later runs write the index."""
-    files.write_json(Path(folder) / entry.name / PAGE, asdict(entry))
-
-
-def _neighbours(name: str, siblings: Sequence[str]) -> dict[str, str]:
-    """Links to the pages before and after one."""
-    if name not in siblings:
-        return {}
-    place = siblings.index(name)
-    before, after = siblings[:place][-1:], siblings[place + 1 :][:1]
-    links = {f"← {other}": f"{other}.html" for other in before}
-    return links | {f"{other} →": f"{other}.html" for other in after}
+    files.write_json(folder / entry.name / PAGE, asdict(entry))
 
 
 def _data_sets(study: Study) -> dict[str, tuple[str, str]]:
     """Of every declared data set the one that was used, by name, and its fingerprint."""
     declared = expand.expand(study.declaration, study.profile_name, resolve=lambda spec: spec)
-    used = {trial.name: trial.data for trial in study.trials}
-    found = [(trial.data.name, used[trial.name]) for trial in declared if trial.name in used]
-    return {name: (spec.name, spec.fingerprint) for name, spec in found}
+    names = {trial.name: trial.data.name for trial in declared}
+    used = (trial for trial in study.trials if trial.name in names)
+    return {names[trial.name]: (trial.data.name, trial.data.fingerprint) for trial in used}
 
 
 def _provide_plotly(path: Path) -> None:

@@ -1,8 +1,7 @@
 """Tables for notebooks and pages: escaped, aligned, sortable, readable without any script."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,7 +12,6 @@ from refit.errors import ReportError
 from refit.pages.templating import fill
 from refit.verdicts import published_figures, words
 
-Format = str | Callable[[Any], str]
 # The colour of a published number's verdict, as `refit.pages.claim_items` has those of claims.
 FIGURE_TONES = {
     words.EXACT: "yes",
@@ -24,44 +22,31 @@ FIGURE_TONES = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a reader sees, what the column is sorted by, and how it is marked."""
-
-    text: str
-    value: str
-    number: bool = False
-    tone: str = ""
-    best: bool = False
-
-
 def table(
     frame: pd.DataFrame,
     caption: str = "",
-    formats: Mapping[str, Format] | None = None,
+    formats: Mapping[str, str] | None = None,
     tones: Mapping[str, str] | None = None,
-    best: Sequence[str] = (),
     stacked: bool = False,
 ) -> HTML:
     """A table as HTML; on the report's page a click on a heading sorts it.
 
-    `formats` gives columns, by their headings, a format such as ".2%" or "d", or a function from
-    value to text. Otherwise counts are shown in full and other numbers as `number` writes them, and
-    what is missing is a dash. Texts in `tones` are marked as verdicts, the highest value of the
-    columns in `best` is bold, and a `stacked` table shows a row as a card on a narrow screen.
-    A named index becomes the first columns; an unnamed one is left out. Raises ReportError where
-    `formats` or `best` name a column that the frame does not have.
+    `formats` gives columns, by their headings, a format such as ".2%" or "d". Otherwise counts are
+    shown in full and other numbers with four decimals, large ones without, small ones as 1e-06, and
+    what is missing is a dash. Texts in `tones` are marked as verdicts, and a `stacked` table shows
+    a row as a card on a narrow screen. A named index becomes the first columns; an unnamed one is
+    left out. Raises ReportError where `formats` name a column that the frame does not have.
     """
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
     columns = [_heading(name) for name in frame.columns]
-    formats = dict(formats or {})
-    if unknown := sorted({*formats, *best} - set(columns)):
+    formats = formats or {}
+    if unknown := sorted(set(formats) - set(columns)):
         raise ReportError(
             f"no column {', '.join(map(repr, unknown))} to format; there are {', '.join(columns)}"
         )
     cells = [
-        _column(frame.iloc[:, place], formats.get(name), tones or {}, name in best)
+        _column(frame.iloc[:, place], formats.get(name, ""), tones or {})
         for place, name in enumerate(columns)
     ]
     rows = list(zip(*cells, strict=True))
@@ -69,51 +54,43 @@ def table(
     return HTML(fill("table.html.j2", **shown))
 
 
-def number(value: float) -> str:
-    """A number as a reader wants it: four decimals, large ones without, small ones as 1e-06."""
-    if not math.isfinite(value):
-        return str(value)
-    if value and abs(value) < 0.001:
-        return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4f}"
-
-
-def _column(
-    values: pd.Series, form: Format | None, tones: Mapping[str, str], mark_best: bool
-) -> list[Cell]:
-    if form is None and pd.api.types.is_float_dtype(values) and values.notna().any():
+def _column(values: pd.Series, form: str, tones: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What a reader sees of each value, what it is sorted by, and how it is marked."""
+    if not form and pd.api.types.is_float_dtype(values) and values.notna().any():
         present = values.dropna()
         # Counts become floats where some are missing; they are shown as counts all the same.
         if ((present % 1 == 0) & (present.abs() > 1)).any() and (present % 1 == 0).all():
             form = ",.0f"
-    cells = [_cell(value, form, tones) for value in values]
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        cells = [replace(cell, number=True) for cell in cells]
-    if mark_best and values.notna().any():
-        top = str(values.max())
-        cells = [replace(cell, best=cell.value == top) for cell in cells]
+    right = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    cells = []
+    for value in values:
+        missing = pd.api.types.is_scalar(value) and bool(pd.isna(value))
+        text = "–" if missing else _text(value, form)
+        number = right or (isinstance(value, Real) and not isinstance(value, bool))
+        sorted_by = "" if missing else str(value)
+        tone = tones.get(text, "")
+        cells.append({"text": text, "value": sorted_by, "number": number, "tone": tone})
     return cells
+
+
+def _text(value: Any, form: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, Real):
+        return str(value)
+    if form or isinstance(value, Integral):
+        return format(value, form or ",d")
+    if not math.isfinite(value):
+        return str(float(value))
+    if value and abs(value) < 0.001:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4f}"
 
 
 def _heading(name: Any) -> str:
     """A column's name in words: without underscores, the parts of a nested one with slashes."""
     parts = name if isinstance(name, tuple) else (name,)
     return " / ".join(str(part).replace("_", " ") for part in parts if part != "")
-
-
-def _cell(value: Any, form: Format | None, tones: Mapping[str, str]) -> Cell:
-    if value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value))):
-        return Cell("–", "")
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if callable(form):
-        text = str(form(value))
-    elif is_number and form:
-        text = format(value, form)
-    elif is_number:
-        text = f"{value:,d}" if isinstance(value, Integral) else number(float(value))
-    else:
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    return Cell(text, str(value), is_number, tones.get(text, ""))
 
 
 def figures(numbers: pd.DataFrame) -> HTML:

@@ -8,6 +8,7 @@ which do not fit together. It cannot find measurements that were invented as a c
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from refit import files
 from refit.data.spec import DataSpec
 from refit.errors import RefitError, ReportError
 from refit.experiments import expand
-from refit.experiments.declaration import Declaration, Search
+from refit.experiments.declaration import Declaration
 from refit.experiments.trial import Trial
 from refit.pages import claim_items, freshness, index, tables
 from refit.pages.page import PageEntry
@@ -44,7 +45,8 @@ def verify(folder: Path) -> list[str]:
 
     The folder is named after its profile. Raises ReportError where it holds no page.
     """
-    places = sorted(path for path in folder.iterdir() if path.is_dir() and _is_page(path))
+    marks = (PAGE, scoreboard.CLAIMS_FILE)
+    places = sorted({path.parent for name in marks for path in folder.glob(f"*/{name}")})
     if not places:
         raise ReportError(f"{folder} holds no report: no */{scoreboard.CLAIMS_FILE} in it")
     checks = [(_experiment, place) for place in places] + [(_index, folder)]
@@ -58,10 +60,6 @@ def verify(folder: Path) -> list[str]:
             reason = f"{type(error).__name__}: {error}"
             problems.append(f"{place}: its tables do not fit each other ({reason})")
     return problems
-
-
-def _is_page(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (PAGE, scoreboard.CLAIMS_FILE))
 
 
 def _experiment(folder: Path) -> Iterator[str]:
@@ -104,24 +102,23 @@ def _declared(declaration: Declaration, profile: str, entry: PageEntry) -> dict[
 
 def _files(folder: Path, entry: PageEntry) -> Iterator[str]:
     """Whether every page, table and picture is the one that was recorded."""
-    found = freshness.digests(folder.with_suffix(".html"))
-    for name in sorted(found.keys() | entry.digests.keys()):
-        if name not in found:
-            yield f"{folder.parent / name}: is missing"
-        elif name not in entry.digests:
-            yield f"{folder.parent / name}: was not there when the page was made"
-        elif found[name] != entry.digests[name]:
-            yield f"{folder.parent / name}: is not the file that was made"
+    found, made = freshness.digests(folder.with_suffix(".html")), entry.digests
+    for name in sorted(found.keys() | made.keys()):
+        if found.get(name) != made.get(name):
+            fate = "is not the file that was made" if name in found else "is missing"
+            fate = fate if name in made else "was not there when the page was made"
+            yield f"{folder.parent / name}: {fate}"
 
 
 def _record(
     folder: Path, entry: PageEntry, declaration: Declaration, log: RunLog, trials: dict
 ) -> Iterator[str]:
-    said = (entry.name, entry.title, entry.question, entry.trials_done, entry.trials_total)
-    true = (declaration.name, declaration.title, declaration.question, len(log.done), len(trials))
-    for old, new in zip(said, true, strict=True):
-        if old != new:
-            yield f"{folder / PAGE}: says {old!r}, should be {new!r}"
+    for field in ("name", "title", "question"):
+        if (said := getattr(entry, field)) != (true := getattr(declaration, field)):
+            yield f"{folder / PAGE}: says {said!r}, should be {true!r}"
+    for said, true in ((entry.trials_done, len(log.done)), (entry.trials_total, len(trials))):
+        if said != true:
+            yield f"{folder / PAGE}: says {said!r}, should be {true!r}"
     if not _same(entry.seconds, log.seconds, 1e-6):
         yield f"{folder / PAGE}: says {entry.seconds} seconds, {RESULTS_FILE} gives {log.seconds}"
 
@@ -129,15 +126,15 @@ def _record(
 def _trials(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[str]:
     """Whether the rows are the declared trials, each once and with the digest that it must have."""
     path = folder / RESULTS_FILE
-    keys = list(zip(log.results["trial"], log.results["seed"], strict=True))
-    for key, digest in zip(keys, log.results["digest"], strict=True):
-        if key not in trials:
-            yield f"{path}: {_named(key)} is no trial of the declaration"
-        elif digest != trials[key].digest:
-            yield f"{path}: {_named(key)} has digest {digest}, not {trials[key].digest}"
-    for key in trials:
-        if keys.count(key) != 1:
-            yield f"{path}: has {keys.count(key)} rows of {_named(key)}"
+    rows = log.results.groupby(["trial", "seed"], dropna=False)["digest"].agg(list).to_dict()
+    for key in (key for key in rows if key not in trials):
+        yield f"{path}: {_named(key)} is no trial of the declaration"
+    for key, trial in trials.items():
+        found = rows.get(key, [])
+        if len(found) != 1:
+            yield f"{path}: has {len(found)} rows of {_named(key)}"
+        elif found[0] != trial.digest:
+            yield f"{path}: {_named(key)} has digest {found[0]}, not {trial.digest}"
     finished = set(zip(log.done["trial"], log.done["seed"], strict=True))
     for name, frame in ((CURVES_FILE, log.curves), (CONFUSIONS_FILE, log.confusions)):
         for key in sorted(set(zip(frame["trial"], frame["seed"], strict=True)) - finished):
@@ -152,7 +149,7 @@ def _measurements(folder: Path, log: RunLog) -> Iterator[str]:
         key = (row.trial, row.seed)
         curve, matrix = curves.get(key, log.curves.head(0)), confusions.get(key)
         length = row.planned_epochs if row.diverged else row.epochs
-        if list(curve["epoch"]) != list(range(1, int(length) + 1)):
+        if list(curve["epoch"]) != [*range(1, int(length) + 1)]:
             yield f"{folder / CURVES_FILE}: {_named(key)} has no curve of {length:.0f} epochs"
             continue
         expected = {name: curve[name].iloc[-1] for name in LAST}
@@ -178,12 +175,11 @@ def _copies(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[s
     """
     seen: dict[tuple, tuple] = {}
     for key, curve in log.curves.groupby(["trial", "seed"]):
-        if key not in trials:
-            continue
-        settings = trials[key].model_dump_json(exclude=UNEQUAL)
+        settings = trials[key].model_dump_json(exclude=UNEQUAL) if key in trials else None
         for metric in ("train_loss", "val_loss"):
             losses = tuple(curve[metric])
-            if not np.isfinite(losses).all() or (metric == "val_loss" and len(set(losses)) < 2):
+            still = metric == "val_loss" and len(set(losses)) < 2
+            if settings is None or still or not np.isfinite(losses).all():
                 continue
             other = seen.setdefault((settings, metric, losses), key)
             if other[1] != key[1]:
@@ -191,16 +187,10 @@ def _copies(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[s
 
 
 def _searches(folder: Path, declaration: Declaration, log: RunLog) -> Iterator[str]:
-    """Whether every declared search is whole, and its scores are those of the curves."""
-    profile = declaration.profiles[folder.parent.name]  # type: ignore[index]
-    declared = {name: sweep.search for name, sweep in declaration.sweeps.items() if sweep.search}
+    """Whether every search is declared and whole, and its scores are those of the curves."""
     for path in sorted(folder.glob(f"{tuner.FILE}*.csv")):
         sweep = path.stem.removeprefix(tuner.FILE)
-        if sweep not in declared:
-            yield f"{path}: no sweep declares this search"
-            continue
-        changes = profile.sweeps.get(sweep, profile.cut).search  # type: ignore[call-overload]
-        spec = Search.model_validate(declared[sweep].model_dump() | changes)
+        spec = declaration.plan(folder.parent.name, sweep, "search")
         table = scoreboard.read_table(path, tuner.COLUMNS)
         groups = dict(iter(table.groupby(["tuner", "repeat"])))
         for key in [(name, n + 1) for name in spec.tuners for n in range(spec.repeats)]:
@@ -217,11 +207,8 @@ def _retrained(folder: Path, declaration: Declaration, log: RunLog) -> Iterator[
     """Whether winners and defaults that were trained again had the scores that the results give."""
     for path in sorted(folder.glob(f"{retrain.FILE}*.csv")):
         sweep = path.stem.removeprefix(retrain.FILE)
-        declared = declaration.sweeps.get(sweep)
-        if declared is None or declared.retrain is None:
-            yield f"{path}: no sweep declares that it is trained again"
-            continue
-        scores = log.first(sweep, declared.retrain.metric)
+        spec = declaration.plan(folder.parent.name, sweep, "retrain")
+        scores = log.first(sweep, spec.metric)
         for row in scoreboard.read_table(path).itertuples():
             if row.repetition == 0 and not _same(row.value, scores.get(row.trial), 1e-9):
                 yield f"{path}: {row.trial} had {scores.get(row.trial)}, not {row.value}"
@@ -232,11 +219,10 @@ def _shown(folder: Path, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> Itera
     page = folder.with_suffix(".html")
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
     shown = {_text(each) for each in soup.select("article.claim, .table")}
-    items = claim_items.items(verdicts)
     parsed = partial(BeautifulSoup, features="html.parser")
-    for item in items:
+    for item in claim_items.items(verdicts):
         if _text(parsed(fill("article/claim.html.j2", item=item))) not in shown:
-            yield f"{page}: does not show claim {item.id} as it is judged"
+            yield f"{page}: does not show claim {item.row['id']} as it is judged"
     if _text(parsed(tables.figures(numbers).data)) not in shown:
         yield f"{page}: does not show the published numbers as they are judged"
 
@@ -278,11 +264,8 @@ def _text(element: BeautifulSoup) -> str:
 def _same(old: object, new: object, tolerance: float) -> bool:
     """Equal, with numbers compared to `tolerance` and all kinds of nothing taken for the same."""
     empty = [value is None or value == "" or value != value for value in (old, new)]
-    if any(empty):
-        return all(empty)
-    if isinstance(new, int | float | np.number) and not isinstance(new, bool):
-        try:
-            return math.isclose(float(old), float(new), rel_tol=tolerance, abs_tol=tolerance)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return False
-    return str(old) == str(new)
+    if any(empty) or not isinstance(new, int | float | np.number) or isinstance(new, bool):
+        return all(empty) or (not any(empty) and str(old) == str(new))
+    with suppress(TypeError, ValueError):
+        return math.isclose(float(old), float(new), rel_tol=tolerance, abs_tol=tolerance)  # type: ignore[arg-type]
+    return False

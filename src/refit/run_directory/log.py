@@ -216,7 +216,7 @@ class RunLog:
     def save(self, folder: Path) -> None:
         """Store the tables as CSV, with as many digits as it takes to read them back the same."""
         for name, frame in zip(FILES, (self.results, self.curves, self.confusions), strict=True):
-            files.write_bytes(folder / name, frame.to_csv(index=False).encode())
+            files.write_table(folder / name, frame)
 
 
 def total_seconds(done: pd.DataFrame) -> float:

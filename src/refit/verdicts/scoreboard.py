@@ -44,7 +44,7 @@ class Scoreboard:
     def save(self, folder: Path) -> None:
         """Store the counts as verdicts.json and, one row per count, as verdicts.csv."""
         files.write_json(folder / f"{VERDICTS}.json", self.content())
-        files.write_bytes(folder / f"{VERDICTS}.csv", self.long().to_csv(index=False).encode())
+        files.write_table(folder / f"{VERDICTS}.csv", self.long())
 
     def content(self) -> dict[str, Any]:
         """Counts and cost as plain data: kind -> experiment -> column -> value."""
