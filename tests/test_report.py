@@ -150,8 +150,8 @@ def test_index_covers_recorded_pages_and_names_damaged_records(tmp_path):
     assert HOSTILE not in page
     assert page.count("&lt;script&gt;") == 3
     assert '<a href="zoo.html">' in page
-    assert "20 of 20 trainings</span> · 1 h 1 min" in page
-    assert "3 of 20 trainings</span> · 1 min 15 s" in page
+    assert "20 of 20 trainings</span> · 62 min" in page
+    assert "3 of 20 trainings</span> · 75 s" in page
     assert "Demonstration" in page
     assert [name in page for name in ("broken/page.json", "other/page.json")] == [True, True]
 

@@ -51,11 +51,10 @@ def bars(
         panel.tick_params(axis="x", rotation=30)
     if hue:
         picture.explain(*pictures.keys(panel), names.get(hue, ""))
-    return picture.say(
-        pictures.extremes(rows.groupby(x)[y].mean(), names[y], names[x]),
-        lost,
-        _error_bars(rows, x, hue),
-    )
+    most = rows.groupby([x, hue] if hue else x).size().max()
+    reach = f"Error bars: lowest to highest of up to {most} trainings." if most > 1 else ""
+    extremes = pictures.extremes(rows.groupby(x)[y].mean(), names[y], names[x])
+    return picture.say(extremes, lost, reach)
 
 
 @theme()
@@ -91,8 +90,8 @@ def strips(
         panel.tick_params(labelleft=True)
     for panel in panels.flat[len(settings) :]:
         panel.set_visible(False)
+    found = [pictures.keys(panel) for panel in panels.flat]
     if hue:
-        found = [pictures.keys(panel) for panel in panels.flat[: len(settings)]]
         picture.explain(*found[0])
     means = {names[setting]: rows.groupby(setting)[y].mean() for setting in settings}
     if len(settings) == 1:
@@ -177,16 +176,8 @@ def ordered(
     style = {"hue": hue, "palette": pictures.palette(rows[hue]), "linestyle": "none", "ax": panel}
     style |= {"style": hue, "markers": pictures.markers(rows[hue]), "dashes": False}
     points = rows.assign(place=rows["trial"].map(places))
-    sns.lineplot(
-        points,
-        x=metric,
-        y="place",
-        **style,
-        orient="y",
-        errorbar=RANGE,
-        err_style="bars",
-        err_kws={"elinewidth": 1.5},
-    )
+    style |= {"errorbar": RANGE, "err_style": "bars", "err_kws": {"elinewidth": 1.5}}
+    sns.lineplot(points, x=metric, y="place", orient="y", **style)
     panel.set_yticks(
         [places[trial] for trial in order.index[named]],
         [pictures.shortened(titles.get(trial, trial), 34) for trial in order.index[named]],
@@ -247,19 +238,15 @@ def pareto_front(
         spot = {"xytext": ((-5, 5), (6, -12))[number % 2], "textcoords": "offset points"}
         panel.annotate(str(number + 1), (point[cost], point[value]), ha="center", **spot)
         handles.append(Line2D([], [], ls=""))
-        name = titles.get(point["trial"], point["trial"])
-        texts.append(f"{number + 1}: {name}")
-    panel.set(xlabel=names.get(cost, pictures.label(cost)), ylabel=names[value])
+        texts.append(f"{number + 1}: {titles.get(point['trial'], point['trial'])}")
+    price = names.get(cost, pictures.label(cost))
+    panel.set(xlabel=price, ylabel=names[value])
     picture.explain(handles, texts)
     gone = len(means) - len(points)
-    unseen = f"Not drawn, without a finite {names.get(cost, cost)}: {gone}." if gone else ""
-    members = [titles.get(trial, trial) for trial in best["trial"]]
-    return picture.say(
-        f"No trial beats {listed(members, 8)} in both {names[value]} and "
-        f"{names.get(cost, pictures.label(cost))}.",
-        unseen,
-        lost,
-    )
+    unseen = f"Not drawn, without a finite {price}: {gone}." if gone else ""
+    members = listed((titles.get(trial, trial) for trial in best["trial"]), 8)
+    said = f"No trial beats {members} in both {names[value]} and {price}."
+    return picture.say(said, unseen, lost)
 
 
 def _prepared(
@@ -279,8 +266,3 @@ def _prepared(
     if gone:
         told += f" Not drawn: {gone} of {len(rows)} trainings, without a finite {names[metric]}."
     return names, rows, told.strip()
-
-
-def _error_bars(rows: pd.DataFrame, x: str, hue: str | None) -> str:
-    most = rows.groupby([x, *([hue] if hue else [])]).size().max()
-    return f"Error bars: lowest to highest of up to {most} trainings." if most > 1 else ""

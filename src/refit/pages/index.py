@@ -1,6 +1,5 @@
 """The index over all pages of one profile: what was found in all, then a card for every report."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,10 +88,7 @@ def _card(entry: PageEntry, items: list[ClaimItem]) -> dict[str, Any]:
 
 
 def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "time unknown"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    for unit, size, most in (("s", 1, 90), ("min", 60, 5400)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h"
