@@ -250,10 +250,10 @@ def _make_pages(
 ) -> None:
     """Make pages of the experiments; `how` has parameters of notebooks beside `which`."""
     studies = _open(experiments, train=train, **which)
-    if not train:
-        studies = _with_results(studies, experiments)
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
+    if not train:
+        studies = _with_results(studies, experiments)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
     from refit.pages import index, page
 
