@@ -155,7 +155,7 @@ def test_page_draws_under_its_own_security_policy(page, tmp_path):
 def browse(page, profile):
     """What a browser makes of a page: its final HTML, and the console's lines."""
     flags = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader"
-    flags += " --no-first-run --enable-logging=stderr --v=0 --virtual-time-budget=20000 --dump-dom"
+    flags += " --no-first-run --enable-logging=stderr --v=0 --virtual-time-budget=120000 --dump-dom"
     done = subprocess.run(
         [BROWSER, *flags.split(), f"--user-data-dir={profile}", page.as_uri()],
         capture_output=True,
