@@ -491,17 +491,6 @@ def test_two_diverged_trainings_cannot_be_compared_by_their_losses():
     assert (found.verdict, found.reason) == (words.NOT_JUDGED, words.COMPUTING)
 
 
-# --- counts ----------------------------------------------------------------------------------
-
-
-def test_verdicts_are_counted_apart_from_what_small_scale_looks_like():
-    small = judge(log_of(trials=APART), claim(A_OVER_B), profile="small")
-    counted = claims.counts(small).set_index(["scope", "verdict"])["claims"]
-    assert counted[words.AS_PUBLISHED, words.NOT_JUDGED] == 1
-    assert counted[words.AT_SMALL_SCALE, words.LIKE] == 1
-    assert counted.sum() == 2
-
-
 @pytest.mark.parametrize(
     ("needs", "verdict"), [("computing", "reproduced"), ("hardware", words.NOT_JUDGED)]
 )

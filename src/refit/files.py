@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import os
-import resource
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,12 +84,6 @@ def set_aside(path: Path) -> None:
         number += 1
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
-
-
-def allow_open_files() -> None:
-    """Let this process have as many files open as it may: many trials at once need a lock each."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -45,19 +45,6 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
 
 
-def counts(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have each verdict, and apart from that what they look like at small scale."""
-    found = [
-        (kind, name, int((verdicts[column] == name).sum()))
-        for kind, column, names in (
-            (words.AS_PUBLISHED, "verdict", words.CLAIMS),
-            (words.AT_SMALL_SCALE, "small_scale", words.SMALL_SCALE),
-        )
-        for name in names
-    ]
-    return pd.DataFrame(found, columns=["scope", "verdict", "claims"])
-
-
 @dataclass(frozen=True)
 class _Part:
     """One test of a claim. `barrier` says why it tells nothing about the report, `open` what is

@@ -23,7 +23,6 @@ COLUMNS = [
     "place", "trial", "metric", "epochs", "published", "reproduced", "spread", "lower", "upper",
     "interval_low", "interval_high", "n", "difference", "verdict", "reason", "repeats",
 ]  # fmt: skip
-NUMBERS = ("published", "reproduced", "spread", "interval_low", "interval_high", "difference")
 # What printing may have cut off, in units of the last digit.
 CUT_OFF = {"rounded": 0.5, "truncated": 1.0, "approximate": 1.0}
 
@@ -53,14 +52,6 @@ def counts(numbers: pd.DataFrame) -> pd.DataFrame:
     table = pd.crosstab(distinct["metric"], distinct["verdict"], margins=True, margins_name="all")
     columns = [verdict for verdict in words.FIGURES if verdict in table]
     return table[[*columns, "all"]].reset_index().rename_axis(columns=None)
-
-
-def shown(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The figures as a page shows them: numbers with four significant digits."""
-    frame = numbers.drop(columns=["lower", "upper", "repeats"])
-    for name in NUMBERS:
-        frame[name] = [f"{value:.4g}" if math.isfinite(value) else "–" for value in frame[name]]
-    return frame
 
 
 def side_by_side(numbers: pd.DataFrame, trials: Iterable[str], metrics: list[str]) -> pd.DataFrame:
