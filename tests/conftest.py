@@ -1,6 +1,7 @@
-"""What the tests share: a place for results, and tiny trials."""
+"""What the tests share: a place for results, tiny trials, and a browser."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ from refit.experiments.trial import Trial
 
 # The whole main job takes longer than any other file, so it begins first.
 FIRST = "test_reproduce.py"
+# WebGL without a graphics card, and nothing that would go over a network.
+BROWSER_FLAGS = """
+--headless --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader
+--disable-dev-shm-usage --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync
+"""
+PATIENCE = 120  # seconds that a test waits for a browser on a loaded machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,3 +65,28 @@ def tiny(**changes) -> Trial:
 def make_tiny():
     """A function that makes a short LeNet trial on embedded digits, with changes."""
     return tiny
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium that selenium drives; `find_element`, `execute_script` and so on.
+
+    `browser.get_log("browser")` empties the console. Tests wait in real time, generously: a loaded
+    machine is slow.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("no browser to look at pages with: Chromium and its chromedriver are needed")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = program
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in BROWSER_FLAGS.split():
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    with Chrome(options, ChromeService(driver)) as started:
+        started.set_page_load_timeout(PATIENCE)
+        yield started

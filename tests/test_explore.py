@@ -3,8 +3,7 @@
 import itertools
 import json
 import re
-import shutil
-import subprocess
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -12,7 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from bs4 import BeautifulSoup
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 
+from conftest import PATIENCE
 from refit.figures import explore
 from refit.figures.picture import Picture
 from refit.pages.page import render
@@ -22,50 +24,15 @@ SETTINGS = {"batch_size": "batch size", "activation": "<i>activation</i>"}
 METRICS = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"}
 # What pages had before there was anything to explore in them.
 POLICY = r"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-[^' ]+'"
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-
-# Done by a script in a test's page: what a reader does with the mouse, and what is then shown.
-DRIVE = """
-addEventListener("load", async () => {
-  const seen = {};
-  const wait = (time = 200) => new Promise((done) => setTimeout(done, time));
-  const drawn = () => document.querySelectorAll(".explorable.drawn").length;
-  while (!document.querySelector(".explorable.drawn .parcoords")) await wait();
-  seen.before = drawn();
-  const [lines, parallel] = document.querySelectorAll(".explorable.drawn .js-plotly-plot");
-  const [colour, size, activation] = document.querySelectorAll(".explorable.drawn select");
-  const note = async (name) => {
-    await wait();
-    const visible = lines.data.filter((trace) => trace.visible);
-    const trials = visible.map(({ hovertemplate }) => hovertemplate.match(/<b>(.*?)<.b>/)[1]);
-    seen[name] = { trials, told: document.querySelector("output").textContent, size: size.value };
-  };
-  const choose = (select, value) => {
-    select.value = value;
-    select.dispatchEvent(new Event("change"));
-  };
-  await note("all");
-  choose(size, "1");
-  await note("filtered");
-  seen.brush = parallel.data[0].dimensions[0].constraintrange;
-  choose(size, "");
-  await Plotly.restyle(parallel, { "dimensions[2].constraintrange": [[0.29, 0.35]] });
-  await note("brushed");
-  await Plotly.restyle(parallel, { "dimensions[2].constraintrange": [null] });
-  choose(colour, "1");
-  await note("cleared");
-  seen.legend = [...lines.querySelectorAll(".legendtext")].map(({ textContent }) => textContent);
-  Plotly.Fx.hover(lines, [{ curveNumber: 2, pointNumber: 1 }]);
-  await wait();
-  seen.hover = lines.querySelector(".hoverlayer").textContent;
-  document.querySelector("#below").scrollIntoView();
-  while (drawn() < 2) await wait();
-  seen.after = drawn();
-  document.body.dataset.seen = JSON.stringify(seen);
-});
+# What the curves on the page show, as a reader sees it.
+SHOWN = """
+const visible = arguments[0].data.filter((trace) => trace.visible);
+return visible.map(({ hovertemplate }) => hovertemplate.match(/<b>(.*?)<.b>/)[1]);
 """
+BRUSH = """
+Plotly.restyle(arguments[0], { "dimensions[2].constraintrange": [arguments[1]] });
+"""
+HOVER = "Plotly.Fx.hover(arguments[0], [{ curveNumber: 2, pointNumber: 1 }]);"
 
 
 def trials():
@@ -117,57 +84,63 @@ def page(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("page"), sweep(curves=curves()), far, sweep())
 
 
-@pytest.mark.skipif(not BROWSER, reason="neither Chromium nor Chrome is installed")
-def test_browser_draws_filters_and_colours_what_is_scrolled_into_view(page, tmp_path):
-    (tmp_path / "plotly.min.js").symlink_to(page.with_name("plotly.min.js"))
-    driven = page.read_text(encoding="utf-8").replace("http-equiv", "data-policy")
-    (tmp_path / "page.html").write_text(
-        driven.replace("</body>", f"<script>{DRIVE}</script></body>"), encoding="utf-8"
-    )
-    shown, console = browse(tmp_path / "page.html", tmp_path / "profile")
-    assert console == []
-    assert shown.title.text == "A grid · refit"
-    assert not shown.select("img[src=x], img[onerror]")
-    seen = json.loads(shown.body["data-seen"])
-    assert (seen["before"], seen["after"]) == (1, 2), "the second stands far below"
-    assert len(seen["all"]["trials"]) == 6
-    assert seen["filtered"] == {
-        "trials": ["cnn5", "cnn6"], "told": "2 of 6 trials shown", "size": "1"
-    }  # fmt: skip
-    assert seen["brush"] == [0.75, 1.25], "the parallel coordinates are brushed as well"
-    assert seen["brushed"]["trials"] == ["cnn5", "cnn6"]
-    assert len(seen["cleared"]["trials"]) == 6
-    assert seen["legend"] == [HOSTILE, "relu"], "once each, as it is written"
-    assert seen["hover"].startswith("cnn3batch size: 16<i>activation</i>: relu")
-    assert seen["hover"].endswith("mean of 2 seedsepoch 2: 0.7900")
+@pytest.fixture
+def seen(page, browser):
+    """The page in a browser, the first of its sweeps drawn; functions to find and to wait with."""
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    find = partial(browser.find_elements, "css selector")
+    until = WebDriverWait(browser, PATIENCE).until
+    until(lambda _: find(".explorable.drawn .parcoords .axis .tick text"))
+    yield browser, find, until
+    # Drivers remark on their speed in the console.
+    console = [line["message"] for line in browser.get_log("browser")]
+    assert [line for line in console if "GL Driver Message" not in line] == []
 
 
-@pytest.mark.skipif(not BROWSER, reason="neither Chromium nor Chrome is installed")
-def test_page_draws_under_its_own_security_policy(page, tmp_path):
-    shown, console = browse(page, tmp_path)
-    assert console == []
-    drawing = shown.select_one(".explorable.drawn .drawing")
+def test_browser_draws_what_is_scrolled_into_view_under_its_own_security_policy(seen):
+    browser, find, until = seen
+    assert browser.title == "A grid · refit"
+    assert not find("img[src=x], img[onerror]")
     # Without WebGL or the right to compile its programs the axes would have no ticks.
-    assert [tick.text for tick in drawing.select(".axis .tick text")][:3] == ["16", "64", "256"]
-    assert f"Grid {HOSTILE}: settings and what they reach" in drawing.text
+    ticks = find(".explorable.drawn .parcoords .axis .tick text")
+    assert [tick.text for tick in ticks][:3] == ["16", "64", "256"]
+    drawing = browser.execute_script("return arguments[0].textContent", find(".drawing")[0])
+    assert f"Grid {HOSTILE}: settings and what they reach" in drawing
+    assert len(find(".explorable.drawn")) == 1, "the second stands far below"
+    browser.execute_script("document.querySelector('#below').scrollIntoView()")
+    until(lambda _: len(find(".explorable.drawn")) == 2)
 
 
-def browse(page, profile):
-    """What a browser makes of a page: its final HTML, and the console's lines."""
-    flags = "--headless --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader"
-    flags += " --no-first-run --enable-logging=stderr --v=0 --virtual-time-budget=120000 --dump-dom"
-    done = subprocess.run(
-        [BROWSER, *flags.split(), f"--user-data-dir={profile}", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=True,
-    )
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    # Drivers remark on their speed there.
-    return BeautifulSoup(done.stdout, "html.parser"), [
-        line for line in console if "GL Driver Message" not in line
-    ]
+def test_reader_filters_brushes_colours_and_hovers(seen):
+    browser, find, until = seen
+    lines, parallel = find(".explorable.drawn .js-plotly-plot")
+    colour, size, _ = map(Select, find(".explorable.drawn select"))
+
+    def shows(*expected):
+        until(lambda _: tuple(browser.execute_script(SHOWN, lines)) == expected)
+
+    everything = browser.execute_script(SHOWN, lines)
+    assert len(everything) == 6
+    size.select_by_value("1")
+    shows("cnn5", "cnn6")
+    assert find("output")[0].text == "2 of 6 trials shown"
+    script = "return arguments[0].data[0].dimensions[0].constraintrange"
+    until(lambda _: browser.execute_script(script, parallel) == [0.75, 1.25])
+    size.select_by_value("")
+    shows(*everything)
+    browser.execute_script(BRUSH, parallel, [0.29, 0.35])
+    shows("cnn5", "cnn6")
+    browser.execute_script(BRUSH, parallel, None)
+    colour.select_by_value("1")
+    shows(*everything)
+    until(lambda _: len(find(".legendtext")) == 2)
+    legend = [text.get_attribute("textContent") for text in find(".legendtext")]
+    assert legend == [HOSTILE, "relu"], "once each, as it is written"
+    browser.execute_script(HOVER, lines)
+    hover = until(lambda _: find(".hoverlayer")[0].get_attribute("textContent"))
+    assert hover.startswith("cnn3batch size: 16<i>activation</i>: relu")
+    assert hover.endswith("mean of 2 seedsepoch 2: 0.7900")
 
 
 def test_page_shows_pictures_without_scripts_and_loads_nothing_but_plotly(page):
