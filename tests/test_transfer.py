@@ -1,5 +1,8 @@
 """Transfer: what is frozen stays as it was, phases survive interruptions, sources come first."""
 
+import hashlib
+import http.server
+import threading
 from pathlib import Path
 
 import h5py
@@ -286,9 +289,49 @@ def test_weights_in_the_published_format_are_loaded(make_tiny, offline, tmp_path
     with h5py.File(offline / name, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, published)
     model = networks.build("mobilenet_v2", (32, 32, 3), 2, **options)
-    weights.load(model, trial, tmp_path, None)
+    digest = hashlib.sha256((offline / name).read_bytes()).hexdigest()
+    assert weights.load(model, trial, tmp_path, None) == {name: digest}
     loaded = model.get_layer(BASE).get_weights()
     assert all(map(np.array_equal, loaded, published.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("digest", "told"),
+    [
+        ("b232c16a9a15777778a8a7b13a7f3ebfae0d905fd7c76d8f6bebb087e972e484", "8-bit weights, not"),
+        ("0" * 64, "not compared with"),
+    ],
+)
+def test_pages_say_which_file_of_weights_a_network_started_from(make_tiny, tmp_path, digest, told):
+    trial = make_tiny(epochs=1)
+    content = train(trial, tmp_path)
+    directory.write_result(tmp_path / trial.directory, content | {"weights": {"own.h5": digest}})
+    facts = run_log.provenance([trial], tmp_path).set_index("fact")["value"]
+    assert facts["weights"].startswith(f"own.h5: {told} the file that Keras publishes (SHA-256")
+
+
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b""])
+def test_an_answer_that_is_no_file_of_weights_is_not_kept(make_tiny, monkeypatch, tmp_path, page):
+    """As of a proxy or a hotel's network, which answers every address with a page of its own."""
+
+    class Portal(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with http.server.HTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(weights, "URL", f"http://127.0.0.1:{server.server_port}/")
+        with pytest.raises(UnavailableError, match=r"could not be downloaded into .*models"):
+            weights.find(imagenet(make_tiny), None)
+        server.shutdown()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.fixture

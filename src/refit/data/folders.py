@@ -59,15 +59,26 @@ def keras_cache() -> Path:
     return keras_home() / "datasets"
 
 
-def download(url: str, name: str, known_hash: str | None, folder: Path, data_set: str) -> Path:
+def download(
+    url: str, name: str, known_hash: str | None, folder: Path, data_set: str, begin: bytes = b""
+) -> Path:
     """Download a file into `folder`, once per machine, and check its hash (`md5:...`), if known.
 
-    Raises DataError, which says where the user can put the file instead.
+    Where none is, at least it must `begin` as its format does: a page that a network answers
+    everything with is not kept. Raises DataError, which says where the user can put the file
+    instead.
     """
     import pooch  # brings the network libraries, needed once per machine
 
+    def fetch(address: str, unfinished: str, _: object) -> None:
+        pooch.HTTPDownloader()(address, unfinished, None)
+        with Path(unfinished).open("rb") as file:
+            if file.read(len(begin)) != begin:
+                raise ValueError(f"{address} answers with something else")
+
+    settings = {"known_hash": known_hash, "fname": name, "path": folder, "downloader": fetch}
     try:
-        return Path(pooch.retrieve(url + name, known_hash=known_hash, fname=name, path=folder))
+        return Path(pooch.retrieve(url + name, **settings))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{data_set}'s {name} could not be downloaded into {folder} ({type(error).__name__}): "

@@ -130,6 +130,7 @@ class _Candidate(BaseModel):
 
 class Result(BaseModel):
     """What tables and pages read of a result; `files` has size and digest of each file beside it,
+    `weights` the SHA-256 of the file that the training started from, if no trial of ours made it,
     and `checksum` is that of all the others. Older results lack these and the times."""
 
     trial: dict[str, Any]
@@ -144,6 +145,7 @@ class Result(BaseModel):
     resumed_at_epoch: NonNegativeInt = 0
     candidates: list[_Candidate] = []
     files: dict[str, Annotated[list[int | str], Field(max_length=2)]] = {}
+    weights: dict[str, str] = {}
     checksum: str = ""
 
     @model_validator(mode="after")

@@ -81,10 +81,20 @@ def confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]
     ]
 
 
+# Files of weights that bear the name of Keras's own and are not, by the SHA-256 of their content.
+_OTHER_WEIGHTS = {
+    "b232c16a9a15777778a8a7b13a7f3ebfae0d905fd7c76d8f6bebb087e972e484": "8-bit weights, "
+    "not the file that Keras publishes",
+}
+
+
 def origin(result: dict[str, Any]) -> dict[str, str]:
     """Where a result came from: data, versions, hardware."""
     data = result["data"]
     parts = ("train", "validation", "test")
     images = ", ".join(f"{data[f'{part}_images']:,} {part}" for part in parts)
     facts = {"data": data["source"], "stand-in": data["stand_in"], "images": images}
+    for name, digest in result.get("weights", {}).items():
+        known = _OTHER_WEIGHTS.get(digest, "not compared with the file that Keras publishes")
+        facts["weights"] = f"{name}: {known} (SHA-256 {digest})"
     return facts | {name: str(value or "none") for name, value in result["environment"].items()}

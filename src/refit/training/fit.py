@@ -45,12 +45,13 @@ MULTIPLICATIONS = 20e9
 
 
 class Fitted(NamedTuple):
-    """A trained network, the epochs that an earlier attempt had done, and, of a search, a row for
-    each of its candidates."""
+    """A trained network, the epochs that an earlier attempt had done, of a search a row for each of
+    its candidates, and what `weights.load` tells of the file that it started from."""
 
     model: keras.Model
     resumed_at: int = 0
     candidates: list[dict[str, Any]] = []
+    weights: dict[str, str] = {}
 
 
 def train(trial: Trial, run_dir: Path, data_dir: Path | None, cache: Path, **how: Any) -> None:
@@ -140,7 +141,7 @@ def fit_network(
 ) -> Fitted:
     """Build the trial's network and fit it, or go on with it."""
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
-    weights.load(model, trial, recorder.run_dir, data_dir)
+    loaded = weights.load(model, trial, recorder.run_dir, data_dir)
     saved = checkpoint.saved_epochs(recorder.run_dir / CHECKPOINT)
     if trial.pretrained:
         _begin_phase(model, trial, saved - 1)
@@ -169,7 +170,7 @@ def fit_network(
     _fit_phases(model, trial, recorder, shown, validation, callbacks)
     if before >= trial.epochs:
         recorder.adopt(model, recorder.history)  # it was ended before its last events were written
-    return Fitted(model, before)
+    return Fitted(model, before, weights=loaded)
 
 
 def _fit_phases(
@@ -257,6 +258,8 @@ def _test(
     content = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
     content |= result.measure(trial, dataset, history, probabilities, table)
     metrics = content["metrics"]
+    if fitted.weights:
+        content["weights"] = fitted.weights
     if fitted.candidates:
         content["candidates"] = fitted.candidates
         metrics["total_seconds"] = sum(row["seconds"] for row in fitted.candidates)

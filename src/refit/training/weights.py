@@ -5,6 +5,7 @@ a transfer first only the new head learns, on top of a frozen base; then the bas
 upper layers or all of it, at a lower rate.
 """
 
+import hashlib
 from pathlib import Path
 
 import keras
@@ -20,13 +21,16 @@ URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
 IMAGENET = "imagenet"
 # Folders of DATA_DIR in which a file of weights may lie.
 FOLDERS = ("weights", "models")
+# How a file in this format begins.
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def load(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None) -> None:
+def load(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None) -> dict[str, str]:
     """Load what a trial starts from: the whole of another, or the weights of its base.
 
-    Raises UnavailableError where a file is missing, TrialError where the training that should have
-    made one left none, or the file holds another network.
+    Returns the SHA-256 of a file that no trial of ours made, by its name. Raises UnavailableError
+    where a file is missing, TrialError where the training that should have made one left none, or
+    the file holds another network.
     """
     if trial.carried_over:
         path = _of_trial(run_dir, trial, FINAL_WEIGHTS)
@@ -35,6 +39,9 @@ def load(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None)
         of_trial = trial.pretrained.trial
         path = _of_trial(run_dir, trial, BASE_WEIGHTS) if of_trial else find(trial, data_dir)
         _load(_base(model), path, f"the base of {model.name}")
+        if not of_trial:
+            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {}
 
 
 def _of_trial(run_dir: Path, trial: Trial, name: str) -> Path:
@@ -117,7 +124,7 @@ def find(trial: Trial, data_dir: Path | None) -> Path:
             return place / name
     if published:
         try:
-            return download(URL + folder, name, known_hash, cache, "ImageNet")
+            return download(URL + folder, name, known_hash, cache, "ImageNet", HDF5)
         except DataError as error:
             raise UnavailableError(str(error)) from error
     raise UnavailableError(
