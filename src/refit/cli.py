@@ -20,6 +20,7 @@ from refit.run_directory.directory import PAGE
 from refit.running import order, runner
 from refit.running.progress import follow
 from refit.study import Study
+from refit.verdicts import comparison, words
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
 
@@ -182,6 +183,30 @@ def verify(folder: Path) -> None:
     if problems:
         raise click.ClickException(f"{folder}: {len(problems)} things do not agree")
     click.echo(f"{folder}: consistent. Results, verdicts, pages and pictures agree")
+
+
+@main.command()
+@click.argument("experiment")
+@click.argument("theirs", type=click.Path(exists=True, path_type=Path))
+@_profile_option("full")
+def compare(experiment: str, theirs: Path, profile: str) -> None:
+    """Hold somebody else's trainings of EXPERIMENT against those of record.
+
+    THEIRS is their folder of runs, or a CSV file with the columns trial, seed, metric and value.
+    """
+    study = Study.open(experiment, profile, train=False)
+    if theirs.is_dir():
+        table, told = comparison.read_runs(theirs, study.trials)
+    else:
+        table, told = comparison.read_table(theirs, study.trials), []
+    for line in told:
+        click.secho(line, fg="yellow", err=True)
+    found = comparison.compare(table, study.log())
+    click.echo("\n".join(comparison.lines(found)))
+    judged = found[found["verdict"] != words.TOO_FEW_SEEDS]
+    inside = int((judged["verdict"] == words.INSIDE).sum())
+    click.echo(f"{inside} of {len(judged)} numbers lie where a repetition of record would")
+    sys.exit(0 if inside == len(judged) > 0 else 1)
 
 
 @main.group()

@@ -91,9 +91,9 @@ class Spread:
     deviation: float
     freedom: float
 
-    def half_width(self, scale: float) -> float:
+    def half_width(self, scale: float, level: float = LEVEL) -> float:
         """Half of a 95 % interval of what scatters `scale` times as much as a single value."""
-        return float(special.stdtrit(self.freedom, 1 - LEVEL / 2)) * self.deviation * scale
+        return float(special.stdtrit(self.freedom, 1 - level / 2)) * self.deviation * scale
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from refit.experiments.predicates import Selection
 from refit.run_directory.log import RunLog
 from refit.verdicts import scope, words
 from refit.verdicts.contrasts import describe_trial
-from refit.verdicts.interval_tests import FEWEST_SEEDS, IntervalTest, Spread, spreads
+from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Spread, spreads
 
 COLUMNS = [
     "place", "trial", "metric", "epochs", "published", "reproduced", "spread", "lower", "upper",
@@ -105,7 +105,7 @@ def _row(
     log: RunLog,
 ) -> dict[str, object]:
     values, mean = test.values, test.values.mean() if test.n else math.nan
-    low, high = _prediction(test, spread)
+    low, high = prediction(test, spread)
     verdict, reason = _judge(figure, test, (low, high), declaration, profile, log)
     epochs = "" if figure.epochs is None else "–".join(map(str, dict.fromkeys(figure.epochs)))
     return {
@@ -127,13 +127,15 @@ def _row(
     }
 
 
-def _prediction(test: IntervalTest, spread: Spread | None) -> tuple[float, float]:
+def prediction(
+    test: IntervalTest, spread: Spread | None, level: float = LEVEL
+) -> tuple[float, float]:
     """Where another training would lie; from diverged ones only the extremes are known."""
     if test.n < FEWEST_SEEDS:
         return math.nan, math.nan
     if not math.isfinite(test.values.mean()):
         return float(test.values.min()), float(test.values.max())
-    half = spread.half_width(math.sqrt(1 + 1 / test.n)) if spread else 0.0
+    half = spread.half_width(math.sqrt(1 + 1 / test.n), level) if spread else 0.0
     return test.estimate - half, test.estimate + half
 
 
