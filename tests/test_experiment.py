@@ -77,7 +77,7 @@ def test_zoo_declares_the_whole_report(zoo):
     assert len(zoo.published.figures) == 367
     assert {profile: len(expand(zoo, profile)) for profile in zoo.profiles}.items() >= {
         ("smoke", 16),
-        ("full", 33),
+        ("full", 34),
     }
     assert experiments.names().count(NAME) == 1
 
