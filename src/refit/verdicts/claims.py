@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
-from scipy import stats
+import scipy  # whose parts are imported where they are used, which most commands never do
 
 from refit.experiments import predicates as p
 from refit.experiments.declaration import Declaration
@@ -39,7 +39,7 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     cases = _with_outcomes(cases)
     candidates = [number for number, case in enumerate(cases) if case.p is not None]
     p_values = [cases[number].p for number in candidates]
-    corrected = stats.false_discovery_control(p_values) if candidates else []
+    corrected = scipy.stats.false_discovery_control(p_values) if candidates else []
     q_values = dict(zip(candidates, map(float, corrected), strict=True))
     rows = [_row(case, q_values.get(number)) for number, case in enumerate(cases)]
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from refit.experiments import predicates as p
 from refit.experiments.metrics import METRICS
@@ -176,7 +176,9 @@ def _order(claim: p.Order, log: RunLog) -> IntervalTest:
     measured = pd.concat([_measure(trial, claim, log) for trial in claim.trials], axis=1).dropna()
     places = range(len(claim.trials))
     sign = 1 if claim.direction == "ascending" else -1
-    found = {seed: sign * stats.kendalltau(places, row)[0] for seed, row in measured.iterrows()}
+    found = {
+        seed: sign * scipy.stats.kendalltau(places, row)[0] for seed, row in measured.iterrows()
+    }
     names = ", ".join(describe_trial(trial) for trial in claim.trials)
     label = f"rank correlation with {names} ({claim.direction}), {claim.metric}"
     # Where all are equal they have no order, which is as far from the claim as chance.

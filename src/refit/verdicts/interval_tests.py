@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy
 
 from refit.experiments.metrics import METRICS
 from refit.verdicts.moderated import Prior, prior_of
@@ -93,7 +93,7 @@ class Spread:
 
     def half_width(self, scale: float, level: float = LEVEL) -> float:
         """Half of a 95 % interval of what scatters `scale` times as much as a single value."""
-        return float(special.stdtrit(self.freedom, 1 - level / 2)) * self.deviation * scale
+        return float(scipy.special.stdtrit(self.freedom, 1 - level / 2)) * self.deviation * scale
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _outcome(test: IntervalTest, spread: Spread | None) -> Outcome:
         return Outcome()
     scale = 1 / math.sqrt(test.n)
     distances = (test.estimate - np.array([test.low, test.high])) / (spread.deviation * scale)
-    above, below = (special.stdtr(spread.freedom, sign * distances) for sign in (-1, 1))
+    above, below = (scipy.special.stdtr(spread.freedom, sign * distances) for sign in (-1, 1))
     half = spread.half_width(scale)
     ends = test.estimate - half, test.estimate + half
     return Outcome(*_two_one_sided(test, above, below), *ends)
@@ -150,11 +150,11 @@ def _outcome(test: IntervalTest, spread: Spread | None) -> Outcome:
 def _binomial(test: IntervalTest) -> Outcome:
     """Of flags: the exact test of their share, and the interval of Clopper and Pearson (1934)."""
     count, ends = int(test.values.sum()), np.clip([test.low, test.high], 0, 1)
-    above = special.bdtrc(count - 1, test.n, ends) if count else np.ones(2)
-    below = special.bdtr(count, test.n, ends)
+    above = scipy.special.bdtrc(count - 1, test.n, ends) if count else np.ones(2)
+    below = scipy.special.bdtr(count, test.n, ends)
     half = LEVEL / 2
-    low = special.betaincinv(count, test.n - count + 1, half) if count else 0.0
-    high = special.betaincinv(count + 1, test.n - count, 1 - half) if count < test.n else 1.0
+    low = scipy.special.betaincinv(count, test.n - count + 1, half) if count else 0.0
+    high = scipy.special.betaincinv(count + 1, test.n - count, 1 - half) if count < test.n else 1.0
     return Outcome(*_two_one_sided(test, above, below), float(low), float(high))
 
 
@@ -162,7 +162,7 @@ def _sign_test(test: IntervalTest) -> Outcome:
     """Where there is no mean: how many values lie above an end, and below."""
     values = test.values.to_numpy(float)
     beyond = [
-        [special.bdtrc((sign * values > sign * end).sum() - 1, test.n, 0.5) for end in ends]
+        [scipy.special.bdtrc((sign * values > sign * end).sum() - 1, test.n, 0.5) for end in ends]
         for sign, ends in ((1, (test.low, test.high)), (-1, (test.low, test.high)))
     ]
     return Outcome(*_two_one_sided(test, *beyond))

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 # With more, a few contrasts of truly larger spread would be decided wrongly.
 MOST_PRIOR_FREEDOM = 4.0
@@ -52,12 +52,14 @@ def fit_prior(variances: np.ndarray, freedom: np.ndarray) -> Prior:
     # limma's guard against variances of zero, whose logarithm would be all that counts.
     variances = np.maximum(variances, 1e-5 * np.median(variances))
     half = np.asarray(freedom, float) / 2
-    logs = np.log(variances) - special.digamma(half) + np.log(half)
-    excess = logs.var(ddof=1) - special.polygamma(1, half).mean()
+    logs = np.log(variances) - scipy.special.digamma(half) + np.log(half)
+    excess = logs.var(ddof=1) - scipy.special.polygamma(1, half).mean()
     if excess <= 0:
         return Prior(float(variances.mean()), math.inf)
     prior = _trigamma_inverse(excess)
-    return Prior(float(np.exp(logs.mean() + special.digamma(prior) - np.log(prior))), 2 * prior)
+    return Prior(
+        float(np.exp(logs.mean() + scipy.special.digamma(prior) - np.log(prior))), 2 * prior
+    )
 
 
 def _trigamma_inverse(value: float) -> float:
@@ -68,8 +70,8 @@ def _trigamma_inverse(value: float) -> float:
         return 1 / value
     found = 0.5 + 1 / value
     for _ in range(50):
-        trigamma = special.polygamma(1, found)
-        step = trigamma * (1 - trigamma / value) / special.polygamma(2, found)
+        trigamma = scipy.special.polygamma(1, found)
+        step = trigamma * (1 - trigamma / value) / scipy.special.polygamma(2, found)
         found += step
         if -step / found < 1e-8:
             break
