@@ -1,6 +1,7 @@
 """Pages: notebooks are run by this Python, failures are kept and shown, nothing is fetched."""
 
 import re
+import shutil
 import sys
 
 import nbformat
@@ -115,6 +116,25 @@ def test_killed_kernel_is_a_failed_cell(tmp_path):
     with pytest.raises(NotebookFailed, match="kernel was killed"):
         execute(source, tmp_path / "executed.ipynb", {})
     assert "DeadKernelError" in (tmp_path / "executed.ipynb").read_text()
+
+
+def test_kernel_that_does_not_start_is_told_like_a_failed_cell(tmp_path, monkeypatch):
+    source = notebook(tmp_path / "source.ipynb", "a = 1")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(NotebookFailed, match="no kernel ran it: Kernel died"):
+        execute(source, tmp_path / "executed.ipynb", {})
+    render(tmp_path / "executed.ipynb", tmp_path / "page.html", "A report")
+
+
+def test_neither_start_up_files_nor_the_working_folder_reach_a_notebook(tmp_path, monkeypatch):
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "own.py").write_text("leaked = True")
+    (tmp_path / "pandas.py").write_text("leaked = True")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    asked = "import pandas\nassert not hasattr(pandas, 'leaked')\nassert 'leaked' not in globals()"
+    execute(notebook(tmp_path / "source.ipynb", "a = 1", asked), tmp_path / "executed.ipynb", {})
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):

@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from markupsafe import Markup
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillExecutionError
+from papermill.exceptions import PapermillException, PapermillExecutionError
 from papermill.execute import ERROR_MARKER_TAG, raise_for_execution_errors
 from traitlets import default
 from traitlets.config import Config
@@ -30,11 +30,19 @@ COMPARED = "# NBVAL_CHECK_OUTPUT"
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 
 
+# A kernel on a busy machine or a network's disk takes minutes; one that is dead is noticed at once.
+START_SECONDS = 600
+
+
 class NotebookFailed(ReportError):  # noqa: N818 - says what happened, as a sentence
-    """A cell raised an error. `cell` is its number in brackets, as in `In [4]`."""
+    """A cell raised an error, or, where `cell` is None, no kernel ran any.
+
+    `cell` is its number in brackets, as in `In [4]`.
+    """
 
     def __init__(self, notebook: Path, cell: int | None, error: str, message: str):
-        super().__init__(f"{notebook}: cell In [{cell}] failed with {error}: {message}")
+        place = "" if cell is None else f"cell In [{cell}] "
+        super().__init__(f"{notebook}: {place}failed with {error}: {message}")
         self.cell, self.error, self.message = cell, error, message
 
 
@@ -59,7 +67,8 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
     `parameters` replace those of the cell tagged `parameters`. `output` appears when the run has
     ended, also when it failed: then it holds everything up to the failing cell, with papermill's
     banner. Raises ReportError for a parameter that the notebook does not have, where papermill
-    would only warn, or that is of another type there, and NotebookFailed for a failing cell.
+    would only warn, or that is of another type there, and NotebookFailed for a failing cell or a
+    kernel that does not start.
     """
     notebook, output = Path(notebook), Path(output)
     _check_parameters(notebook, parameters)
@@ -69,6 +78,9 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
         _run(notebook, partial, parameters)
     except PapermillExecutionError as error:
         raise NotebookFailed(notebook, error.exec_count, error.ename, error.evalue) from None
+    except (PapermillException, DeadKernelError, RuntimeError) as error:
+        kind = type(error).__name__
+        raise NotebookFailed(notebook, None, kind, f"no kernel ran it: {error}") from error
     finally:
         if partial.exists():
             partial.replace(output)
@@ -94,19 +106,26 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
+    """Run a notebook in a kernel that neither the user's start-up files of IPython reach, nor what
+    lies in this folder under a module's name."""
     try:
-        papermill.execute_notebook(
-            notebook,
-            partial,
-            parameters=dict(parameters),
-            kernel_name=NATIVE_KERNEL_NAME,
-            kernel_manager_class=CurrentPython,
-            progress_bar=False,
-        )
+        with tempfile.TemporaryDirectory() as settings:
+            papermill.execute_notebook(
+                notebook,
+                partial,
+                parameters=dict(parameters),
+                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_manager_class=CurrentPython,
+                extra_arguments=[f"--ipython-dir={settings}", "--InteractiveShellApp.ignore_cwd=1"],
+                start_timeout=START_SECONDS,
+                progress_bar=False,
+            )
     except DeadKernelError:
         # papermill leaves no trace of it: note it in the last started cell, like any other error.
         executed = nbformat.read(partial, nbformat.NO_CONVERT)
         started = [cell for cell in executed.cells if cell.metadata.papermill.start_time]
+        if not started:
+            raise
         said = "the kernel was killed, perhaps because memory ran out"
         error = {"ename": "DeadKernelError", "evalue": said, "traceback": [said]}
         started[-1].outputs.append(nbformat.v4.new_output("error", **error))
