@@ -46,6 +46,15 @@ def check_refused(result: Result, *said: str) -> None:
         assert part in last, result.output
 
 
+@pytest.mark.parametrize("home", ["/", "/nonexistent"])
+def test_who_has_no_home_is_lent_one(folders, monkeypatch, home):
+    """Keras, Jupyter and Matplotlib keep settings there, and some stop where they cannot."""
+    monkeypatch.setenv("HOME", home)
+    assert run("status", NAME).exit_code == 0
+    assert Path.home() == folders / "Läufe 1" / "home"
+    assert Path.home().is_dir()
+
+
 # --- the command line ------------------------------------------------------------------------
 
 KNOWN = "known: cifar10, fmnist_grid"

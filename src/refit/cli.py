@@ -67,6 +67,7 @@ _workers_option = click.option(
 @click.version_option(package_name="refit")
 def main() -> None:
     """Re-run published reports of convolutional-network experiments and see what still holds."""
+    paths.provide_home()
 
 
 @main.command()

@@ -5,6 +5,7 @@ values are taken from the checkout, because kernels run in other folders than th
 start them. Everything else lives in the checkout.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def data() -> Path | None:
 def cache() -> Path:
     """The folder of decoded, memory-mapped arrays."""
     return runs() / "cache"
+
+
+def home() -> Path | None:
+    """The user's home; None where there is none, or nothing can be kept there, as for a container's
+    user without an entry among the system's."""
+    try:
+        found = Path.home()
+    except RuntimeError:
+        return None
+    is_own = found != Path(found.anchor) and found.is_dir() and os.access(found, os.W_OK)
+    return found if is_own else None
+
+
+def provide_home() -> None:
+    """Libraries keep settings and caches at home, and some stop where there is none: lend them a
+    folder beside the results."""
+    if home() is None:
+        os.environ["HOME"] = str(runs() / "home")
+        with contextlib.suppress(OSError):  # told of by what needs the folder of runs itself
+            Path.home().mkdir(parents=True, exist_ok=True)
 
 
 def folder(variable: str, value: str | Path, base: Path | None = None) -> Path:

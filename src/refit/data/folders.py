@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from refit import paths
 from refit.errors import DataError
 
 # Folders that systems put beside the user's own, as they put hidden ones.
@@ -51,8 +52,8 @@ def on_disk(text: str) -> str:
 
 
 def keras_home() -> Path:
-    home = os.environ.get("KERAS_HOME")
-    return Path(home) if home else Path.home() / ".keras"
+    named = os.environ.get("KERAS_HOME")
+    return Path(named) if named else (paths.home() or paths.cache()) / ".keras"
 
 
 def keras_cache() -> Path:

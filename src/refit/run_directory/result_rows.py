@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refit import paths
 from refit.experiments.trial import Trial
 from refit.run_directory import failures
 from refit.run_directory.directory import damage_of
@@ -67,7 +68,8 @@ def _reason(trial: Trial, folder: Path) -> str:
         return f"damaged: {damage}; the next run trains this trial again"
     failure = failures.read(folder / trial.directory)
     told = f"{failure.kind}: {failure.reason}" if failure else ""
-    return told.replace(str(Path.home()), "~")
+    home = paths.home()
+    return told.replace(str(home), "~") if home else told
 
 
 def confusion_rows(trial: Trial, result: dict[str, Any]) -> list[tuple[Any, ...]]:
