@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from refit import files
 from refit.figures import confusions, samples
 from refit.figures.picture import Picture
 from refit.pages import index
@@ -129,3 +130,15 @@ def test_figure_shows_names_as_they_are_written(figure, name):
     assert [tag.name for tag in soup.find_all()] == ["figure", "img", "figcaption"]
     assert soup.img["alt"].startswith(name)
     assert name in soup.figcaption.get_text() or figure != "samples"
+
+
+def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path):
+    formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", '=HYPERLINK("http://a.b", "c")']
+    frame = pd.DataFrame(
+        {"true": [*formulas, "a-b"], "count": [-1.0] * 7, "mixed": [-1] * 6 + ["="]}
+    )
+    files.write_table(tmp_path / "table.csv", frame)
+    found = pd.read_csv(tmp_path / "table.csv")
+    assert found["true"].tolist() == [*(f"'{formula}" for formula in formulas), "a-b"]
+    assert found["count"].tolist() == [-1.0] * 7
+    assert found["mixed"].tolist() == ["-1"] * 6 + ["'="]

@@ -92,8 +92,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(path: Path, frame: Any) -> None:
-    """Write a pandas table as CSV, without its index."""
+    """Write a pandas table as CSV, without its index.
+
+    A text that spreadsheets would take for a formula, such as a class named `=1+1`, gets the
+    apostrophe by which they know a text.
+    """
+    texts = frame.select_dtypes(["object", "string"])
+    frame = frame.assign(**{name: texts[name].map(_as_text) for name in texts})
     write_bytes(path, frame.to_csv(index=False).encode())
+
+
+def _as_text(value: Any) -> Any:
+    begins = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if begins else value
 
 
 def read_json(path: Path) -> Any:
