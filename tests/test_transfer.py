@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from keras.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D
 from keras.src.legacy.saving import legacy_h5_format
 
-from refit import paths
+from refit import cli, paths
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 from refit.experiments import expand
 from refit.models import networks
@@ -229,7 +230,7 @@ def imagenet(make_tiny, **changes):
     return make_tiny(**settings | {"name": "from-imagenet"} | changes)
 
 
-def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_path):
+def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_path, monkeypatch):
     declaration = expand.load("transfer")
     missing = {"pretrained": {"weights": "own.h5"}}
     missing |= {"data": {"name": "digits_colour", "image_size": 32, "train_images": 20}}
@@ -240,6 +241,11 @@ def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_p
     row = study.log().results.iloc[0]
     assert row["status"] == "failed"
     assert row["reason"].startswith("not available: UnavailableError: own.h5: is in none of")
+    monkeypatch.setattr(cli, "_open", lambda *_, **__: [study])
+    told = CliRunner().invoke(cli.main, ["status"]).output
+    assert told.startswith(
+        "transfer (full): 0 done, 0 failed, 0 missing, 1 not run\n  from-imagenet"
+    )
     _, numbers, verdicts = study.measured
     assert set(numbers["verdict"]) == set(verdicts["verdict"]) == {"not_judged"}
     needed = imagenet(make_tiny, sweep="transferred", **missing)

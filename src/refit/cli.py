@@ -101,12 +101,14 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
     """Show which trials of EXPERIMENTS are done, failed or missing."""
     for study in _open(experiments, train=False, **which):
         results = study.log().results
-        counts = results["status"].value_counts()
-        click.echo(
-            f"{study.name} ({study.profile_name}): {counts.get('done', 0)} done, "
-            f"{counts.get('failed', 0)} failed, {counts.get('missing', 0)} missing"
-        )
-        for row in results[results["status"] == "failed"].itertuples():
+        # What an optional sweep lacks, such as a download, is no failure of the experiment.
+        sweeps = study.declaration.sweeps
+        optional = results["sweep"].isin([name for name in sweeps if sweeps[name].optional])
+        status = results["status"].mask(optional & (results["status"] == "failed"), "not run")
+        counts = {"done": 0, "failed": 0, "missing": 0} | status.value_counts().to_dict()
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        click.echo(f"{study.name} ({study.profile_name}): {told}")
+        for row in results[status.isin(["failed", "not run"])].itertuples():
             click.echo(f"  {row.trial} (seed {row.seed}): {row.reason}")
 
 
