@@ -229,6 +229,12 @@ def test_parameter_that_papermill_alone_lets_through_is_refused(parameter, make_
         Study.open(NAME, **given).train(workers or None, executor)
 
 
+def test_a_study_whose_runs_are_elsewhere_does_not_move_those_of_the_next(folders):
+    for moved in ("one", "two"):
+        assert Study.open(NAME, runs_dir=folders / moved).runs.is_relative_to(folders / moved)
+    assert Study.open(NAME).runs.is_relative_to(folders / "Läufe 1")
+
+
 @pytest.mark.parametrize("value", [True, 1.0, "2", 10**9, [1], None, -1])
 def test_seeds_are_whole_numbers(value):
     with pytest.raises(DeclarationError, match=r"seeds is .*; give a whole number from 1"):

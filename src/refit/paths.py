@@ -23,6 +23,22 @@ def runs() -> Path:
     return _named("REFIT_RUNS") or ROOT / "runs"
 
 
+def keep_runs_in(folder: Path | None) -> None:
+    """Let the runs, with cache, log and times, be in a folder from now on, in kernels and trainings
+    too; None stands for the folder that the user's environment names."""
+    if _moved and os.environ.get("REFIT_RUNS") == _moved[0]:
+        os.environ.pop("REFIT_RUNS")
+        os.environ.update({"REFIT_RUNS": _moved[1]} if _moved[1] else {})
+    _moved.clear()
+    if folder is not None:
+        _moved.extend([str(folder), os.environ.get("REFIT_RUNS", "")])
+        os.environ["REFIT_RUNS"] = str(folder)
+
+
+# Where a study has moved the runs to, and where they were before.
+_moved: list[str] = []
+
+
 def reports() -> Path:
     """The folder of generated pages, `reports/` unless `REFIT_REPORTS` names another."""
     return _named("REFIT_REPORTS") or ROOT / "reports"

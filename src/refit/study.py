@@ -1,6 +1,5 @@
 """An experiment opened in one profile: what a notebook or a command works with."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,15 +60,13 @@ class Study:
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")
-        runs_dir = paths.folder("runs_dir", runs_dir) if runs_dir else ""
+        runs_dir = paths.folder("runs_dir", runs_dir) if runs_dir else None
         reports_dir = paths.folder("reports_dir", reports_dir) if reports_dir else ""
         folder = paths.folder("DATA_DIR", data_dir) if data_dir else paths.data()
         if folder is not None and not folder.is_dir():
             raise DeclarationError(f"DATA_DIR: {folder} is not a folder")
         declaration = expand.load(name)
-        if runs_dir:
-            # Cache, log and times of earlier trainings lie there too.
-            os.environ["REFIT_RUNS"] = str(runs_dir)
+        paths.keep_runs_in(runs_dir)
         runs = paths.runs()
         told, known = archive.take(profile, name) if profile in declaration.profiles else ([], [])
         print(*told, sep="\n", end="\n" * bool(told), file=sys.stderr)
