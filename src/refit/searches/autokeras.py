@@ -35,7 +35,7 @@ from refit.data.arrays import Dataset, Part
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.experiments.trial import AUTOKERAS, Trial
 from refit.searches.candidates import CANDIDATE, CandidateRecorder, folder_of, recorded
-from refit.training import fit
+from refit.training import fit, optimizers
 from refit.training.recorder import Recorder
 
 # Below the run directory: the network found, a row for each candidate, AutoKeras's own state.
@@ -249,8 +249,7 @@ def _tuner_class(
             model = super()._build_hypermodel(hp)
             # Off as in all trainings. AutoKeras leaves it to Keras, which has XLA on beside a GPU.
             model.jit_compile = False
-            # Where the first step has to do this, Keras traces that step, a minute's work, twice.
-            model.optimizer.build(model.trainable_variables)
+            optimizers.build_state(model, np.zeros((1, model.output_shape[-1]), np.float32))
             return model
 
         def _build_and_fit_model(self, candidate: Any, **options: Any) -> Any:

@@ -237,7 +237,7 @@ def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
         # XLA costs seconds per trial on a CPU and runs slower there; on a GPU Keras knows best.
         jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
     )
-    model.optimizer.build(model.trainable_variables)
+    optimizers.build_state(model, np.zeros(1, np.int32))
 
 
 def _test(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from refit.experiments.trial import Optimizer
 
@@ -47,3 +48,14 @@ def build(spec: Optimizer) -> keras.optimizers.Optimizer:
     if spec.decay or spec.weight_decay:
         return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
     return keras.optimizers.SGD(spec.learning_rate, **settings)
+
+
+def build_state(model: keras.Model, label: np.ndarray) -> None:
+    """Make what a compiled model keeps beside its weights, given one label, (1,) or (1, classes).
+
+    Where the first step has to make the state of the optimizer or of the metrics, Keras traces that
+    step, seconds to minutes of work, twice.
+    """
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, label, np.zeros((1, model.output_shape[-1]), np.float32))
+    model.reset_metrics()
