@@ -88,7 +88,7 @@ def test_picture_is_the_same_whatever_a_machine_has_set():
 def test_picture_shows_its_caption_and_hides_no_markup(tmp_path):
     shown = Picture("<i>title</i>").say("1 < 2.", "", '"Quoted."').save(tmp_path, "shown")
     page = shown._repr_html_()
-    assert "<figcaption>1 &lt; 2. &quot;Quoted.&quot;</figcaption>" in page
+    assert "<figcaption><b>1 &lt; 2.</b> &quot;Quoted.&quot;</figcaption>" in page
     assert 'alt="&lt;i&gt;title&lt;/i&gt;. 1 &lt; 2. &quot;Quoted.&quot;"' in page
     assert (tmp_path / "shown.png").read_bytes().startswith(b"\x89PNG")
 
@@ -198,7 +198,10 @@ def test_batches_stand_over_images_seen_with_an_ordinary_training_behind():
     panel = shown.axes[0]
     assert panel.get_xlabel() == "images seen"
     assert panel.get_title(loc="left") == "High rate (grey: ordinary)"
-    assert legend(shown) == ["single batches", "mean over up to 100 batches"]
+    assert legend(shown) == [
+        "single batches of one seed",
+        "every seed, mean over up to 100 batches",
+    ]
     assert max(line.get_xdata().max() for line in panel.lines if len(line.get_xdata())) == 6400
     assert "High rate: the mean loss goes from 1.9" in shown.caption
 
@@ -260,16 +263,22 @@ def test_front_has_what_nothing_beats():
 
 
 def test_published_values_stand_beside_reproduced_ones():
-    rows = [("a", "LeNet", 0.9, 0.85, 0.8, 0.88), ("b", "VGG", 0.8, None, None, None)]
-    names = ["trial", "title", "published", "reproduced", "lower", "upper"]
+    rows = [
+        ("LeNet", "accuracy", 0.9, 0.85, 0.8, 0.88, "differs"),
+        ("VGG", "accuracy", 0.8, None, None, None, "not comparable"),
+        ("ResNet", "epochs", 7, 7.3, 6, 9, "agrees"),
+    ]
+    names = ["name", "label", "published", "reproduced", "lower", "upper", "agreement"]
     frame = pd.DataFrame(rows, columns=names)
-    shown = published.published_against_reproduced(frame, "Zoo: published", "test accuracy")
+    shown = published.published_against_reproduced(frame, "Zoo: published")
     assert_readable(shown)
-    ticks = [text.get_text() for text in shown.axes[0].get_yticklabels()]
-    assert ticks == ["LeNet", "VGG (not run)"]
-    assert sorted(legend(shown)) == ["lowest to highest seed", "published", "reproduced"]
-    assert "lower in 1." in shown.caption
-    assert "Most apart is LeNet: 0.9 published, 0.85 reproduced. Not run: VGG." in shown.caption
+    assert [panel.get_xlabel() for panel in shown.axes] == ["accuracy", "epochs"]
+    assert [text.get_text() for text in shown.axes[0].get_yticklabels()] == ["LeNet"]
+    assert shown.caption.startswith("1 of 2 published numbers lie where a repetition would.")
+    assert "Differs (red): LeNet. Not measured yet: 1 more." in shown.caption
+    many = pd.concat([frame.head(1).assign(name=str(number)) for number in range(40)])
+    told = published.published_against_reproduced(many.reset_index(), "Zoo: many").caption
+    assert "Drawn are 14 of 40" in told
 
 
 def test_names_are_drawn_as_they_are_written(results):
@@ -281,7 +290,7 @@ def test_names_are_drawn_as_they_are_written(results):
         settings.bars(results.assign(rate=HOSTILE[0]), "rate", "accuracy", "A $title$"),
     ):
         assert_readable(shown)
-        assert "<b>" not in shown._repr_html_()
+        assert HOSTILE[0] not in shown._repr_html_()
 
 
 def test_tables_without_a_finished_trial_make_a_picture_that_says_so():
@@ -299,8 +308,8 @@ def test_tables_without_a_finished_trial_make_a_picture_that_says_so():
         settings.ordered(empty, "accuracy", title, {}),
         settings.pareto_front(empty, "seconds", "accuracy", title, {}),
         published.published_against_reproduced(
-            pd.DataFrame(columns=["trial", "title", "published", "reproduced"]), title, "accuracy"
+            pd.DataFrame(columns=["name", "label", "published", "reproduced"]), title
         ),
     ):
-        assert "<figure>" not in shown._repr_html_()
+        assert "<figure" not in shown._repr_html_()
         assert shown.caption == "No trial of this figure is finished."

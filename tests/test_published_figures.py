@@ -320,6 +320,3 @@ def test_tables_for_readers_put_both_numbers_side_by_side():
     side = published_figures.side_by_side(table, ["a", "nobody"], ["val_accuracy"])
     assert side.iloc[0, 1:].tolist() == pytest.approx([0.9, 0.9])
     assert side.iloc[1, 1:].isna().all()
-    plotted = published_figures.for_plot(table, "val_accuracy", {"b": "B", "a": "A"})
-    assert plotted["title"].tolist() == ["B", "A"]
-    assert plotted["published"].tolist() == [0.7, 0.9]

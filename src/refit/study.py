@@ -191,13 +191,13 @@ class Study:
             images = {trial.data.train_images or "all" for trial in trials}
             rows.append(
                 {
-                    "sweep": name,
-                    "published": "yes" if sweep.published else "no",
-                    "declared": sweep.trials,
-                    "trials": len(trials),
+                    "sweep": sweep.title,
+                    "in the report": "yes" if sweep.published else "no",
+                    "networks and settings": sweep.trials,
+                    "trainings here": len(trials),
                     "epochs": _span({trial.epochs for trial in trials}),
                     "published epochs": _span({trial.published_epochs for trial in trials}),
-                    "images": ", ".join(map(str, images)) or "-",
+                    "training images": ", ".join(map(str, images)) or "-",
                 }
             )
         return pd.DataFrame(rows)

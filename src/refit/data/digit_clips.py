@@ -4,7 +4,8 @@ One of scikit-learn's digits moves over a background of coloured tiles: to the l
 up, down, or not at all. It moves inside the central square and comes in again on the opposite side,
 and it starts anywhere with equal probability; so every frame by itself has its digit anywhere,
 whatever the class, and only the change from frame to frame tells the classes apart. A digit that
-grows would not do: its size would show in a single frame.
+grows would not do: its size would show in a single frame. One clip in four shows another way than
+its label says, which can be learnt by heart only: networks overfit on it, as on the gestures.
 
 The clips are written once, into a folder below the cache, and then read like the user's own.
 """
@@ -23,8 +24,9 @@ from refit.data.digits import TEST_IMAGES
 from refit.errors import DataError
 
 # Raised when other clips would be written.
-VERSION = 1
+VERSION = 2
 SEED = 0
+MISLABELLED = 0.25  # of the clips
 COUNTS = {"train": 300, "val": 100}
 FRAMES = 30
 # How far a frame moves the digit, as (down, right), by class.
@@ -61,7 +63,8 @@ def read(data_dir: Path | None) -> Decoded:
         decoded,
         source=f"{len(decoded.learning)} and {len(decoded.test)} clips of {FRAMES} frames in which "
         f"a digit bundled with scikit-learn moves over tiles ({', '.join(decoded.class_names)}), "
-        "most of 120x160 pixels, some of 360x360; digits of the test clips are in no other.",
+        "most of 120x160 pixels, some of 360x360, and a quarter shows any way, whatever its label; "
+        "digits of the test clips are in no other.",
         stand_in=STAND_IN,
         embedded=True,
     )
@@ -97,7 +100,8 @@ def _write(folder: Path) -> None:
             clip = folder / part / f"{name}_{way}_new"
             clip.mkdir(parents=True)
             enlarged = number % EVERY_LARGE == EVERY_LARGE - 1
-            for frame, image in enumerate(_frames(digits[part], way, enlarged, generator)):
+            shown = generator.choice(list(WAYS)) if generator.random() < MISLABELLED else way
+            for frame, image in enumerate(_frames(digits[part], shown, enlarged, generator)):
                 image.save(clip / f"{name}_{frame:05}.png")
             rows.append(f"{clip.name};{way}_new;{list(WAYS).index(way)}\n")
         (folder / f"{part}.csv").write_text("".join(rows), "utf-8")

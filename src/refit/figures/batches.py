@@ -1,4 +1,4 @@
-"""Curves of single batches, as fine as they were recorded, with their running mean."""
+"""Curves of single batches: those of one seed, and running means of every seed above them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def batch_curves(
     behind: Mapping[str, str] | None = None,
     measures: Sequence[str] = ("batch_loss",),
 ) -> Picture:
-    """A panel for each trial and measure: single batches, pale, and above them their running mean.
+    """A panel for each trial and measure: batches of one seed, pale, and a running mean per seed.
 
     `batches`: one row per trial, seed and batch (from 0), with batch_loss in nats, batch_accuracy
     as a fraction, and `images` seen so far, where batch sizes differ. `titles` maps the trials to
@@ -42,8 +42,9 @@ def batch_curves(
             part = rows[rows["trial"] == name]
             style = {"color": colour, "units": "seed", "estimator": None, "legend": False}
             if len(part):
-                sns.lineplot(part, x=x, y=measure, alpha=0.25, lw=0.5, ax=panel, **style)
-                sns.lineplot(part, x=x, y=f"mean_{measure}", lw=1.8, ax=panel, **style)
+                one = part[part["seed"] == part["seed"].min()]
+                sns.lineplot(one, x=x, y=measure, alpha=0.2, lw=0.5, ax=panel, **style)
+                sns.lineplot(part, x=x, y=f"mean_{measure}", lw=1.4, ax=panel, **style)
         ordinary = titles.get(drawn[0][0], drawn[0][0])
         ran = "grey" if (rows["trial"] == drawn[0][0]).any() else "not run"
         over = f" ({ran}: {ordinary})" if ordinary else ""
@@ -56,8 +57,8 @@ def batch_curves(
             usual = of_trials[measure].quantile(0.995)
             usual = usual.combine(of_trials[f"mean_{measure}"].max(), max)
             panel.set_ylim(0, pictures.loss_limit(usual))
-    panels[0].plot([], [], color=COLOURS[0], lw=0.8, alpha=0.4, label="single batches")
-    panels[0].plot([], [], color=COLOURS[0], label=f"mean over up to {WINDOW} batches")
+    panels[0].plot([], [], color=COLOURS[0], lw=0.8, alpha=0.4, label="single batches of one seed")
+    panels[0].plot([], [], color=COLOURS[0], label=f"every seed, mean over up to {WINDOW} batches")
     picture.explain(*pictures.keys(panels[0]))
     return picture.say(*(_batch_sentence(rows, trial, titles[trial]) for trial in trials))
 
@@ -82,4 +83,5 @@ def _batch_sentence(rows: pd.DataFrame, trial: str, name: str) -> str:
     lost = int(part["batch_loss"].isna().sum())
     words = f"{name}: the mean loss goes from {means.first().mean():.3g} to "
     words += f"{means.last().mean():.3g}" if not lost else f"no number, in {lost:,} batches"
-    return f"{words}."
+    rise = means.agg(lambda mean: (mean - mean.cummin()).max())
+    return f"{words}, climbing back by up to {rise.max():.2g}, mostly by {rise.median():.2g}."

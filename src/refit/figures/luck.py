@@ -2,7 +2,8 @@
 
 Of many equal networks one is always the luckiest. So the best score of a search is held against
 the best that as many runs of the network would reach that the search started from, with that
-network's own mean and spread from run to run, and the winner against its own new trainings.
+network's own mean and the spread from run to run of all that was trained again, and the winner
+against its own new trainings.
 """
 
 import math
@@ -21,17 +22,21 @@ DRAWS = 20_000  # of a best score; their quantiles are then certain to a hundred
 ROLES = {"default": GREY, "winner": COLOURS[1]}
 
 
-def best_of(count: int, scores: pd.Series) -> tuple[float, float, float]:
+def best_of(count: int, scores: pd.Series, *others: pd.Series) -> tuple[float, float, float]:
     """The best of `count` new runs of one network: its median, and its 95 % prediction interval.
 
-    `scores` are runs of that network, fractions; runs are taken to be normally distributed, and
-    that few runs know mean and spread badly is taken into account. NaN with fewer than two.
+    `scores` are runs of that network, fractions, and `others` those of networks with the same
+    spread, each around its own mean; runs are taken to be normally distributed, and that few runs
+    know mean and spread badly is taken into account. NaN with fewer than two.
     """
     known = len(scores)
     if known < 2:
         return (math.nan,) * 3
+    groups = [runs for runs in (scores, *others) if len(runs) > 1]
+    freedom = sum(len(runs) - 1 for runs in groups)
+    squares = sum(((runs - runs.mean()) ** 2).sum() for runs in groups)
     random = np.random.default_rng(0)
-    spreads = scores.std() * np.sqrt((known - 1) / random.chisquare(known - 1, DRAWS))
+    spreads = np.sqrt(squares / random.chisquare(freedom, DRAWS))
     means = scores.mean() + spreads / math.sqrt(known) * random.standard_normal(DRAWS)
     bests = means + spreads * stats.norm.ppf(random.random(DRAWS) ** (1 / count))
     low, middle, high = np.quantile(np.clip(bests, 0, 1), [0.025, 0.5, 0.975])
@@ -97,7 +102,8 @@ def best_of_search(
     sns.histplot(x=scores, ax=upper, color=COLOURS[5], bins=30, label="trials of the search")
     upper.set(ylabel="trials")
     upper.yaxis.get_major_locator().set_params(integer=True)
-    luck = best_of(len(scores), _finite(retrained.get(default, {})))
+    first, *others = (_finite(retrained.get(name, {})) for name in table["trial"][:2])
+    luck = best_of(len(scores), first, *others)
     if not math.isnan(luck[0]):
         upper.axvspan(*luck[1:], color=GREY, alpha=0.2, lw=0, label="best by luck alone")
         upper.axvline(luck[0], color=GREY, ls="--", label="its median")

@@ -12,6 +12,7 @@ A figure is drawn with seaborn on the panels of a `Picture`, inside `theme()`:
 import html
 import io
 import math
+import re
 import textwrap
 import warnings
 from base64 import b64encode
@@ -82,6 +83,7 @@ class Picture(Figure):
         FigureCanvasAgg(self)
         self.title = title
         self.caption = ""
+        self.name = ""
         self.absent = False
         self._drawn = b""
         self.suptitle(textwrap.fill(title, CHARACTERS), x=0.01, ha="left")
@@ -132,6 +134,7 @@ class Picture(Figure):
 
         One that has nothing to show is not written.
         """
+        self.name = name
         if not self.absent:
             write_bytes(Path(folder) / f"{name}.png", self.png())
         return self
@@ -139,10 +142,14 @@ class Picture(Figure):
     def _repr_html_(self) -> str:
         if self.absent:
             return f'<p class="absent">{html.escape(self.alt)}</p>'
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        finding, *rest = (
+            html.escape(said) for said in re.split(r"(?<=[.]) ", self.caption, maxsplit=1)
+        )
+        caption = f"<figcaption><b>{finding}</b> {' '.join(rest)}</figcaption>" if finding else ""
+        anchor = f' id="figure-{html.escape(self.name)}"' if self.name else ""
         source = f"data:image/png;base64,{b64encode(self.png()).decode()}"
         return (
-            f'<figure><img src="{source}" alt="{html.escape(self.alt)}" width="{SHOWN}" '
+            f'<figure{anchor}><img src="{source}" alt="{html.escape(self.alt)}" width="{SHOWN}" '
             f'style="max-width: 100%; height: auto">{caption}</figure>'
         )
 
@@ -189,9 +196,10 @@ def in_order(values: Iterable[Hashable]) -> list[Hashable]:
 
 def label(column: str, part: str = "validation") -> str:
     """A table's column as the label of an axis, with the unit unless its words name it."""
-    words = column.split(".")[-1].replace("_", " ").removeprefix("model ")
-    words = words.replace("val ", f"{part} ").replace("processor seconds", "processor time")
-    words = words.replace("seconds", "time")
+    words = re.sub(r"^\w+\.(?=\w)", "", column).replace("_", " ").removeprefix("model ")
+    words = (
+        words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
+    )
     if words.endswith(("loss", "entropy")):
         return f"{words} (nats)"
     return f"{words} (s)" if "seconds" in column else words

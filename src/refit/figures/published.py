@@ -1,56 +1,82 @@
-"""What a report printed beside what the same trials reach here."""
+"""What a report printed beside what the same trainings reach here."""
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from refit.figures import picture as pictures
-from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme
+from refit.figures.picture import Picture, listed, nothing_finished, theme
 
-ROW = 0.23  # inches
-SOURCES = {"published": COLOURS[1], "reproduced": COLOURS[0]}
+ROW = 0.25  # inches
+MOST, PANELS = 14, 3  # rows, and quantities
+# Words for each agreement, with its colour, as pages have them for verdicts.
+AGREEMENTS = {
+    "agrees": "#0B6E4F",
+    "differs": "#B3261E",
+    "too few seeds": "#7D6200",
+    "not comparable": "#8A939E",
+}
 
 
 @theme()
-def published_against_reproduced(frame: pd.DataFrame, title: str, label: str) -> Picture:
-    """A row for each trial: the published value as a ring, the reproduced mean as a dot.
+def published_against_reproduced(frame: pd.DataFrame, title: str) -> Picture:
+    """A row for each number: a diamond as published, a dot for our mean, a bar for its interval.
 
-    `frame`: trial, title, published, reproduced (mean over seeds), lower and upper (lowest and
-    highest seed); a value may be missing. `label` names the measured quantity and its unit.
+    `frame`: name, label (of the quantity, with its unit; each has a panel), published, reproduced,
+    lower and upper (where another training would lie, or the lowest and highest one) and agreement,
+    a key of AGREEMENTS. What is not measured is counted in the caption, and so are rows beyond
+    MOST, of which those stay that agree least.
     """
-    frame = frame.replace([np.inf, -np.inf], np.nan).reset_index(drop=True)
-    if frame.empty or frame["reproduced"].isna().all():
+    frame = frame.replace([np.inf, -np.inf], np.nan)
+    known = frame.dropna(subset=["published", "reproduced"])
+    if known.empty:
         return nothing_finished(title)
-    picture = Picture(title, 1.0 + ROW * len(frame))
-    panel = picture.panels()[0, 0]
-    rows = frame.index
-    panel.hlines(rows, frame["published"], frame["reproduced"], color=GREY, lw=1)
-    style = {"color": SOURCES["reproduced"], "lw": 5, "alpha": 0.35}
-    panel.hlines(rows, frame["lower"], frame["upper"], **style, label="lowest to highest seed")
-    values = frame.reset_index().melt("index", list(SOURCES), var_name="source")
-    marks = {"style": "source", "markers": dict(zip(SOURCES, "Do", strict=True)), "s": 45}
-    colours = {"hue": "source", "palette": SOURCES}
-    sns.scatterplot(values, x="value", y="index", **colours, **marks, ax=panel, zorder=3)
-    names = frame["title"].where(frame["reproduced"].notna(), frame["title"] + " (not run)")
-    panel.set_yticks(rows, [pictures.shortened(name, 34) for name in names])
-    panel.set(xlabel=label, ylabel="", ylim=(len(frame) - 0.4, -0.6))
-    picture.explain(*pictures.keys(panel))
-    return picture.say(*_differences(frame, label))
+    half = (known["upper"] - known["lower"]).div(2).where(lambda width: width > 0)
+    apart = (known["reproduced"] - known["published"]).abs().div(half).fillna(0)
+    common = known["label"].isin(known["label"].value_counts().index[:PANELS])
+    drawn = apart[common].sort_values(ascending=False, kind="stable").index[:MOST]
+    shown = known[known.index.isin(drawn)]
+    groups = [rows for _, rows in shown.groupby("label", sort=False)]
+    picture = Picture(title, 0.7 + ROW * len(shown) + 0.6 * len(groups))
+    heights = [len(rows) + 0.5 for rows in groups]
+    for panel, rows in zip(
+        picture.panels(len(groups), 1, height_ratios=heights)[:, 0], groups, strict=True
+    ):
+        _draw(panel, rows)
+    for mark, name in (("D", "published"), ("o", "here: mean, and where one more would lie")):
+        hollow = {"mfc": "white"} if mark == "D" else {}
+        panel.plot([], [], mark, color="#222222", label=name, **hollow)
+    picture.explain(*pictures.keys(picture.axes[-1]))
+    return picture.say(*_findings(frame, known, len(shown)))
 
 
-def _differences(frame: pd.DataFrame, label: str) -> list[str]:
-    """How often the reproduced value is higher or lower, where most, and what was not run."""
-    known = frame.dropna(subset=["published", "reproduced"]).set_index("title")
-    more = known["reproduced"] - known["published"]
-    missing = frame.loc[frame["reproduced"].isna(), "title"]
-    absent = f"Not run: {listed(missing)}." if len(missing) else ""
-    if more.empty:
-        return [absent]
-    most = int(more.abs().argmax())
-    there, here = (pictures.amount(known[source].iloc[most]) for source in SOURCES)
-    return [
-        f"Reproduced {label} is higher than published in {(more > 0).sum()} of {len(more)} trials "
-        f"and lower in {(more < 0).sum()}.",
-        f"Most apart is {known.index[most]}: {there} published, {here} reproduced.",
-        absent,
-    ]
+def _draw(panel, rows: pd.DataFrame) -> None:
+    places = range(len(rows))
+    colours = rows["agreement"].map(AGREEMENTS)
+    panel.hlines(places, rows["lower"], rows["upper"], color=colours, lw=6, alpha=0.35)
+    panel.scatter(rows["reproduced"], places, color=colours, s=36, zorder=3)
+    style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": "#222222", "zorder": 4}
+    panel.scatter(rows["published"], places, **style)
+    panel.set_yticks(places, [pictures.shortened(name, 34) for name in rows["name"]])
+    panel.set(xlabel=rows["label"].iloc[0], ylabel="", ylim=(len(rows) - 0.4, -0.6))
+    panel.grid(visible=False, axis="y")
+
+
+def _findings(frame: pd.DataFrame, known: pd.DataFrame, drawn: int) -> list[str]:
+    """How many numbers agree, where most they differ, and what is not seen."""
+    compared = known[known["agreement"].isin(["agrees", "differs"])]
+    agree = int((compared["agreement"] == "agrees").sum())
+    told = [f"{agree} of {len(compared)} published numbers lie where a repetition would."]
+    if compared.empty:
+        told = ["None of these numbers can be compared with the report's."]
+    for name, colour in (
+        ("differs", "red"),
+        ("too few seeds", "yellow"),
+        ("not comparable", "grey"),
+    ):
+        rows = known[known["agreement"] == name]
+        if len(rows):
+            told.append(f"{name.capitalize()} ({colour}): {listed(rows['name'], 4)}.")
+    if drawn < len(known):
+        told.append(f"Drawn are {drawn} of {len(known)}, those that agree least.")
+    missing = len(frame) - len(known)
+    return [*told, f"Not measured yet: {missing} more." if missing else ""]

@@ -18,6 +18,7 @@ from pygments.lexers import PythonLexer
 
 import refit
 from refit.experiments.trial import AUTOKERAS
+from refit.figures import published
 from refit.pages import claim_items, tables
 from refit.pages.templating import fill, trusted
 from refit.run_directory import log as run_log
@@ -54,10 +55,13 @@ def measured(study: Study) -> tuple[RunLog, pd.DataFrame, pd.DataFrame]:
 
 def summary(study: Study) -> Updated:
     """What was found: the verdicts in one line, a bar of them, the contradictions and the strongest
-    confirmations in words, what was trained on what, and a banner on demonstration data or on a
-    small scale. In a notebook it is shown again, with the results, once `train` has ended."""
-    log, _, _ = study.measured
+    confirmations in words, published against reproduced numbers as a figure, what was trained on
+    what, and a banner on demonstration data or on a small scale. In a notebook it is shown again,
+    with the results, once `train` has ended."""
+    log, numbers, _ = study.measured
     items = _items(study)
+    title = f"{study.declaration.title}: published and here"
+    picture = published.published_against_reproduced(tables.beside(numbers, study.titles), title)
     against, confirmed = (claim_items.strongest(items, tone) for tone in ("no", "yes"))
     html = _html(
         "summary",
@@ -65,11 +69,24 @@ def summary(study: Study) -> Updated:
         shares=claim_items.shares(items),
         findings=against[:MOST_FINDINGS] + confirmed[:MOST_FINDINGS],
         banner=_banner(study, log),
+        picture=trusted(picture.save(study.pages, "published")._repr_html_()),
         done=len(log.done),
         total=len(log.results),
+        sweeps=_trained(study, log),
         facts=study.provenance(),
     )
     return Updated(html.data, f"summary of {study.name}")
+
+
+def _trained(study: Study, log: RunLog) -> dict[str, list[str]]:
+    """The titles of the sweeps of which all, some or none is trained, with counts of some."""
+    found: dict[str, list[str]] = {"all": [], "some": [], "none": []}
+    done = log.results["status"].eq("done").groupby(log.results["sweep"], sort=False)
+    for name, (count, total) in done.agg(["sum", "size"]).iterrows():
+        title = study.declaration.sweeps[name].title
+        kind = "all" if count == total else "some" if count else "none"
+        found[kind].append(f"{title} ({count} of {total})" if kind == "some" else title)
+    return found
 
 
 def question(study: Study) -> HTML:
@@ -127,7 +144,7 @@ def models(study: Study) -> HTML:
                 "parameters": int(layers["parameters"].sum()),
             }
         )
-    settings = _table(study.settings(), "What tells the trials apart")
+    settings = _table(study.settings().drop(columns="trial"), "What tells the trainings apart")
     return _html("models", sources=sources, networks=networks, settings=settings)
 
 
@@ -155,14 +172,34 @@ def train(study: Study, **how: Any) -> HTML:
 
 
 def figures(study: Study) -> HTML:
-    """Every published number beside the reproduced one, counted by verdict, then one by one."""
-    _, numbers, _ = study.measured
-    return HTML(tables.figure_counts(numbers).data + tables.figures(numbers).data)
+    """Every published number beside the reproduced one, counted by verdict, then one by one; then
+    what all finished trainings reached."""
+    log, numbers, _ = study.measured
+    results = log.summary().query("seeds > 0")
+    ids = [f"trial-{name}" for name in results["trial"]]
+    results = results.drop(columns="trial").rename(columns={"title": "trial"})
+    shown = tables.table(results, "All trainings, means over seeds", row_ids=ids)
+    found = tables.figure_counts(numbers), tables.figures(numbers, study.titles), shown
+    return HTML("".join(each.data for each in found))
 
 
 def claims(study: Study) -> HTML:
-    """Every claim as an item with quotation, verdict and evidence: headlines, then details."""
-    return _html("claims", items=_items(study))
+    """Every claim as an item with quotation, verdict and evidence: headlines, then details.
+
+    Items link to the figures that are named after their sweeps, and to their trained trials.
+    """
+    items = _items(study)
+    pictures = [path.stem for path in sorted(study.pages.glob("*.png"))]
+    sweeps = {trial.name: f"_{trial.sweep}_" for trial in study.trials}
+    about = {
+        item.row["id"]: {sweeps[name] for name in item.trials if name in sweeps} for item in items
+    }
+    figures = {
+        name: [picture for picture in pictures if any(sweep in f"_{picture}_" for sweep in found)]
+        for name, found in about.items()
+    }
+    trained = set(study.measured[0].done["trial"])
+    return _html("claims", items=items, figures=figures, titles=study.titles, trained=trained)
 
 
 def conclusion(study: Study) -> HTML:

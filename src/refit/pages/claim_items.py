@@ -67,6 +67,11 @@ class ClaimItem:
         return f"{count} {unit}{'s' * (count != 1 and not unit.endswith('s'))}"
 
     @property
+    def trials(self) -> list[str]:
+        """The names of the trials that it speaks of."""
+        return self.row["trials"].split(", ") if self.row["trials"] else []
+
+    @property
     def claimed(self) -> str:
         low, high = (
             amount(end) if end is not None and math.isfinite(end) else ""

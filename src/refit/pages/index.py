@@ -47,6 +47,7 @@ def write(folder: Path) -> Path:
 def html(folder: Path) -> str:
     """The index of a folder of pages, from what is recorded there."""
     cards, damaged, every = [], [], []
+    titles: dict[str, str] = {}
     for path in sorted(folder.glob(f"*/{PAGE}")):
         try:
             entry = TypeAdapter(PageEntry).validate_python(files.read_json(path))
@@ -57,10 +58,12 @@ def html(folder: Path) -> str:
         found = scoreboard.read_table(judged, claims.COLUMNS) if judged.exists() else None
         items = [] if found is None else claim_items.items(found, f"{entry.name}.html")
         cards.append(_card(entry, items))
+        titles[entry.name] = entry.title
         every += items
     board = scoreboard.collect(folder)
     numbers = board.figures.rename(columns=words.FIGURES)
     shown = {"Published numbers by verdict": numbers, "What it cost": board.cost}
+    shown = {name: each.replace({"experiment": titles}) for name, each in shown.items()}
     against = claim_items.strongest(every, "no")[: MOST_FINDINGS - 2]
     confirmed = claim_items.strongest(every, "yes")[: MOST_FINDINGS - len(against)]
     return page(

@@ -17,7 +17,7 @@ from pydantic import NonNegativeInt
 from refit import files, paths
 from refit.experiments import expand
 from refit.pages import freshness
-from refit.pages.templating import PLOTLY, page
+from refit.pages.templating import PLOTLY, page, trusted
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import PAGE
 from refit.study import Study
@@ -97,12 +97,15 @@ def publish(
     facts = study.provenance()
     links = {text: f"{study.name}/{file}" for text, file in LINKS.items()}
     links = {text: link for text, link in links.items() if (html.parent / link).exists()}
+    titles = {name: expand.load(name).title for name in siblings}
+    turns = {}
     for before, after in pairwise(siblings):
         if study.name in (before, after):
-            text = f"← {before}" if after == study.name else f"{after} →"
-            links[text] = f"{before if after == study.name else after}.html"
-    hardware = ", ".join(facts[name] for name in ("processor", "gpus") if name in facts)
-    render(executed, html, study.declaration.title, links, hardware)
+            there, arrow = (before, "← {}") if after == study.name else (after, "{} →")
+            turns[arrow.format(titles[there])] = f"{there}.html"
+    known = (facts.get(name, "none") for name in ("processor", "gpus"))
+    hardware = ", ".join(name for name in known if name != "none")
+    render(executed, html, study.declaration.title, links, _provenance(facts), turns)
     entry = PageEntry(
         name=study.name,
         title=study.declaration.title,
@@ -127,16 +130,22 @@ def render(
     title: str,
     links: Mapping[str, str] | None = None,
     provenance: str = "",
+    turns: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an executed notebook as one self-contained HTML file, with links beside its contents.
+    """Write an executed notebook as one self-contained HTML file, with `links` beside its contents
+    and `turns`, to the pages before and after it, at its end.
 
-    A notebook that failed gets a banner that leads to the failing cell. Figures to explore need
-    plotly's script, which is put beside the page. Raises ReportError for what is no notebook.
+    Where nothing of a cell has anything to show yet, the page says so once. A notebook that failed
+    gets a banner that leads to the failing cell. Figures to explore need plotly's script, which is
+    put beside the page. Raises ReportError for what is no notebook.
     """
     from refit.pages import notebook  # takes seconds, which pages that stay need not pay
 
     cells, failure = notebook.cells(executed)
     soup = BeautifulSoup(cells, "html.parser")
+    _leave_out_what_is_absent(soup)
+    for link in soup.select(f'a[href$="/full/{path.name}"]'):
+        link.parent.decompose()  # from the notebook to its page
     explorable = soup.select_one(".explorable") is not None
     if explorable:
         _provide_plotly(path.with_name(PLOTLY))
@@ -147,11 +156,33 @@ def render(
         failure=failure,
         headings=soup.select("h2[id]"),
         has_heading=soup.h1 is not None,
-        cells=cells,
+        cells=trusted(str(soup)),
         links=links or {},
         provenance=provenance,
+        turns=turns or {},
     )
     files.write_bytes(path, html.encode())
+
+
+def _leave_out_what_is_absent(soup: BeautifulSoup) -> None:
+    """Of outputs without anything to show the first of a cell stays, unless others have some."""
+    for cell in soup.select(".cell"):
+        first, *others = [*cell.select(".absent"), None]
+        for absent in others[:-1]:
+            absent.decompose()
+        if first and cell.select_one("figure, .table, .claim, .facts"):
+            first.decompose()
+        elif first:
+            first.string = "Nothing of this is trained yet."
+
+
+def _provenance(facts: Mapping[str, str]) -> str:
+    """What the numbers of a page come from, in a sentence; empty without any."""
+    names = {"tensorflow": "TensorFlow", "keras": "Keras", "python": "Python"}
+    versions = [f"{word} {facts[name]}" for name, word in names.items() if name in facts]
+    if not versions:
+        return ""
+    return f"Trained on {facts['processor']} with {', '.join(versions)}; data: {facts['data']}"
 
 
 def record(folder: Path, entry: PageEntry) -> None:

@@ -1,18 +1,23 @@
 """Tables for notebooks and pages: escaped, aligned, sortable, readable without any script."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
 from refit.errors import ReportError
+from refit.figures.picture import label
+from refit.figures.published import AGREEMENTS
 from refit.pages.templating import fill
 from refit.verdicts import published_figures, words
 
-# The colour of a published number's verdict, as `refit.pages.claim_items` has those of claims.
+# The colour of a published number's verdict, as `refit.pages.claim_items` has those of claims, and
+# what a figure calls it.
 FIGURE_TONES = {
     words.EXACT: "yes",
     words.INSIDE: "yes",
@@ -27,96 +32,130 @@ def table(
     caption: str = "",
     formats: Mapping[str, str] | None = None,
     tones: Mapping[str, str] | None = None,
+    best: Mapping[str, Callable[[pd.Series], float]] | None = None,
     stacked: bool = False,
+    row_ids: Sequence[str] = (),
 ) -> HTML:
     """A table as HTML; on the report's page a click on a heading sorts it.
 
-    `formats` gives columns, by their headings, a format such as ".2%" or "d". Otherwise counts are
-    shown in full and other numbers with four decimals, large ones without, small ones as 1e-06, and
-    what is missing is a dash. Texts in `tones` are marked as verdicts, and a `stacked` table shows
-    a row as a card on a narrow screen. A named index becomes the first columns; an unnamed one is
-    left out. Raises ReportError where `formats` name a column that the frame does not have.
+    `formats` gives columns a format such as ".2%" or "d". Otherwise counts are shown in full and
+    other numbers with four decimals, large ones without, small ones as 1e-06, settings such as 0.05
+    as they are written, and what is missing is a dash; a column without any value is left out.
+    Texts in `tones` are marked as verdicts, `best` gives columns `min` or `max`, whose value is
+    bold, and a `stacked` table shows a row as a card on a narrow screen; `row_ids` make rows that
+    can be linked to. A named index becomes the first columns; an unnamed one is left out. Raises
+    ReportError where `formats` name a column that the frame does not have.
     """
     named = [name for name in frame.index.names if name is not None]
     frame = frame.reset_index(level=named) if named else frame
-    columns = [_heading(name) for name in frame.columns]
-    formats = formats or {}
-    if unknown := sorted(set(formats) - set(columns)):
-        raise ReportError(
-            f"no column {', '.join(map(repr, unknown))} to format; there are {', '.join(columns)}"
-        )
+    formats, best = formats or {}, best or {}
+    if unknown := sorted(set(formats) - set(frame)):
+        known = ", ".join(map(_heading, frame))
+        raise ReportError(f"no column {', '.join(map(repr, unknown))} to format; there are {known}")
+    frame = frame.dropna(axis="columns", how="all")
     cells = [
-        _column(frame.iloc[:, place], formats.get(name, ""), tones or {})
-        for place, name in enumerate(columns)
+        _column(frame.iloc[:, place], formats.get(name, ""), tones or {}, best.get(name))
+        for place, name in enumerate(frame.columns)
     ]
-    rows = list(zip(*cells, strict=True))
+    rows = list(zip_longest(row_ids, zip(*cells, strict=True)))
+    columns = [_heading(name) for name in frame.columns]
     shown = {"caption": caption, "columns": columns, "rows": rows, "stacked": stacked}
     return HTML(fill("table.html.j2", **shown))
 
 
-def _column(values: pd.Series, form: str, tones: Mapping[str, str]) -> list[dict[str, Any]]:
+def _column(
+    values: pd.Series,
+    form: str,
+    tones: Mapping[str, str],
+    best: Callable[[pd.Series], float] | None,
+) -> list[dict[str, Any]]:
     """What a reader sees of each value, what it is sorted by, and how it is marked."""
-    if not form and pd.api.types.is_float_dtype(values) and values.notna().any():
-        present = values.dropna()
-        # Counts become floats where some are missing; they are shown as counts all the same.
-        if ((present % 1 == 0) & (present.abs() > 1)).any() and (present % 1 == 0).all():
-            form = ",.0f"
     right = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    form = form or (_form(values.dropna()) if right else "")
+    winner = best(values.dropna()) if best and values.notna().any() else None
     cells = []
     for value in values:
         missing = pd.api.types.is_scalar(value) and bool(pd.isna(value))
         text = "–" if missing else _text(value, form)
         number = right or (isinstance(value, Real) and not isinstance(value, bool))
-        sorted_by = "" if missing else str(value)
-        tone = tones.get(text, "")
-        cells.append({"text": text, "value": sorted_by, "number": number, "tone": tone})
+        marks = {"tone": tones.get(text, ""), "best": winner is not None and value == winner}
+        cells.append(
+            {"text": text, "value": "" if missing else str(value), "number": number} | marks
+        )
     return cells
 
 
+def _form(present: pd.Series) -> str:
+    """Counts are shown in full, also where some are missing and they have become floats, and the
+    few values of a setting as they are written."""
+    numbers = present.astype(float)
+    if ((numbers % 1 == 0) & (numbers.abs() > 1)).any() and (numbers % 1 == 0).all():
+        return ",.0f"
+    return "g" if all(number == float(f"{number:.2g}") for number in numbers) else ""
+
+
 def _text(value: Any, form: str) -> str:
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if not isinstance(value, Real):
         return str(value)
+    if not math.isfinite(value):
+        return "infinite"
     if form or isinstance(value, Integral):
         return format(value, form or ",d")
-    if not math.isfinite(value):
-        return str(float(value))
     if value and abs(value) < 0.001:
         return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4f}"
 
 
 def _heading(name: Any) -> str:
-    """A column's name in words: without underscores, the parts of a nested one with slashes."""
+    """A column's name in words; the parts of a nested one with slashes."""
     parts = name if isinstance(name, tuple) else (name,)
-    return " / ".join(str(part).replace("_", " ") for part in parts if part != "")
+    return " / ".join(label(str(part)) for part in parts if part != "")
 
 
-def figures(numbers: pd.DataFrame) -> HTML:
-    """Every published number beside the reproduced one."""
+def figures(numbers: pd.DataFrame, titles: Mapping[str, str]) -> HTML:
+    """Every published number beside the reproduced one; `titles` names the trials."""
     spread = numbers["spread"].map(lambda value: "" if pd.isna(value) else f" ± {value:.2g}")
-    reproduced = numbers["reproduced"].map(lambda value: "–" if pd.isna(value) else f"{value:.4g}")
+    reproduced = numbers["reproduced"].map(lambda value: "–" if pd.isna(value) else _number(value))
     frame = pd.DataFrame(
         {
-            "trial": numbers["trial"],
-            "metric": numbers["metric"].str.replace("_", " "),
-            "published": numbers["published"].map("{:.4g}".format),
+            "trial": numbers["trial"].replace(titles),
+            "metric": numbers["metric"].map(label),
+            "published": numbers["published"].map(_number),
             "reproduced": reproduced + spread,
             "verdict": numbers["verdict"].map(words.FIGURES),
-            "n": numbers["n"],
-            "epochs": numbers["epochs"].fillna(""),
-            "place": numbers["place"],
-            "reason": numbers["reason"].fillna(""),
+            "seeds": numbers["n"],
+            "epochs": numbers["epochs"].replace("", None),
+            "where the report has it": numbers["place"],
+            "reason": numbers["reason"].replace("", None),
         }
     )
-    shown = [name for name in frame if not (frame[name] == "").all()]
     tones = {words.FIGURES[verdict]: tone for verdict, tone in FIGURE_TONES.items()}
-    return table(frame[shown], "Published beside reproduced", tones=tones, stacked=True)
+    return table(frame, "Published beside reproduced", tones=tones, stacked=True)
+
+
+def beside(numbers: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """The table for `refit.figures.published`: every different number but counts of parameters."""
+    rows = numbers[~numbers["repeats"].astype(bool) & ~numbers["metric"].str.endswith("params")]
+    epochs = rows["epochs"].map(lambda epochs: f", epoch {epochs}" if epochs else "")
+    tones = rows["verdict"].map(FIGURE_TONES)
+    return rows.assign(
+        name=rows["trial"].replace(titles) + epochs,
+        label=rows["metric"].map(label),
+        lower=rows["interval_low"].fillna(rows["lower"]),
+        upper=rows["interval_high"].fillna(rows["upper"]),
+        agreement=tones.map(dict(zip(("yes", "no", "open", "none"), AGREEMENTS, strict=True))),
+    )
+
+
+def _number(value: float) -> str:
+    """A published or measured number, in full where it is large."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def figure_counts(numbers: pd.DataFrame) -> HTML:
     """How many different published numbers have each verdict, by metric."""
     counts = published_figures.counts(numbers).rename(columns=words.FIGURES)
-    counts["metric"] = counts["metric"].str.replace("_", " ")
+    counts["metric"] = counts["metric"].map(label)
     return table(counts, "Published numbers by verdict")

@@ -86,7 +86,8 @@ def _experiment(folder: Path) -> Iterator[str]:
     verdicts = claims.judge(declaration, profile, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
         yield from _differences(folder / name, scoreboard.read_table(folder / name), table)
-    yield from _shown(folder, numbers, verdicts)
+    titles = {trial.name: trial.title for trial in trials.values()}
+    yield from _shown(folder, numbers, verdicts, titles)
 
 
 def _declared(declaration: Declaration, profile: str, entry: PageEntry) -> dict[tuple, Trial]:
@@ -214,7 +215,9 @@ def _retrained(folder: Path, declaration: Declaration, log: RunLog) -> Iterator[
                 yield f"{path}: {row.trial} had {scores.get(row.trial)}, not {row.value}"
 
 
-def _shown(folder: Path, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> Iterator[str]:
+def _shown(
+    folder: Path, numbers: pd.DataFrame, verdicts: pd.DataFrame, titles: dict[str, str]
+) -> Iterator[str]:
     """Whether a page shows the claims and the published numbers as they are judged."""
     page = folder.with_suffix(".html")
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
@@ -223,7 +226,7 @@ def _shown(folder: Path, numbers: pd.DataFrame, verdicts: pd.DataFrame) -> Itera
     for item in claim_items.items(verdicts):
         if _text(parsed(fill("article/claim.html.j2", item=item))) not in shown:
             yield f"{page}: does not show claim {item.row['id']} as it is judged"
-    if _text(parsed(tables.figures(numbers).data)) not in shown:
+    if _text(parsed(tables.figures(numbers, titles).data)) not in shown:
         yield f"{page}: does not show the published numbers as they are judged"
 
 
@@ -256,7 +259,10 @@ def _named(key: tuple) -> str:
 
 
 def _text(element: BeautifulSoup) -> str:
-    """What a reader sees of some HTML, with the tones of verdicts, whatever the line breaks."""
+    """What a reader sees of some HTML but its links to the rest of the page, with the tones of
+    verdicts, whatever the line breaks."""
+    for links in element.select(".links"):
+        links.decompose()
     tones = [" ".join(each["class"]) for each in element.select(".chip, .band, .estimate")]
     return " ".join([*element.get_text(" ").split(), *tones])
 

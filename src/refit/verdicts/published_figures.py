@@ -7,7 +7,7 @@ against nothing.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -66,16 +66,6 @@ def side_by_side(numbers: pd.DataFrame, trials: Iterable[str], metrics: list[str
                 row[f"{metric} {side}"] = found[side].iloc[0] if len(found) else math.nan
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def for_plot(numbers: pd.DataFrame, metric: str, titles: Mapping[str, str]) -> pd.DataFrame:
-    """One row per trial for `plots.published_against_reproduced`: a metric at the last epoch."""
-    rows = numbers[(numbers["metric"] == metric) & (numbers["epochs"] == "")]
-    rows = rows[rows["trial"].isin(list(titles))].drop_duplicates("trial")
-    frame = rows[["trial", "published", "reproduced", "lower", "upper"]].copy()
-    frame.insert(1, "title", frame["trial"].map(titles))
-    order = {name: number for number, name in enumerate(titles)}
-    return frame.sort_values("trial", key=lambda names: names.map(order))
 
 
 def _measured(figure: Figure, log: RunLog) -> IntervalTest:

@@ -21,10 +21,19 @@ document.querySelectorAll("table.sortable").forEach((table) => {
     heading.addEventListener("click", sort);
     heading.addEventListener("keydown", (event) => event.key === "Enter" && sort());
   });
+  // What the table shows, in its present order, as a file.
+  const save = document.createElement("a");
+  const quoted = (cell) => `"${(cell.dataset.value ?? cell.textContent).replaceAll('"', '""')}"`;
+  [save.textContent, save.download, save.href] = ["CSV", `${table.caption?.textContent ?? "table"}.csv`, "#"];
+  save.addEventListener("click", () => {
+    const rows = [...table.rows].map((row) => [...row.cells].map(quoted).join(","));
+    save.href = `data:text/csv;charset=utf-8,${encodeURIComponent(rows.join("\n"))}`;
+  });
+  (table.caption ?? table.createCaption()).append(" ", save);
 });
-// A click on a figure opens it in full size; another one, or Escape, closes it.
+// A click on a figure, or Enter, opens it in full size; another one, or Escape, closes it.
 document.querySelectorAll(".output_subarea img").forEach((picture) => {
-  picture.addEventListener("click", () => {
+  const open = () => {
     const dialog = document.createElement("dialog");
     const copy = dialog.appendChild(new Image());
     [copy.src, copy.alt] = [picture.src, picture.alt];
@@ -32,7 +41,11 @@ document.querySelectorAll(".output_subarea img").forEach((picture) => {
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();
-  });
+  };
+  const button = Object.assign(document.createElement("button"), { className: "zoom", ariaLabel: "Open in full size" });
+  picture.replaceWith(button);
+  button.append(picture);
+  button.addEventListener("click", open);
 });
 // The contents show which part is being read.
 const links = [...document.querySelectorAll("nav a[href^='#']")];
