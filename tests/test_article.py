@@ -51,7 +51,9 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
     shown = text(article.summary(study))
     assert "Small scale." in shown
     count = len(study.trials)
-    assert f"{count} of {count} trainings are done. Data: invented images." in shown
+    told = f"{count} of {count} trainings are done, on invented images: 200 train, 200 validation"
+    assert told in shown
+    assert "All of: MobileNetV2" in shown
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ FIGURES = {
 def test_figure_shows_names_as_they_are_written(figure, name):
     drawn = FIGURES[figure]((name, "other"))
     soup = BeautifulSoup(drawn._repr_html_(), "html.parser")
-    assert [tag.name for tag in soup.find_all()] == ["figure", "img", "figcaption"]
+    assert [tag.name for tag in soup.find_all()] == ["figure", "img", "figcaption", "b"]
     assert soup.img["alt"].startswith(name)
     assert name in soup.figcaption.get_text() or figure != "samples"
 

@@ -16,7 +16,7 @@ from refit.errors import DeclarationError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
-from refit.run_directory import archive, directory
+from refit.run_directory import archive, directory, run_tables
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS
 from refit.run_directory.log import RunLog
@@ -129,6 +129,8 @@ class Study:
         log.save(self.pages)
         files.write_table(self.pages / FIGURES_FILE, numbers)
         files.write_table(self.pages / CLAIMS_FILE, verdicts)
+        for tool, name in run_tables.FILES.items():
+            files.write_table(self.pages / name, run_tables.of(tool, log.results))
 
     def space(self, sweep: str) -> tuner.Grid:
         """What the profile leaves of a sweep's grid, with the trials of the first seed."""
@@ -222,7 +224,7 @@ class Study:
         return frame.loc[:, (frame != "").any()] if len(frame) else frame
 
     def selection_check(self, sweep: str) -> pd.DataFrame:
-        """What choosing a sweep's best trial on test images flatters it by, without new trainings.
+        """What the best trial of a sweep owes to its choice on test images, without new trainings.
 
         The test images are halved, even and odd positions; the trial that is best on one half is
         measured on the other, which had no part in the choice. One row per half, of the first seed;
@@ -239,7 +241,7 @@ class Study:
             winner = max(halves, key=lambda name: halves[name][half])
             there, elsewhere = halves[winner][half], halves[winner][other]
             rows.append((half, winner, there, elsewhere, there - elsewhere))
-        columns = ["chosen on", "trial", "accuracy there", "accuracy on the other half", "flattery"]
+        columns = ["chosen on", "trial", "accuracy there", "accuracy on the other half", "lost"]
         return pd.DataFrame(rows, columns=columns)
 
     @property
@@ -255,13 +257,19 @@ class Study:
         except (OSError, ValueError) as error:
             raise TrialError(f"{path}: cannot be read: {error}") from error
 
-    def submission(self, trial: Trial) -> None:
-        """Store a trial's predictions of the test images as `submission.csv`, Id and Label.
+    def predictions(self, trial: Trial) -> None:
+        """Store what a trial makes of every test image: as `predictions.csv`, image, label and
+        prediction in words, and as `submission.csv`, Id and Label, as competitions want it.
 
         Raises TrialError where the trial has no predictions.
         """
-        columns = {"Id": self.data(trial.name).test.ids, "Label": self._predictions(trial)}
-        files.write_table(self.pages / "submission.csv", pd.DataFrame(columns))
+        data, predicted = self.data(trial.name), self._predictions(trial)
+        names = np.array(data.class_names)
+        told = {"image": data.test.ids, "label": names[data.test.labels]}
+        told["prediction"] = names[predicted]
+        files.write_table(self.pages / "predictions.csv", pd.DataFrame(told))
+        submitted = {"Id": data.test.ids, "Label": predicted}
+        files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""

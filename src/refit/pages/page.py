@@ -19,6 +19,7 @@ from refit.experiments import expand
 from refit.pages import freshness
 from refit.pages.templating import PLOTLY, page, trusted
 from refit.run_directory import log as run_log
+from refit.run_directory import run_tables
 from refit.run_directory.directory import PAGE
 from refit.study import Study
 from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
@@ -30,8 +31,11 @@ LINKS = {
     "declaration": DECLARATION,
     "results as CSV": run_log.RESULTS_FILE,
     "curves as CSV": run_log.CURVES_FILE,
-    "figures as CSV": FIGURES_FILE,
+    "published numbers as CSV": FIGURES_FILE,
     "claims as CSV": CLAIMS_FILE,
+    "runs as MLflow's CSV": run_tables.FILES["mlflow"],
+    "runs as W&B's CSV": run_tables.FILES["wandb"],
+    "predictions as CSV": "predictions.csv",
 }
 
 
@@ -144,6 +148,8 @@ def render(
     cells, failure = notebook.cells(executed)
     soup = BeautifulSoup(cells, "html.parser")
     _leave_out_what_is_absent(soup)
+    for code in soup.select("pre"):
+        code["tabindex"] = "0"  # long lines scroll, by keyboard too
     for link in soup.select(f'a[href$="/full/{path.name}"]'):
         link.parent.decompose()  # from the notebook to its page
     explorable = soup.select_one(".explorable") is not None

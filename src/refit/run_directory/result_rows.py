@@ -48,6 +48,7 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
         "test_class_imbalance": max(per_class) - min(per_class) if per_class else np.nan,
         "layers_with_pooling": sum(bool(re.search("Conv|Pool|Dense", kind)) for kind in kinds),
         "minutes": metrics["seconds"] / 60,
+        "started": result.get("started", ""),
         "demonstration": bool(data["embedded"]),
         "workers": environment.get("workers"),
         "gpus": len(gpus),
