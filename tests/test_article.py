@@ -119,6 +119,26 @@ def test_models_show_the_factory_and_the_layers_that_it_built(study):
     assert "1 layers, 1,000 parameters" in shown
 
 
+def test_runs_are_stored_in_the_columns_of_other_tools(study):
+    study.save()
+    for name, columns in (
+        ("mlflow", ["Start Time", "Duration", "Run ID", "Name"]),
+        ("wandb", ["Name", "State", "Notes", "User", "Tags", "Created"]),
+    ):
+        runs = pd.read_csv(study.pages / f"runs_{name}.csv")
+        assert [*runs][: len(columns)] == columns
+        assert len(runs) == len(study.trials)
+        assert runs["optimizer.learning_rate"].gt(0).all()
+
+
+def test_claims_lead_to_their_trainings(study):
+    trial = study.trials[0]
+    shown = show(study, judged(trials=trial.name), "claims")
+    assert shown.select_one(f'.links a[href="#trial-{trial.name}"]').text == trial.title
+    page = BeautifulSoup(article.figures(study).data, "html.parser")
+    assert page.select_one(f"tr#trial-{trial.name}")
+
+
 def test_article_imports_no_keras():
     code = "import sys; from refit.pages import article; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

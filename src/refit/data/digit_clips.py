@@ -4,8 +4,8 @@ One of scikit-learn's digits moves over a background of coloured tiles: to the l
 up, down, or not at all. It moves inside the central square and comes in again on the opposite side,
 and it starts anywhere with equal probability; so every frame by itself has its digit anywhere,
 whatever the class, and only the change from frame to frame tells the classes apart. A digit that
-grows would not do: its size would show in a single frame. One clip in four shows another way than
-its label says, which can be learnt by heart only: networks overfit on it, as on the gestures.
+grows would not do: its size would show in a single frame. One clip in four shows any way,
+whatever its label, which can be learnt by heart only: networks overfit on it, as on the gestures.
 
 The clips are written once, into a folder below the cache, and then read like the user's own.
 """
@@ -26,7 +26,7 @@ from refit.errors import DataError
 # Raised when other clips would be written.
 VERSION = 2
 SEED = 0
-MISLABELLED = 0.25  # of the clips
+LABELLED_BY_CHANCE = 0.25  # of the clips
 COUNTS = {"train": 300, "val": 100}
 FRAMES = 30
 # How far a frame moves the digit, as (down, right), by class.
@@ -100,7 +100,7 @@ def _write(folder: Path) -> None:
             clip = folder / part / f"{name}_{way}_new"
             clip.mkdir(parents=True)
             enlarged = number % EVERY_LARGE == EVERY_LARGE - 1
-            shown = generator.choice(list(WAYS)) if generator.random() < MISLABELLED else way
+            shown = generator.choice(list(WAYS)) if generator.random() < LABELLED_BY_CHANCE else way
             for frame, image in enumerate(_frames(digits[part], shown, enlarged, generator)):
                 image.save(clip / f"{name}_{frame:05}.png")
             rows.append(f"{clip.name};{way}_new;{list(WAYS).index(way)}\n")
