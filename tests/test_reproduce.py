@@ -74,7 +74,7 @@ def test_what_tuners_found_is_told_for_every_grid(pages):
     html = (pages / "fmnist_grid.html").read_text()
     for title in ("Grid 1, the architecture", "Grid 2, the training"):
         assert f"{title}: what each search finds" in html
-        assert f"{title}: chosen on half of the test images" in html
+        assert f"{title}: chosen on one half of the test images" in html
     for name in ("grid1", "grid2"):
         rows = (pages / "fmnist_grid" / f"search_{name}.csv").read_text().splitlines()[1:]
         assert {row.split(",")[1] for row in rows} == {"random", "bayesian", "hyperband"}

@@ -200,6 +200,9 @@ def label(column: str, part: str = "validation") -> str:
     words = (
         words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
     )
+    words = re.sub("^min ", "lowest ", words)
+    if words.endswith(" epoch"):
+        return f"epoch of {words.removesuffix(' epoch')}"
     if words.endswith(("loss", "entropy")):
         return f"{words} (nats)"
     return f"{words} (s)" if "seconds" in column else words

@@ -6,6 +6,7 @@ study's results are read once and kept until `train` changes them. Nothing here 
 
 import ast
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def summary(study: Study) -> Updated:
     log, numbers, _ = study.measured
     items = _items(study)
     title = f"{study.declaration.title}: published and here"
-    picture = published.published_against_reproduced(tables.beside(numbers, study.titles), title)
+    picture = published.published_against_reproduced(tables.beside(numbers, _names(study)), title)
     against, confirmed = (claim_items.strongest(items, tone) for tone in ("no", "yes"))
     html = _html(
         "summary",
@@ -179,7 +180,7 @@ def figures(study: Study) -> HTML:
     ids = [f"trial-{name}" for name in results["trial"]]
     results = results.drop(columns="trial").rename(columns={"title": "trial"})
     shown = tables.table(results, "All trainings, means over seeds", row_ids=ids)
-    found = tables.figure_counts(numbers), tables.figures(numbers, study.titles), shown
+    found = tables.figure_counts(numbers), tables.figures(numbers, _names(study)), shown
     return HTML("".join(each.data for each in found))
 
 
@@ -234,6 +235,10 @@ def sources(study: Study) -> HTML:
 
 def _items(study: Study) -> list[claim_items.ClaimItem]:
     return claim_items.items(study.measured[2])
+
+
+def _names(study: Study) -> Callable[[str], str]:
+    return tables.names(study.declaration, study.titles)
 
 
 def _html(part: str, **values: Any) -> HTML:

@@ -30,11 +30,13 @@ WORDS = {
 class ClaimItem:
     """One claim of a report: its row among the judged ones, None for what is missing there.
 
-    `page` is the file that shows it, empty on that page itself. Texts are not yet escaped.
+    `page` is the file that shows it and `report` its title, empty on that page itself. Texts are
+    not yet escaped.
     """
 
     row: Mapping[str, Any]
     page: str = ""
+    report: str = ""
 
     @property
     def verdict(self) -> str:
@@ -122,20 +124,25 @@ class Share(NamedTuple):
     count: int
 
 
-def items(verdicts: pd.DataFrame, page: str = "") -> list[ClaimItem]:
+def items(verdicts: pd.DataFrame, page: str = "", report: str = "") -> list[ClaimItem]:
     """The claims of a table of verdicts: headlines first, else in the report's order."""
     rows = verdicts.astype(object).where(verdicts.notna(), None).to_dict("records")
-    found = [ClaimItem(row, page) for row in rows]
+    found = [ClaimItem(row, page, report) for row in rows]
     return sorted(found, key=lambda item: not item.is_headline)
 
 
 def strongest(found: Sequence[ClaimItem], tone: str) -> list[ClaimItem]:
-    """The claims of one colour, the most certain first, headlines before details."""
+    """The claims of one colour, the most certain first, headlines before details.
+
+    A count that is as it must be is no finding, unless there is no other.
+    """
 
     def rank(item: ClaimItem) -> tuple[bool, float]:
         return not item.is_headline, 1.0 if item.row["q"] is None else item.row["q"]
 
-    return sorted((item for item in found if item.tone == tone), key=rank)
+    ranked = sorted((item for item in found if item.tone == tone), key=rank)
+    tested = [item for item in ranked if item.row["q"] is not None]
+    return tested if tested and tone == "yes" else ranked
 
 
 def shares(found: Sequence[ClaimItem]) -> list[Share]:

@@ -56,7 +56,7 @@ def html(folder: Path) -> str:
             continue
         judged = path.with_name(CLAIMS_FILE)
         found = scoreboard.read_table(judged, claims.COLUMNS) if judged.exists() else None
-        items = [] if found is None else claim_items.items(found, f"{entry.name}.html")
+        items = [] if found is None else claim_items.items(found, f"{entry.name}.html", entry.title)
         cards.append(_card(entry, items))
         titles[entry.name] = entry.title
         every += items
@@ -73,7 +73,7 @@ def html(folder: Path) -> str:
         sentence=claim_items.sentence(every),
         shares=claim_items.shares(every),
         findings=against + confirmed,
-        cards=cards,
+        cards=sorted(cards, key=lambda card: -card["decided"]),
         damaged=damaged,
         tables=[trusted(table(each, name).data) for name, each in shown.items() if len(each)],
     )
@@ -85,6 +85,7 @@ def _card(entry: PageEntry, items: list[ClaimItem]) -> dict[str, Any]:
     return asdict(entry) | {
         "sentence": claim_items.sentence(items),
         "shares": claim_items.shares(items),
+        "decided": sum(item.tone in ("yes", "no") for item in items),
         "duration": _duration(entry.seconds),
         "state": state,
     }

@@ -1,6 +1,7 @@
 """Tables for notebooks and pages: escaped, aligned, sortable, readable without any script."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from refit.errors import ReportError
+from refit.experiments.declaration import Declaration
 from refit.figures.picture import label
 from refit.figures.published import AGREEMENTS
 from refit.pages.templating import fill
@@ -114,13 +116,26 @@ def _heading(name: Any) -> str:
     return " / ".join(label(str(part)) for part in parts if part != "")
 
 
-def figures(numbers: pd.DataFrame, titles: Mapping[str, str]) -> HTML:
-    """Every published number beside the reproduced one; `titles` names the trials."""
+def names(declaration: Declaration, titles: Mapping[str, str]) -> Callable[[str], str]:
+    """What tables call the trial of a published number: its title, or "highest of Grid 1"."""
+
+    def name(trial: str) -> str:
+        words = re.sub("^max ", "highest ", re.sub("^min ", "lowest ", trial))
+        sweep = re.search(r"(?<= of )\w+", words)
+        if sweep and sweep[0] in declaration.sweeps:
+            words = words.replace(sweep[0], declaration.sweeps[sweep[0]].title, 1)
+        return titles.get(trial, words)
+
+    return name
+
+
+def figures(numbers: pd.DataFrame, name: Callable[[str], str]) -> HTML:
+    """Every published number beside the reproduced one, with trials named as by `names`."""
     spread = numbers["spread"].map(lambda value: "" if pd.isna(value) else f" ± {value:.2g}")
     reproduced = numbers["reproduced"].map(lambda value: "–" if pd.isna(value) else _number(value))
     frame = pd.DataFrame(
         {
-            "trial": numbers["trial"].replace(titles),
+            "trial": numbers["trial"].map(name),
             "metric": numbers["metric"].map(label),
             "published": numbers["published"].map(_number),
             "reproduced": reproduced + spread,
@@ -135,13 +150,13 @@ def figures(numbers: pd.DataFrame, titles: Mapping[str, str]) -> HTML:
     return table(frame, "Published beside reproduced", tones=tones, stacked=True)
 
 
-def beside(numbers: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+def beside(numbers: pd.DataFrame, name: Callable[[str], str]) -> pd.DataFrame:
     """The table for `refit.figures.published`: every different number but counts of parameters."""
     rows = numbers[~numbers["repeats"].astype(bool) & ~numbers["metric"].str.endswith("params")]
     epochs = rows["epochs"].map(lambda epochs: f", epoch {epochs}" if epochs else "")
     tones = rows["verdict"].map(FIGURE_TONES)
     return rows.assign(
-        name=rows["trial"].replace(titles) + epochs,
+        name=rows["trial"].map(name) + epochs,
         label=rows["metric"].map(label),
         lower=rows["interval_low"].fillna(rows["lower"]),
         upper=rows["interval_high"].fillna(rows["upper"]),
