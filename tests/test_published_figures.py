@@ -312,11 +312,3 @@ def test_a_number_that_stands_twice_counts_once():
     assert table["repeats"].tolist() == [False, True, True, False]
     counted = published_figures.counts(table).set_index("metric")
     assert counted.loc["val_accuracy", words.INSIDE] == 2
-
-
-def test_tables_for_readers_put_both_numbers_side_by_side():
-    log = accuracies(0.85, 0.9, 0.95)
-    table = pd.DataFrame([row(log, "0.90"), row(log, "0.80"), row(log, "0.7", trial="b")])
-    side = published_figures.side_by_side(table, ["a", "nobody"], ["val_accuracy"])
-    assert side.iloc[0, 1:].tolist() == pytest.approx([0.9, 0.9])
-    assert side.iloc[1, 1:].isna().all()

@@ -75,7 +75,11 @@ def html(folder: Path) -> str:
         findings=against + confirmed,
         cards=sorted(cards, key=lambda card: -card["decided"]),
         damaged=damaged,
-        tables=[trusted(table(each, name).data) for name, each in shown.items() if len(each)],
+        tables=[
+            trusted(table(each, name, stacked=True).data)
+            for name, each in shown.items()
+            if len(each)
+        ],
     )
 
 

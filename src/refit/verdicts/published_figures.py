@@ -7,7 +7,7 @@ against nothing.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -52,20 +52,6 @@ def counts(numbers: pd.DataFrame) -> pd.DataFrame:
     table = pd.crosstab(distinct["metric"], distinct["verdict"], margins=True, margins_name="all")
     columns = [verdict for verdict in words.FIGURES if verdict in table]
     return table[[*columns, "all"]].reset_index().rename_axis(columns=None)
-
-
-def side_by_side(numbers: pd.DataFrame, trials: Iterable[str], metrics: list[str]) -> pd.DataFrame:
-    """Published and reproduced values of some trials, the first figure of each metric."""
-    rows = []
-    for trial in trials:
-        row: dict[str, object] = {"trial": trial}
-        for metric in metrics:
-            found = numbers[(numbers["trial"] == trial) & (numbers["metric"] == metric)]
-            found = found[found["epochs"] == ""]
-            for side in ("published", "reproduced"):
-                row[f"{metric} {side}"] = found[side].iloc[0] if len(found) else math.nan
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _measured(figure: Figure, log: RunLog) -> IntervalTest:
