@@ -94,7 +94,7 @@ test: extras ## run the tests and, with nbval, the notebooks
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks
 
 calibrate: setup ## judge made-up logs to see how often verdicts are wrong: reports/calibration.md, 8 minutes
 	$(BIN)/python -m bench.calibrate

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import shutil
 import threading
 from pathlib import Path
 
@@ -48,19 +49,21 @@ def build_tiny(input_shape, num_classes):
     return keras.Model(inputs, outputs, name="tiny_transfer")
 
 
-@pytest.fixture(autouse=True)
-def _tiny_network(monkeypatch):
-    monkeypatch.setitem(networks.ARCHITECTURES, "tiny_transfer", build_tiny)
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.ARCHITECTURES, "tiny_transfer", build_tiny)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source(make_tiny):
     return make_tiny(
         name="source", model={"name": "tiny_transfer"}, optimizer=ADAM, epochs=1, keep_base=True
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_transferred(make_tiny, source):
     def make(**changes):
         settings = {
@@ -83,6 +86,19 @@ def train(trial, folder: Path, wanted=lambda: True) -> dict:
     return fit.fit_trial(trial, run_dir, None, paths.cache(), FACTS, wanted)
 
 
+@pytest.fixture(scope="module")
+def trained_source(source, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    train(source, folder)
+    return folder
+
+
+@pytest.fixture
+def runs(trained_source, tmp_path) -> Path:
+    """A folder of its own in which the source has been trained."""
+    return Path(shutil.copytree(trained_source, tmp_path / "runs"))
+
+
 def base_weights(trial, folder: Path) -> dict[str, list[np.ndarray]]:
     base = networks.build("tiny_transfer", (28, 28, 1), 5).get_layer(BASE)
     base.load_weights(folder / trial.directory / directory.BASE_WEIGHTS)
@@ -97,22 +113,20 @@ def changed(before: dict, after: dict) -> set[str]:
     }
 
 
-def test_without_fine_tuning_the_base_stays_as_it_was(source, make_transferred, tmp_path):
-    train(source, tmp_path)
+def test_without_fine_tuning_the_base_stays_as_it_was(source, make_transferred, runs):
     trial = make_transferred(epochs=2)
-    result = train(trial, tmp_path)
-    assert changed(base_weights(source, tmp_path), base_weights(trial, tmp_path)) == set()
+    result = train(trial, runs)
+    assert changed(base_weights(source, runs), base_weights(trial, runs)) == set()
     assert result["metrics"]["trainable_params"] == 4 * 5 + 5
     assert "fine_tuning_gain" not in result["metrics"]
 
 
-def test_fine_tuning_reaches_down_to_its_layer_and_no_further(source, make_transferred, tmp_path):
-    train(source, tmp_path)
+def test_fine_tuning_reaches_down_to_its_layer_and_no_further(source, make_transferred, runs):
     trial = make_transferred(fine_tuning={"after": 2, "from_layer": 3, "learning_rate": 0.001})
-    result = train(trial, tmp_path)
-    before, after = base_weights(source, tmp_path), base_weights(trial, tmp_path)
+    result = train(trial, runs)
+    before, after = base_weights(source, runs), base_weights(trial, runs)
     assert changed(before, after) == {"conv2"}  # its normalisation is in inference mode
-    curve = run_log.read([trial], tmp_path).curves
+    curve = run_log.read([trial], runs).curves
     assert curve["epoch"].tolist() == [1, 2, 3, 4]
     assert curve["learning_rate"].tolist() == pytest.approx([0.01, 0.01, 0.001, 0.001])
     metrics = result["metrics"]
@@ -133,27 +147,32 @@ def test_normalization_follows_a_short_training_where_it_is_told_to():
     assert moved[1] > 100 * moved[0] > 0
 
 
-@pytest.mark.parametrize("ended", [1, 2, 3])
-def test_interrupted_transfer_goes_on_exactly(source, make_transferred, tmp_path, ended):
-    """Ended in the head phase, at the switch, and while fine-tuning."""
+@pytest.fixture(scope="module")
+def undisturbed(make_transferred, trained_source, tmp_path_factory):
+    """A transfer with fine-tuning after half of its epochs, and its curve."""
+    folder = Path(shutil.copytree(trained_source, tmp_path_factory.mktemp("whole") / "runs"))
     tuning = {"after": 2, "from_layer": 0, "learning_rate": 0.001}
     trial = make_transferred(fine_tuning=tuning)
-    for name in ("whole", "broken"):
-        train(source, tmp_path / name)
-    train(trial, tmp_path / "whole")
-    run_dir = tmp_path / "broken" / trial.directory
+    train(trial, folder)
+    return trial, run_log.read([trial], folder).curves
+
+
+@pytest.mark.parametrize("ended", [1, 2, 3])
+def test_interrupted_transfer_goes_on_exactly(undisturbed, runs, ended):
+    """Ended in the head phase, at the switch, and while fine-tuning."""
+    trial, curves = undisturbed
+    run_dir = runs / trial.directory
 
     def wanted():
         return saved_epochs(run_dir) < ended
 
     with pytest.raises(recorder.OrphanedError):
-        train(trial, tmp_path / "broken", wanted)
+        train(trial, runs, wanted)
     assert saved_epochs(run_dir) == ended
-    result = train(trial, tmp_path / "broken")
-    assert result["resumed_at_epoch"] == ended
-    curves = [run_log.read([trial], tmp_path / name).curves for name in ("whole", "broken")]
+    assert train(trial, runs)["resumed_at_epoch"] == ended
     columns = ["epoch", "train_loss", "val_loss", "learning_rate"]
-    assert curves[0][columns].values.tolist() == curves[1][columns].values.tolist()
+    resumed = run_log.read([trial], runs).curves
+    assert resumed[columns].values.tolist() == curves[columns].values.tolist()
 
 
 def test_events_lost_with_the_last_epoch_are_written_again(source, tmp_path, monkeypatch):
@@ -171,14 +190,13 @@ def saved_epochs(run_dir: Path) -> int:
     return checkpoint.saved_epochs(run_dir / CHECKPOINT)
 
 
-def test_damaged_checkpoint_starts_again_with_a_frozen_base(source, make_transferred, tmp_path):
-    train(source, tmp_path)
-    trial = make_transferred(epochs=2)
-    run_dir = tmp_path / trial.directory
+def test_damaged_checkpoint_starts_again_with_a_frozen_base(source, make_transferred, runs):
+    trial = make_transferred(epochs=1)
+    run_dir = runs / trial.directory
     run_dir.mkdir(parents=True)
     (run_dir / CHECKPOINT).write_bytes(b"PK, and then nothing")
-    assert train(trial, tmp_path)["resumed_at_epoch"] == 0
-    assert changed(base_weights(source, tmp_path), base_weights(trial, tmp_path)) == set()
+    assert train(trial, runs)["resumed_at_epoch"] == 0
+    assert changed(base_weights(source, runs), base_weights(trial, runs)) == set()
 
 
 def test_missing_or_foreign_weights_are_named(source, make_transferred, tmp_path):
@@ -195,11 +213,10 @@ def test_missing_or_foreign_weights_are_named(source, make_transferred, tmp_path
         train(trial, tmp_path)
 
 
-def test_layer_beyond_the_base_is_an_error(source, make_transferred, tmp_path):
-    train(source, tmp_path)
+def test_layer_beyond_the_base_is_an_error(make_transferred, runs):
     tuning = {"after": 1, "from_layer": 5, "learning_rate": 0.001}
     with pytest.raises(TrialError, match=r"from_layer: is 5, and the base .* has 5 layers"):
-        train(make_transferred(fine_tuning=tuning, epochs=2), tmp_path)
+        train(make_transferred(fine_tuning=tuning, epochs=2), runs)
 
 
 def test_sources_are_trained_first_and_their_failure_is_told(make_tiny, tmp_path):
