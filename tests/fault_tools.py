@@ -19,18 +19,21 @@ import numpy as np
 import pandas as pd
 
 from conftest import tiny
-from refit import files
+from refit import paths
 from refit.errors import RefitError
 from refit.experiments.trial import CarriedOver, Trial
 from refit.run_directory import log as run_log
-from refit.run_directory.directory import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT
+from refit.run_directory.directory import CHECKPOINT, PREDICTIONS
 from refit.running import runner
+from refit.running.pool import TrainingPool
 
 KEPT = {"callbacks": [{"name": "keep_best"}], "keep_weights": True}
 RECORDED = {"shuffle": True, "record_batches": True}
 # Columns that no two runs have alike: how long it took, and beside how many.
 PASSING = ("seconds", "minutes", "workers")
 PYTHONPATH = os.pathsep.join(filter(None, sys.path))  # so that they import what this does
+# Those of a run, because one fork server serves all tests of a process.
+PRELOAD = ["refit.training.fit", "refit.running.runner"]
 FINISHED = "trials: "  # in what a driver prints at its end
 
 
@@ -152,15 +155,25 @@ def copies(trial: Trial, run_dir: Path, folder: Path, damages: Sequence) -> list
 
 def interrupted(trial: Trial, folder: Path, after: int) -> Path:
     """Leave a run directory of a training that was killed after some epochs."""
-    shorter = trial.model_copy(update={"epochs": after, "name": "shorter"})
-    runner.check(runner.run([shorter], folder, workers=1, earlier={}))
     run_dir = folder / trial.directory
-    shutil.copytree(folder / shorter.directory, run_dir)
-    (run_dir / RESULT).unlink()
-    (run_dir / PREDICTIONS).unlink()
+    with TrainingPool(1, 600, PRELOAD) as pool:
+        pool.start(None, train_until, trial, run_dir, after)
+        while not pool.ended(1):
+            pass
     (run_dir / f".{CHECKPOINT}.a1b2c3").write_bytes(b"half of one")
-    files.write_json(run_dir / PROGRESS, {"epoch": after, "epochs": trial.epochs})
     return run_dir
+
+
+def train_until(trial: Trial, run_dir: Path, epoch: int) -> None:
+    """In a process: train until nobody waits any more."""
+    from refit.training import checkpoint, fit, recorder
+
+    def wanted() -> bool:
+        saved = checkpoint.read(run_dir / CHECKPOINT)
+        return saved is None or len(saved.state["history"]) < epoch
+
+    with contextlib.suppress(recorder.OrphanedError):
+        fit.train(trial, run_dir, None, paths.cache(), facts={"workers": 1}, wanted=wanted)
 
 
 # --- drivers ---------------------------------------------------------------------------------

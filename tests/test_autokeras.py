@@ -4,7 +4,6 @@ All searches but the first test's are among networks of a single convolution in 
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -230,20 +229,6 @@ def test_layer_that_plain_keras_lacks_is_refused(autokeras):
         autokeras_search.plain(model)
 
 
-def test_finished_search_is_read_and_leaves_only_its_best_weights(whole, make_trial, monkeypatch):
-    weights = [path.name for path in whole.folder.rglob("*") if path.suffix in (".h5", ".keras")]
-    assert weights == [autokeras_search.BEST]
-    monkeypatch.setitem(sys.modules, "autokeras", None)
-    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda model: True)  # as on a GPU
-    again = autokeras_search.run(make_trial(3), make_dataset(), whole.folder, lambda: False)
-    assert (again.history, again.candidates) == (whole.found.history, whole.found.candidates)
-    assert not again.model.jit_compile
-    for weight, expected in zip(
-        again.model.get_weights(), whole.found.model.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(weight, expected)
-
-
 def test_interrupted_search_goes_on_after_its_last_finished_candidate(
     whole, make_trial, tmp_path, capsys
 ):
@@ -263,22 +248,16 @@ def test_interrupted_search_goes_on_after_its_last_finished_candidate(
     assert capsys.readouterr().out == ""
 
 
-def test_search_that_has_lost_its_network_or_its_state_begins_anew(whole, make_trial, tmp_path):
-    folder = tmp_path / "lost"
-    shutil.copytree(whole.folder, folder)
-    (folder / autokeras_search.BEST).unlink()
-    assert search_one(make_trial, folder) == 1
-    finished = written(folder)
-    (folder / autokeras_search.CANDIDATES).unlink()
-    (folder / "autokeras" / "oracle.json").write_text('{"ongoing_tri')
-    assert search_one(make_trial, folder) == 1
-    assert len(finished.items() - written(folder).items()) == 1
-
-
-def search_one(make_trial, folder) -> int:
-    """How many candidates a search of one candidate and epoch gives."""
+def test_search_leaves_only_its_best_weights_and_a_damaged_state_is_begun_anew(
+    whole, make_trial, tmp_path
+):
+    weights = [path.name for path in whole.folder.rglob("*") if path.suffix in (".h5", ".keras")]
+    assert weights == [autokeras_search.BEST]
+    (tmp_path / "autokeras").mkdir()
+    (tmp_path / "autokeras" / "oracle.json").write_text('{"ongoing_tri')
     trial = make_trial(1, epochs=1)
-    return len(autokeras_search.run(trial, make_dataset(), folder, lambda: True).candidates)
+    found = autokeras_search.run(trial, make_dataset(), tmp_path, lambda: True)
+    assert len(found.candidates) == 1
 
 
 def test_augmentation_and_version_are_as_declared(small_networks, make_trial, tmp_path):

@@ -390,26 +390,6 @@ def test_embedded_clips_never_change(some):
     assert hashlib.sha256(content).hexdigest()[:12] == "4e3762359641"
 
 
-def test_embedded_clips_are_written_once_and_again_where_damaged(monkeypatch, tmp_path):
-    monkeypatch.setenv("REFIT_RUNS", str(tmp_path))
-    monkeypatch.setattr(digit_clips, "COUNTS", {"train": 5, "val": 5})
-
-    def decode(frames: int) -> np.ndarray:
-        spec = MOVING.model_copy(update={"image_size": 20, "frames": frames})
-        return np.array(sets.load(spec, None, tmp_path / "cache").test.images)
-
-    first = decode(2)
-    (folder,) = (tmp_path / "cache").glob("digit-clips-*")
-    table = folder / "train.csv"
-    written = table.stat().st_ino
-    decode(3)
-    assert table.stat().st_ino == written, "read, not written again"
-    next((folder / "val").rglob("*.png")).unlink()
-    np.testing.assert_array_equal(decode(29)[:, [0, -1]], first)
-    assert table.stat().st_ino != written
-    assert not list((tmp_path / "cache").glob(".*")), "nothing is left beside them"
-
-
 def test_the_users_clips_come_before_moving_digits(tmp_path):
     spec = DataSpec(name="gesture_or_digits", frames=4, image_size=SIDE)
     empty = tmp_path / "empty"

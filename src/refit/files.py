@@ -3,7 +3,6 @@
 What is lost or damaged after that is noticed by the sizes and digests that a result keeps.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -48,42 +47,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def replace(temporary: Path, path: Path) -> None:
-    """Rename a finished file into its place; a folder that lies there is set aside."""
-    if path.is_dir():
-        set_aside(path)
-    temporary.replace(path)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder where there is none; a file that lies in its place is set aside."""
-    if path.exists() and not path.is_dir():
-        set_aside(path)
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def make_way(path: Path) -> None:
-    """Set aside what lies where a file belongs and is none, such as a link to itself."""
-    if os.path.lexists(path) and not path.is_file():
-        set_aside(path)
-
-
-def set_aside(path: Path) -> None:
-    """Rename what lies where something else belongs; nothing is deleted, and no name taken twice.
-
-    Does nothing where another process has done it.
-    """
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged{number}")).exists():
-        number += 1
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(aside)
 
 
 def write_json(path: Path, value: Any) -> None:

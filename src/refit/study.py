@@ -142,19 +142,18 @@ class Study:
         }
         return tuner.Grid(sweep, axes, trials)
 
-    def search(self, sweep: str, train: bool = True) -> pd.DataFrame:
+    def search(self, sweep: str) -> pd.DataFrame:
         """Search the space of a sweep with Keras Tuner, as declared, or read the record of it.
 
-        See `tuner.run` for the table, which is also stored beside the page. What is missing
-        is trained one after another, on this machine; unless `train`, the table is empty where the
+        See `tuner.run` for the table, which is also stored beside the page; it is empty where the
         grid is not finished. Raises DeclarationError where the sweep declares no search.
         """
         spec = self.declaration.plan(self.profile_name, sweep, "search")
         space = self.space(sweep)
         finished = (directory.result_of(trial, self.runs) for trial in space.trials.values())
-        if not train and not all(finished):
+        if not all(finished):
             return pd.DataFrame(columns=tuner.COLUMNS)
-        trace = tuner.run(space, spec, self.runs, self.data_dir)
+        trace = tuner.run(space, spec, self.runs)
         files.write_table(self.pages / f"{tuner.FILE}{sweep}.csv", trace)
         return trace
 

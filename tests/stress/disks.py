@@ -82,7 +82,7 @@ def _damaged(stress: Stress, trial: Trial, run_dir: Path, whole: dict) -> tuple[
         summary = runner.run(copies, place)
         for copy in copies:
             if directory.result_of(copy, place) is None:
-                reason = run_log.read([copy], place).results["reason"].iloc[0]
+                reason = summary.failures[copy.directory.name]
                 assert "; the next run goes on" in reason, f"{copy.title}: {reason}"
                 shutil.rmtree(place / copy.directory)
                 runner.check(runner.run([copy], place))

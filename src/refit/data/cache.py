@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -70,35 +69,23 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
     Raises DataError where the split leaves a part empty or the folder cannot be written.
     """
     parts = (*_split(decoded, spec), decoded.test)
-    with published(folder, is_whole=read) as fresh:
-        for part, content in zip(PARTS, parts, strict=True):
-            _write_part(fresh, part, content, spec)
-        sizes = {}
-        for path in sorted(fresh.iterdir()):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            sizes[path.name] = path.stat().st_size
-        description = {field.name: getattr(decoded, field.name) for field in fields(Description)}
-        files.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
-        # Maps outlive a rename and even a removal: a lost race costs work, never the result.
-        dataset = read(fresh)
-    return read(folder) or dataset
-
-
-@contextlib.contextmanager
-def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path]:
-    """A new folder to be filled, which then takes the place of `folder` by one rename.
-
-    It does not where the one that is there by then `is_whole`. Raises DataError where it cannot be
-    written.
-    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             fresh = Path(name) / "fresh"
             fresh.mkdir()
-            yield fresh
-            if not is_whole(folder):
+            for part, content in zip(PARTS, parts, strict=True):
+                _write_part(fresh, part, content, spec)
+            sizes = {}
+            for path in sorted(fresh.iterdir()):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                sizes[path.name] = path.stat().st_size
+            description = {each.name: getattr(decoded, each.name) for each in fields(Description)}
+            files.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
+            # Maps outlive a rename and even a removal: a lost race costs work, never the result.
+            dataset = read(fresh)
+            if read(folder) is None:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(Path(name) / "damaged")
                 # Fails where another writer's folder has appeared since, which serves as well.
@@ -109,6 +96,7 @@ def published(folder: Path, is_whole: Callable[[Path], object]) -> Iterator[Path
             f"The cache folder {folder} cannot be written ({error.strerror or error}): free some "
             "space there, or set REFIT_RUNS to a folder that can be written."
         ) from error
+    return read(folder) or dataset
 
 
 def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:

@@ -1,4 +1,4 @@
-"""Clips of moving digits, written in the layout of the gestures: video that needs no download.
+"""Clips of moving digits, drawn when they are decoded: video that needs no download.
 
 One of scikit-learn's digits moves over a background of coloured tiles: to the left, to the right,
 up, down, or not at all. It moves inside the central square and comes in again on the opposite side,
@@ -6,24 +6,19 @@ and it starts anywhere with equal probability; so every frame by itself has its 
 whatever the class, and only the change from frame to frame tells the classes apart. A digit that
 grows would not do: its size would show in a single frame. One clip in four shows any way,
 whatever its label, which can be learnt by heart only: networks overfit on it, as on the gestures.
-
-The clips are written once, into a folder below the cache, and then read like the user's own.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from refit import paths
-from refit.data import cache, gesture
-from refit.data.arrays import Decoded
+from refit.data import gesture
+from refit.data.arrays import Clips, Decoded, Part
 from refit.data.digits import TEST_IMAGES
-from refit.errors import DataError
 
-# Raised when other clips would be written.
+# Raised when other clips would be drawn.
 VERSION = 2
 SEED = 0
 LABELLED_BY_CHANCE = 0.25  # of the clips
@@ -31,7 +26,7 @@ COUNTS = {"train": 300, "val": 100}
 FRAMES = 30
 # How far a frame moves the digit, as (down, right), by class.
 WAYS = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0), "Still": (0, 0)}
-# The course's two sizes: most are 120x160, and every so many 360x360, which take longer to write.
+# The course's two sizes: most are 120x160, and every so many 360x360, which take longer to read.
 # Their distance and the number of classes have no common divisor, so that all classes have some.
 SQUARE = 120
 MARGIN = 20
@@ -41,7 +36,6 @@ TILE = 20
 DIGIT_SCALE = 6  # from 8x8 to 48x48 pixels
 # The digit's place in the palette, which begins with the tiles.
 INK = 255
-FINGERPRINT_FILE = "fingerprint.txt"
 STAND_IN = (
     "Clips of scikit-learn's digits that move stand in for the clips of gestures, so that a first "
     "run needs no download; the figures cannot be compared with the published ones."
@@ -54,58 +48,44 @@ def fingerprint(data_dir: Path | None) -> str:
 
 
 def read(data_dir: Path | None) -> Decoded:
-    """List 300 clips to learn from and 100 to test on, five classes, written where they are not.
-
-    Raises DataError where they cannot be written.
-    """
-    decoded = gesture.read_folder(_folder())
-    return replace(
-        decoded,
-        source=f"{len(decoded.learning)} and {len(decoded.test)} clips of {FRAMES} frames in which "
-        f"a digit bundled with scikit-learn moves over tiles ({', '.join(decoded.class_names)}), "
-        "most of 120x160 pixels, some of 360x360, and a quarter shows any way, whatever its label; "
-        "digits of the test clips are in no other.",
+    """List 300 clips to learn from and 100 to test on, five classes."""
+    learning, test = map(_part, COUNTS)
+    return Decoded(
+        learning=learning,
+        test=test,
+        class_names=tuple(WAYS),
+        source=f"{len(learning)} and {len(test)} clips of {FRAMES} frames in which a digit bundled "
+        f"with scikit-learn moves over tiles ({', '.join(WAYS)}), most of 120x160 pixels, some of "
+        "360x360, and a quarter shows any way, whatever its label; digits of the test clips are in "
+        "no other.",
         stand_in=STAND_IN,
         embedded=True,
     )
 
 
-def _folder() -> Path:
-    """The folder of the clips, written first where it is missing or was damaged."""
-    folder = paths.cache() / f"digit-clips-{VERSION}"
-    if not _is_whole(folder):
-        with cache.published(folder, is_whole=_is_whole) as fresh:
-            _write(fresh)
-    return folder
+def _part(part: str) -> Part:
+    """The clips of a part, in the order in which a folder of as many gestures is taken."""
+    order = gesture.drawn_order(COUNTS[part])
+    entries = [(part, int(number)) for number in order]
+    return Part(Clips(entries, decode), (order % len(WAYS)).astype(np.int32), order)
 
 
-def _is_whole(folder: Path) -> bool:
-    try:
-        written = (folder / FINGERPRINT_FILE).read_text("utf-8")
-        return written == gesture.list_clips(folder).fingerprint()
-    except (OSError, ValueError, DataError):
-        return False
-
-
-def _write(folder: Path) -> None:
+def decode(
+    entries: Sequence[tuple[str, int]], frames: int, side: int, resampling: str
+) -> Iterator[np.ndarray]:
+    """Draw one clip after another: uint8 (frames, side, side, 3)."""
     from sklearn.datasets import load_digits  # a second to import, seldom needed
 
     images = load_digits().images
     digits = {"train": images[:-TEST_IMAGES], "val": images[-TEST_IMAGES:]}
-    for part, count in COUNTS.items():
-        rows = []
-        for number in range(count):
-            name, way = f"digit_{number:04}", list(WAYS)[number % len(WAYS)]
-            generator = np.random.default_rng([SEED, list(COUNTS).index(part), number])
-            clip = folder / part / f"{name}_{way}_new"
-            clip.mkdir(parents=True)
-            enlarged = number % EVERY_LARGE == EVERY_LARGE - 1
-            shown = generator.choice(list(WAYS)) if generator.random() < LABELLED_BY_CHANCE else way
-            for frame, image in enumerate(_frames(digits[part], shown, enlarged, generator)):
-                image.save(clip / f"{name}_{frame:05}.png")
-            rows.append(f"{clip.name};{way}_new;{list(WAYS).index(way)}\n")
-        (folder / f"{part}.csv").write_text("".join(rows), "utf-8")
-    (folder / FINGERPRINT_FILE).write_text(gesture.list_clips(folder).fingerprint(), "utf-8")
+    positions = gesture.sampled("digit_clips", FRAMES, frames)
+    for part, number in entries:
+        generator = np.random.default_rng([SEED, list(COUNTS).index(part), number])
+        way, enlarged = list(WAYS)[number % len(WAYS)], number % EVERY_LARGE == EVERY_LARGE - 1
+        if generator.random() < LABELLED_BY_CHANCE:
+            way = generator.choice(list(WAYS))
+        drawn = list(_frames(digits[part], way, enlarged, generator))
+        yield np.stack([gesture.squared(drawn[at], side, resampling) for at in positions])
 
 
 def _frames(

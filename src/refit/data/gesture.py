@@ -100,11 +100,7 @@ def read(data_dir: Path | None) -> Decoded:
     Raises DataError naming the table and line, or the folder, that is missing or wrong; decoding
     raises it naming the frame or clip.
     """
-    return read_folder(_found(data_dir))
-
-
-def read_folder(folder: Path) -> Decoded:
-    """List the clips of a folder that holds both tables, as read() does."""
+    folder = _found(data_dir)
     listing = list_clips(folder)
     counts = {part: len(clips) for part, clips in listing.parts.items()}
     learning, test = map(_shuffled, listing.parts.values())
@@ -138,9 +134,14 @@ def list_clips(folder: Path) -> Listing:
     return Listing(folder, parts, names)
 
 
+def drawn_order(clips: int) -> np.ndarray:
+    """The order in which so many clips are taken: drawn with a fixed seed."""
+    return np.random.default_rng(images.ORDER_SEED).permutation(clips)
+
+
 def _shuffled(clips: Sequence[Clip]) -> Part:
-    """The clips in an order drawn with a fixed seed; the ids are positions in the table."""
-    order = np.random.default_rng(images.ORDER_SEED).permutation(len(clips))
+    """The clips in their order; the ids are positions in the table."""
+    order = drawn_order(len(clips))
     shuffled = [clips[position] for position in order]
     return Part(
         Clips(shuffled, decode), np.array([clip.label for clip in shuffled], np.int32), order
@@ -153,36 +154,43 @@ def decode(clips: Sequence[Clip], frames: int, side: int, resampling: str) -> It
     Raises DataError naming the clip that has too few frames, before any is decoded, and the frame
     that is broken, too small or of another size than the first of its clip.
     """
-    for clip in clips:
-        if len(clip.frames) < frames:
-            raise DataError(
-                f"{clip.folder}: has {len(clip.frames)} frames, and {frames} are asked for."
-            )
-    for clip in clips:
-        yield _decode(clip, frames, side, resampling)
+    chosen = [sampled(str(clip.folder), len(clip.frames), frames) for clip in clips]
+    for clip, positions in zip(clips, chosen, strict=True):
+        names, size = list(clip.frames), None
+        decoded = np.empty((frames, side, side, 3), np.uint8)
+        for position, target in zip(positions, decoded, strict=True):
+            name = names[position]
+            place = f"{clip.folder}/{name}"
+            with images.opened(place, clip.folder / on_disk(name)) as image:
+                size = size or image.size
+                if image.size != size:
+                    raise DataError(
+                        f"{place}: is {image.width}x{image.height} pixels, while {names[0]} of the "
+                        f"same clip is {size[0]}x{size[1]}."
+                    )
+                target[...] = squared(image, side, resampling)
+        yield decoded
 
 
-def _decode(clip: Clip, frames: int, side: int, resampling: str) -> np.ndarray:
-    decoded = np.empty((frames, side, side, 3), np.uint8)
-    # Evenly spaced; halves are rounded up in whole numbers, so that no position comes twice.
+def sampled(place: str, available: int, frames: int) -> np.ndarray:
+    """Positions of frames, evenly spaced, the first and the last included.
+
+    Raises DataError where a clip has too few.
+    """
+    if available < frames:
+        raise DataError(f"{place}: has {available} frames, and {frames} are asked for.")
+    # Halves are rounded up in whole numbers, so that no position comes twice.
     steps = frames - 1
-    positions = (2 * np.arange(frames) * (len(clip.frames) - 1) + steps) // (2 * steps)
-    names, size = list(clip.frames), None
-    for name, target in zip([names[position] for position in positions], decoded, strict=True):
-        place = f"{clip.folder}/{name}"
-        with images.opened(place, clip.folder / on_disk(name)) as image:
-            size = size or image.size
-            if image.size != size:
-                raise DataError(
-                    f"{place}: is {image.width}x{image.height} pixels, while {names[0]} of the "
-                    f"same clip is {size[0]}x{size[1]}."
-                )
-            shorter = min(size)
-            left, top = ((length - shorter) // 2 for length in size)
-            centre = image.crop((left, top, left + shorter, top + shorter))
-            method = Image.Resampling[resampling.upper()]
-            target[...] = images.colour(centre).resize((side, side), method)
-    return decoded
+    return (2 * np.arange(frames) * (available - 1) + steps) // (2 * steps)
+
+
+def squared(image: Image.Image, side: int, resampling: str) -> np.ndarray:
+    """The central square of a frame in colour, resized: uint8 (side, side, 3)."""
+    shorter = min(image.size)
+    left, top = ((length - shorter) // 2 for length in image.size)
+    centre = image.crop((left, top, left + shorter, top + shorter))
+    method = Image.Resampling[resampling.upper()]
+    return np.asarray(images.colour(centre).resize((side, side), method))
 
 
 def _table(folder: Path, part: str) -> Path:

@@ -6,21 +6,16 @@ counts only with everything that belongs to it.
 """
 
 import io
-import itertools
 import lzma
 import math
 import re
 import shutil
 import tarfile
 import tempfile
-import time
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from refit import files, paths
@@ -36,8 +31,6 @@ from refit.run_directory.events import read_scalars
 STAMP = "packs.json"
 # In bytes, unpacked: of one member, and of a whole pack.
 LARGEST, MOST = 2**28, 2**33
-# In seconds, for the lock of a trial: an import holds it for a moment, a training for hours.
-PATIENCE = 5.0
 
 _NAME = "[A-Za-z0-9][A-Za-z0-9_.=-]*"
 _EVENTS = r"((train|validation)/)?events\.out\.tfevents\.[A-Za-z0-9_.-]+"
@@ -49,7 +42,7 @@ _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, Valu
 @dataclass
 class Import:
     """What became of a pack: trials taken and trials that are here already, sentences about all
-    that was refused or differs, and the data of the trials."""
+    that was refused, and the data of the trials."""
 
     taken: int = 0
     kept: int = 0
@@ -103,20 +96,25 @@ def unpack(path: Path) -> Import:
     only its own trial, and what comes after damage of the file itself is lost."""
     done = Import()
     paths.runs().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=paths.runs(), prefix=".unpacking.") as base:
+    with tempfile.TemporaryDirectory(dir=paths.runs(), prefix=".unpacking.") as name:
+        base = Path(name)
         try:
             with tarfile.open(path) as tar:
-                for parts, members in itertools.groupby(_limited(tar), _run_of):
-                    try:
-                        told = _import(tar, Path(*parts), members, Path(base), done)
-                    except PackError as error:
-                        done.refuse(f"{path}: {'/'.join(parts)}: not taken: {error}")
+                for member in tar:
+                    if member.size > LARGEST or tar.offset > MOST:
+                        raise tarfile.TarError(f"{member.name} is larger than what a trial leaves")
+                    if _MEMBER.fullmatch(member.name) and member.isreg():
+                        tar.extract(member, base, filter="data")
                     else:
-                        done.told += [f"{path}: {'/'.join(parts)}: {told}"] if told else []
-                    for left in Path(base).iterdir():  # never a name from the pack
-                        shutil.rmtree(left, ignore_errors=True)
+                        done.refuse(f"{path}: {member.name!r}: is no file of a run directory")
         except _DAMAGE as error:
             done.refuse(f"{path}: cannot be read on: {error}")
+        for run_dir in sorted(base.glob("*/*/*/*")):
+            place = run_dir.relative_to(base)
+            try:
+                _import(base, place, done)
+            except PackError as error:
+                done.refuse(f"{path}: {place}: not taken: {error}")
     return done
 
 
@@ -131,12 +129,15 @@ def take(profile: str, experiment: str) -> tuple[list[str], list[DataSpec]]:
     stamp = files.read_model(place, _Stamp) or _Stamp()
     told, data = [], dict.fromkeys(stamp.data)
     new = [path for path in found if stamp.packs.get(path.name) != stamps[path.name]]
-    for path in new:
-        done = unpack(path)
-        told += [*done.told, f"{path.name}: {done.taken} trials taken, {done.kept} here already"]
-        data |= dict.fromkeys(done.data)
     if new:
-        files.write_json(place, _Stamp(packs=stamps, data=list(data)).model_dump(mode="json"))
+        with directory.held(place.parent):  # other notebooks may open the experiment at once
+            for path in new:
+                done = unpack(path)
+                counts = f"{done.taken} trials taken, {done.kept} here already"
+                told += [*done.told, f"{path.name}: {counts}"]
+                data |= dict.fromkeys(done.data)
+            stamp = _Stamp(packs=stamps, data=list(data))
+            files.write_json(place, stamp.model_dump(mode="json"))
     return told, list(data)
 
 
@@ -162,13 +163,6 @@ def check(base: Path, place: Path) -> Trial:
         raise PackError(f"{lost}: is not as it was written")
     if cause := _short(trial, run_dir, result):
         raise PackError(cause)
-    try:
-        predicted = np.load(run_dir / PREDICTIONS, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PackError(f"{PREDICTIONS}: cannot be read: {error}") from error
-    is_fit = predicted.shape == (result.data.test_images,) and predicted.dtype.kind == "u"
-    if not is_fit or predicted.max(initial=0) >= len(result.data.classes):
-        raise PackError(f"{PREDICTIONS}: has not one of the classes for each of the test images")
     return trial
 
 
@@ -215,59 +209,26 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _limited(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in tar:
-        if member.size > LARGEST or tar.offset > MOST:
-            raise tarfile.TarError(f"{member.name} is larger than anything that a trial leaves")
-        yield member
+def _import(base: Path, place: Path, done: Import) -> None:
+    """Move a run directory, unpacked below `base`, into the runs, unless a whole one is there.
 
-
-def _run_of(member: tarfile.TarInfo) -> list[str]:
-    return member.name.split("/")[:4]
-
-
-def _import(
-    tar: tarfile.TarFile,
-    place: Path,
-    members: Iterable[tarfile.TarInfo],
-    base: Path,
-    done: Import,
-) -> str:
-    """Unpack a run directory below `base`, and move it into the runs, unless a whole one is there.
-
-    Returns how that one differs, as a sentence; empty where it does not. What lay in the place of
-    a moved one is set aside. Raises PackError for what is not taken.
+    What lay in its place is moved aside. Raises PackError for what is not taken.
     """
-    for member in members:
-        if not _MEMBER.fullmatch(member.name) or not member.isreg():
-            raise PackError(f"{member.name!r}: is no file of a run directory")
-        tar.extract(member, base, filter="data")
     experiment = Path(*place.parts[:2])
     trial = check(base / experiment, place.relative_to(experiment))
-    unpacked, run_dir = base / place, paths.runs() / place
-    with directory.held(run_dir, time.monotonic() + PATIENCE) as is_held:
+    run_dir = paths.runs() / place
+    with directory.held(run_dir, wait=False) as is_held:
         if not is_held:
             raise PackError("it is in training here")
         done.data.append(trial.data)
-        here = directory.result_of(trial, paths.runs() / experiment)
-        if here is not None and not _short(trial, run_dir, Result.model_validate(here)):
+        if directory.result_of(trial, paths.runs() / experiment) is not None:
             done.kept += 1
-            return _differences(here["metrics"], files.read_object(unpacked / RESULT)["metrics"])
-        if any(path.name != LOCK for path in run_dir.iterdir()):
-            files.set_aside(run_dir)
-            run_dir.mkdir()
+            return
+        if left := [path for path in run_dir.iterdir() if path.name != LOCK]:
+            aside = tempfile.mkdtemp(prefix=f"{run_dir.name}.aside.", dir=run_dir.parent)
+            for path in left:
+                shutil.move(path, aside)
         # The result comes last, because with it the trial is done.
-        for path in sorted(unpacked.iterdir(), key=lambda path: path.name == RESULT):
+        for path in sorted((base / place).iterdir(), key=lambda path: path.name == RESULT):
             shutil.move(path, run_dir / path.name)
     done.taken += 1
-    return ""
-
-
-def _differences(here: dict[str, Any], there: dict[str, Any]) -> str:
-    """What two results of a trial have measured differently, times left aside, as a sentence."""
-    found = [
-        f"{name} ({value}, not {there.get(name)})"
-        for name, value in sorted(here.items())
-        if "seconds" not in name and repr(value) != repr(there.get(name))
-    ]
-    return f"the result here stays, which has another {', '.join(found)}" if found else ""

@@ -7,12 +7,10 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import (
     AwareDatetime,
@@ -28,11 +26,10 @@ from pydantic import (
 from refit import files
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
-from refit.files import make_folder, make_way
 
 # The file whose presence means that a trial is done.
 RESULT = "result.json"
-# Held by the process that trains the trial.
+# Held by the process that trains the trial, or imports those of an experiment.
 LOCK = "lock"
 # The settings of a trial, there from the beginning of its training.
 TRIAL = "trial.json"
@@ -57,29 +54,19 @@ PAGE = "page.json"
 
 
 @contextlib.contextmanager
-def held(run_dir: Path, until: float = math.inf) -> Iterator[bool]:
-    """Hold the lock of a trial; says whether it was to be had before `until`, in monotonic seconds.
+def held(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a folder, which is made where there is none.
 
-    Makes the run directory where there is none.
+    Says whether it was to be had, which is certain for those who `wait`.
     """
-    make_folder(run_dir)
-    make_way(run_dir / LOCK)
-    with (run_dir / LOCK).open("w") as lock:
-        yield _locked(lock, until)
-
-
-def _locked(lock: IO[str], until: float) -> bool:
-    if until == math.inf:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return True
-    while True:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
+            yield False
+        else:
+            yield True
 
 
 class _Metrics(BaseModel):

@@ -25,23 +25,16 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
-from refit import files
-
 _PREFIX = "events.out.tfevents."
 _file_number = itertools.count()
 
 
 class EventWriter:
-    """Appends events to a new file in `folder`; every event is on disk when a call returns.
-
-    Its name sorts after those of the files that are there, whatever the clock says: so they are
-    read, by TensorBoard too, in the order in which they were written.
-    """
+    """Appends events to a new file in `folder`; every event is on disk when a call returns."""
 
     def __init__(self, folder: Path) -> None:
-        files.make_folder(folder)
-        seconds = max([int(time.time()), *(taken + 1 for taken in _taken_seconds(folder))])
-        unique = f"{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        unique = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         path = folder / f"{_PREFIX}{unique}.{next(_file_number)}"
         self._file = path.open("wb")
         self._records = RecordWriter(self._file)
@@ -73,15 +66,6 @@ class EventWriter:
 def event_files(folder: Path) -> list[Path]:
     """The event files of one folder, in the order in which they were begun."""
     return sorted(folder.glob(f"{_PREFIX}*"))
-
-
-def _taken_seconds(folder: Path) -> Iterator[int]:
-    """The times, in seconds, with which the names of the files that are there begin."""
-    for path in event_files(folder):
-        seconds = path.name.removeprefix(_PREFIX).partition(".")[0]
-        # Of ten digits, as all that this writes; any more would sort elsewhere.
-        if len(seconds) == 10 and seconds.isdecimal():
-            yield int(seconds)
 
 
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, NonNegativeInt
+from pydantic import BaseModel
 
 from refit import files
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
@@ -16,8 +16,6 @@ FAILURE = "failure.json"
 # Kinds behind which there may be too large a batch: on the CPU, TensorFlow crashes where it gets no
 # memory, and a system that has none left kills.
 TOO_LARGE = ("out of memory", "killed")
-# The exit code that multiprocessing gives to a process whose fork server has died.
-LOST = 255
 ADVICE = (
     "; run fewer trainings at once (WORKERS=1), or train on a machine with more memory, because a "
     "smaller batch_size would be another training than the declared one"
@@ -87,13 +85,12 @@ def told() -> Iterator[None]:
 
 
 class Failure(BaseModel):
-    """Why a trial failed, and how often it has been tried."""
+    """Why a trial failed."""
 
     kind: str
     reason: str
     traceback: str = ""
     time: str = ""
-    attempts: NonNegativeInt = 0
 
 
 def read(run_dir: Path) -> Failure | None:
@@ -102,26 +99,18 @@ def read(run_dir: Path) -> Failure | None:
 
 
 def store(run_dir: Path, kind: str, reason: str, trace: str) -> None:
-    """Write the failure into the run directory, and how often the trial has been attempted."""
-    before = read(run_dir)
-    failure = Failure(
-        kind=kind,
-        reason=reason,
-        traceback=trace,
-        time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        attempts=1 + (before.attempts if before else 0),
-    )
+    """Write the failure into the run directory."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    failure = Failure(kind=kind, reason=reason, traceback=trace, time=now)
     # Where even this cannot be written, the summary of the run still tells what happened.
     with contextlib.suppress(OSError):
         files.write_json(run_dir / FAILURE, failure.model_dump())
 
 
-def death(exit_code: int | None) -> str:
+def death(exit_code: int) -> str:
     """What the exit code of a dead training tells."""
     if exit_code == -signal.SIGKILL:
         return "ended by SIGKILL, perhaps by the system because memory ran out"
-    if exit_code == LOST:
-        return "ended, and so did the server that would know why"
-    if exit_code is not None and exit_code < 0:
+    if exit_code < 0:
         return f"ended by {signal.Signals(-exit_code).name}"
     return f"ended with exit code {exit_code}"

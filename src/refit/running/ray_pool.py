@@ -38,8 +38,6 @@ class RayPool:
     missing or no node has room for a call.
     """
 
-    # Ray starts a task within milliseconds of a place becoming free.
-    spare = 0
     # In seconds: on NFS, what one machine writes may be seen a minute later by another that looked
     # before.
     delay = 90.0

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,6 @@ def run(
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
     data_dir: Path | None = None,
-    earlier: Mapping[Trial, Trial] | None = None,
     describe: bool = True,
     executor: str = LOCAL,
     train: str = FIT,
@@ -78,10 +77,8 @@ def run(
     `folder`, the cache and the data are one and the same, and `workers` defaults to what has room
     there. A failed trial leaves its kind and reason in `failure.json` and is tried again by the
     next run. Ctrl-C leaves all finished epochs; the next run goes on from them. With
-    `earlier`, be it empty, the last state of a training that was not stopped early stays too; it
-    names for a trial one of the same settings but fewer epochs, from whose last state it goes on.
-    With `describe` the trials are the experiment's, and TensorBoard's table gets their
-    columns. `train` is `module:function`, called as `refit.training.fit.train`. Where a data set
+    `describe` the trials are the experiment's, and TensorBoard's table gets their columns. `train`
+    is `module:function`, called as `refit.training.fit.train`. Where a data set
     cannot be loaded its trials fail; raises DataError where none can, before anything is trained,
     and TrialError where the folder cannot be written.
     """
@@ -101,7 +98,7 @@ def run(
         _pool(executor, folder, workers, time_limit, train) as pool,
     ):
         places = (folder, data_dir, paths.cache())
-        running = Run(pool, progress, partial(_train, train, *places), folder, earlier)
+        running = Run(pool, progress, partial(_train, train, *places), folder)
         running.train(ready, order.Schedule(ready, expected))
     failed |= running.failed
     notes = {
@@ -123,17 +120,16 @@ class Run:
     progress: Progress
     call: Callable[..., Outcome]
     folder: Path
-    earlier: Mapping[Trial, Trial] | None
     failed: dict[str, str] = field(default_factory=dict)
 
     def train(self, trials: Sequence[Trial], schedule: order.Schedule) -> None:
         """Train all trials, in the order of their schedule."""
         pool = self.pool
-        facts = {"git_revision": git_revision()}
+        facts: dict[str, Any] = {"git_revision": git_revision()}
         while True:
             facts["workers"] = min(pool.places, len(trials))
-            while len(pool) < pool.places + pool.spare and (trial := schedule.start()):
-                self._start(trial, facts)
+            while len(pool) < pool.places and (trial := schedule.start()):
+                pool.start(trial, self.call, trial.model_dump(mode="json"), dict(facts))
             if not len(pool):
                 return
             for trial, outcome in pool.ended(0.5):
@@ -141,15 +137,6 @@ class Run:
                 self.progress.finished(trial, kind)
                 schedule.ended(trial)
             self.progress.show(pool.running)
-
-    def _start(self, trial: Trial, facts: Mapping[str, Any]) -> None:
-        shorter = (self.earlier or {}).get(trial)
-        how = {
-            "facts": dict(facts),
-            "earlier": self.folder / shorter.directory if shorter else None,
-            "keep_checkpoint": self.earlier is not None,
-        }
-        self.pool.start(trial, self.call, trial.model_dump(mode="json"), how)
 
     def _judge(self, trial: Trial, outcome: Outcome) -> str:
         """The kind of a failure, which is stored; empty if the trial is done."""
@@ -224,7 +211,7 @@ def _train(
     data_dir: Path | None,
     cache: Path,
     plain: dict[str, Any],
-    how: dict[str, Any],
+    facts: dict[str, Any],
 ) -> Outcome:
     """In the child: train and return ("", "", ""), or the kind, reason and traceback of a failure.
 
@@ -239,9 +226,8 @@ def _train(
         wanted = psutil.Process(multiprocessing.parent_process().pid).is_running
         with directory.held(run_dir):
             if result_of(trial, folder) is None:
-                pkgutil.resolve_name(function)(
-                    trial, run_dir, data_dir, cache, wanted=wanted, **how
-                )
+                train = pkgutil.resolve_name(function)
+                train(trial, run_dir, data_dir, cache, facts=facts, wanted=wanted)
     except BaseException as error:
         return failures.kind_of(error), failures.describe(error), traceback.format_exc()
     return "", "", ""

@@ -21,6 +21,7 @@ How AutoKeras 3.0.0 is used, where it leaves a choice or needs one:
 import contextlib
 import io
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,9 +39,8 @@ from refit.searches.candidates import CANDIDATE, CandidateRecorder, folder_of, r
 from refit.training import fit, optimizers
 from refit.training.recorder import Recorder
 
-# Below the run directory: the network found, a row for each candidate, AutoKeras's own state.
+# Below the run directory: the network found, and AutoKeras's own state, until the search has ended.
 BEST = "best.keras"
-CANDIDATES = "candidates.json"
 PROJECT = "autokeras"
 
 # Names in AutoKeras's graph, which its hyper-parameters' names begin with.
@@ -88,13 +88,11 @@ def run(trial: Trial, dataset: Dataset, run_dir: Path, wanted: Callable[[], bool
 
     `trial.model.options` are `candidates` (how many at most), `augment` and `version` (the only
     ResNet to use, or None for all that AutoKeras has); `trial.epochs` limits every candidate.
-    Everything is kept below `run_dir`, and a finished search is read from there. Raises
-    UnavailableError where AutoKeras cannot be imported, DeclarationError for data of two classes,
-    TrialError where no candidate could be trained, MemoryError where a batch does not fit, and
-    OrphanedError soon after `wanted` says that nobody waits for the result.
+    Everything is kept below `run_dir`. Raises UnavailableError where AutoKeras cannot be imported,
+    DeclarationError for data of two classes, TrialError where no candidate could be trained,
+    MemoryError where a batch does not fit, and OrphanedError soon after `wanted` says that nobody
+    waits for the result.
     """
-    if (run_dir / CANDIDATES).exists() and (run_dir / BEST).exists():
-        return _read(run_dir)
     classes = len(dataset.class_names)
     if classes < 3:
         raise DeclarationError(
@@ -115,10 +113,25 @@ def run(trial: Trial, dataset: Dataset, run_dir: Path, wanted: Callable[[], bool
             shuffle=trial.shuffle,
             verbose=0,
         )
-        _keep(search, run_dir)
-    for big in [*(run_dir / PROJECT).rglob("*.h5"), *(run_dir / PROJECT).rglob("*.keras")]:
-        big.unlink()
-    return _read(run_dir)
+        model = plain(search.export_model())
+    model.jit_compile = False
+    model.save(run_dir / f".{BEST}")
+    (run_dir / f".{BEST}").replace(run_dir / BEST)
+    found = _found(search.tuner.oracle, model, run_dir)
+    shutil.rmtree(run_dir / PROJECT)
+    return found
+
+
+def _found(oracle: Any, model: keras.Model, run_dir: Path) -> Found:
+    """What the candidates of a finished search have left, the chosen one marked."""
+    (best,) = oracle.get_best_trials(1)
+    rows, history = [], []
+    for candidate in sorted(oracle.end_order):
+        stored = files.read_json(folder_of(run_dir, int(candidate) + 1) / CANDIDATE)
+        is_best = candidate == best.trial_id
+        rows.append(stored["candidate"] | {"chosen": is_best})
+        history = stored["history"] if is_best else history
+    return Found(model, history, rows)
 
 
 def plain(model: keras.Model) -> keras.Model:
@@ -170,7 +183,7 @@ def _arrays(part: Part, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _prepare(autokeras: ModuleType, trial: Trial, run_dir: Path, wanted: Callable[[], bool]) -> Any:
     """AutoKeras's AutoModel for the trial, with the state of an interrupted search where there is
-    one that can be read; one damaged by a kill, or without its weights, is begun anew."""
+    one that can be read; one that a kill has damaged is begun anew."""
     options = trial.model.options
     arguments = {
         "max_trials": options["candidates"],
@@ -192,8 +205,7 @@ def _prepare(autokeras: ModuleType, trial: Trial, run_dir: Path, wanted: Callabl
         return autokeras.AutoModel(images, outputs, overwrite=overwrite, **arguments)
 
     try:
-        # A network that was found and is gone cannot be made again from what AutoKeras has left.
-        model = build(overwrite=(run_dir / CANDIDATES).exists())
+        model = build(overwrite=False)
     except (ValueError, LookupError, RuntimeError):
         model = build(overwrite=True)
     # Failures are diverged candidates; three in a row need not end a search that has found others.
@@ -274,28 +286,3 @@ def _tuner_class(
                 raise TrialError("no candidate of the AutoKeras search has a finite loss")
 
     return Tuner
-
-
-def _keep(search: Any, run_dir: Path) -> None:
-    """Store the best network of a finished search and the table of its candidates."""
-    oracle = search.tuner.oracle
-    (best,) = oracle.get_best_trials(1)
-    unfinished = run_dir / f".{BEST}"
-    plain(search.export_model()).save(unfinished)
-    unfinished.replace(run_dir / BEST)
-    rows = []
-    for candidate in sorted(oracle.end_order):
-        row = files.read_json(folder_of(run_dir, int(candidate) + 1) / CANDIDATE)["candidate"]
-        rows.append(row | {"chosen": candidate == best.trial_id})
-    files.write_json(run_dir / CANDIDATES, rows)
-
-
-def _read(run_dir: Path) -> Found:
-    """A finished search. The network is read back, so that it is the one that others will load."""
-    candidates = files.read_json(run_dir / CANDIDATES)
-    (chosen,) = (row["number"] for row in candidates if row["chosen"])
-    history = files.read_json(folder_of(run_dir, chosen) / CANDIDATE)["history"]
-    with _quiet():
-        model = keras.models.load_model(run_dir / BEST, compile=False)
-    model.jit_compile = False
-    return Found(model, history, candidates)

@@ -1,14 +1,13 @@
-"""Keras Tuner over the space of a grid, with refit's own trials: what does it find, for how much?
+"""Keras Tuner over the space of a grid whose trials are done: what does it find, for how much?
 
-A tuner suggests a point of the grid; the point is a trial of refit, with its id, trained by refit's
-runner unless its result is there. So after an exhaustive grid a search costs no training and can
-be repeated many times, an interrupted search is repeated up to where it was, at no cost either, and
-nothing depends on the tuner's own files. What counts as its cost are the epochs that a tuner alone
-would have trained.
+A tuner suggests a point of the grid; what the trial there has measured is its score. So after an
+exhaustive grid a search costs no training and can be repeated many times, and nothing depends on
+the tuner's own files. What counts as its cost are the epochs that a tuner alone would have trained.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,19 +18,15 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from refit import files
-from refit.errors import RefitError
 from refit.experiments.declaration import Search
 from refit.experiments.trial import Trial
 from refit.run_directory import log as run_log
-from refit.running import runner
 
 FOLDER = "search"
 # Beside a page: what this begins, the sweep's name ends.
 FILE = "search_"
 TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
 COLUMNS = ["sweep", "tuner", "repeat", "step", "trial", "digest", "reached", "epochs", "score"]
-
-Point = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,19 +35,20 @@ class Grid:
 
     sweep: str
     axes: Mapping[str, list[Any]]
-    trials: Mapping[Point, Trial]
+    trials: Mapping[tuple[Any, ...], Trial]
 
 
-def run(grid: Grid, spec: Search, folder: Path, data_dir: Path | None = None) -> pd.DataFrame:
+def run(grid: Grid, spec: Search, folder: Path) -> pd.DataFrame:
     """Search a grid with every declared tuner, each as often as declared, or read what is there.
 
-    `folder` is the experiment's folder of runs. Returns one row per suggestion: sweep, tuner,
-    repeat (from 1, the tuner's seed), step, trial and its digest, reached (epochs at which it was
-    scored), epochs (that the suggestion added to the cost) and score (the declared metric then).
-    Raises TrialError where a training fails.
+    `folder` is the experiment's folder of runs, where all trials of the grid are done. Returns one
+    row per suggestion: sweep, tuner, repeat (from 1, the tuner's seed), step, trial and its digest,
+    reached (epochs at which it was scored), epochs (that the suggestion added to the cost) and
+    score (the declared metric then).
     """
+    curves = dict(iter(run_log.read(list(grid.trials.values()), folder).curves.groupby("trial")))
     tables = [
-        _search(grid, spec, tuner, repeat, folder, data_dir)
+        _search(grid, spec, tuner, repeat, folder, curves)
         for tuner in spec.tuners
         for repeat in range(1, spec.repeats + 1)
     ]
@@ -96,7 +92,7 @@ def progress(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def _search(
-    grid: Grid, spec: Search, tuner: str, repeat: int, folder: Path, data_dir: Path | None
+    grid: Grid, spec: Search, tuner: str, repeat: int, folder: Path, curves: dict[str, pd.DataFrame]
 ) -> list[list[Any]]:
     """The rows of one search, from its record if there is one of this very search."""
     path = folder / FOLDER / f"{grid.sweep}-{tuner}-{repeat}.json"
@@ -105,30 +101,31 @@ def _search(
     record = files.read_object(path)
     same = {key: record.get(key) for key in meaning} == meaning
     if not same or not isinstance(record.get("rows"), list):
-        rows = _ask(grid, spec, tuner, repeat, _Evaluator(grid, spec, folder, data_dir))
+        rows = _ask(grid, spec, tuner, repeat, curves)
         record = meaning | {"keras_tuner": version("keras-tuner"), "rows": rows}
         files.write_json(path, record)
     return [[grid.sweep, tuner, repeat, *row] for row in record["rows"]]
 
 
 def _ask(
-    grid: Grid, spec: Search, tuner: str, repeat: int, evaluate: Callable[..., list[Any]]
+    grid: Grid, spec: Search, tuner: str, repeat: int, curves: dict[str, pd.DataFrame]
 ) -> list[list[Any]]:
     """Let Keras Tuner search, and return what it asked for: step, trial, digest, ... , score."""
     import keras_tuner
 
     rows: list[list[Any]] = []
+    paid: Counter[str] = Counter()
 
     def run_trial(self: Any, suggestion: Any, **_: Any) -> dict[str, float]:
         values = suggestion.hyperparameters.values
-        point = tuple(values[axis] for axis in grid.axes)
-        try:
-            row = evaluate(point, values.get("tuner/epochs"), values.get("tuner/initial_epoch", 0))
-        except RefitError as error:
-            # Whatever else is raised, a tuner takes for a bad suggestion and goes on.
-            raise keras_tuner.errors.FatalError(str(error)) from error
-        rows.append([len(rows) + 1, *row])
-        return {"score": row[-1]}
+        trial = grid.trials[tuple(values[axis] for axis in grid.axes)]
+        curve = curves[trial.name].iloc[: values.get("tuner/epochs")]
+        # A network seen before goes on from where it was, or is not trained again at all.
+        added = max(0, len(curve) - paid[trial.name])
+        paid[trial.name] += added
+        score = float(curve[spec.metric].iloc[-1])
+        rows.append([len(rows) + 1, trial.name, trial.digest, len(curve), added, score])
+        return {"score": score}
 
     space = keras_tuner.HyperParameters()
     for axis, values in grid.axes.items():
@@ -151,54 +148,5 @@ def _ask(
             project_name=tuner,
             **budget[tuner],
         )
-        try:
-            searcher.search(verbose=0)
-        except keras_tuner.errors.FatalError as error:
-            raise (error.__cause__ or error) from None
+        searcher.search(verbose=0)
     return rows
-
-
-class _Evaluator:
-    """Scores points of a grid by their trials, and trains those that are missing."""
-
-    def __init__(self, grid: Grid, spec: Search, folder: Path, data_dir: Path | None) -> None:
-        self.grid = grid
-        self.spec = spec
-        self.folder = folder
-        self.data_dir = data_dir
-        self.paid: dict[Point, int] = {}
-
-    def __call__(self, point: Point, epochs: int | None, initial: int) -> list[Any]:
-        """Trial, digest, epochs reached, epochs added, and score; `epochs` is None for all."""
-        whole = self.grid.trials[point]
-        trial = whole if len(self._curve(whole)) else _shortened(whole, epochs)
-        if self._curve(trial).empty:
-            self._train(trial, _shortened(whole, initial or None))
-        curve = self._curve(trial).iloc[:epochs]
-        reached = len(curve)
-        # A network seen before goes on from where it was, or is not trained again at all.
-        added = max(0, reached - self.paid.get(point, 0))
-        self.paid[point] = max(reached, self.paid.get(point, 0))
-        return [trial.name, trial.digest, reached, added, float(curve[self.spec.metric].iloc[-1])]
-
-    def _curve(self, trial: Trial) -> pd.DataFrame:
-        """What a finished trial has left, one row per epoch; empty where it is not finished."""
-        return run_log.read([trial], self.folder).curves
-
-    def _train(self, trial: Trial, shorter: Trial) -> None:
-        """Train a trial, from where a shorter one has ended if there is one."""
-        summary = runner.run(
-            [trial],
-            self.folder,
-            workers=1,
-            data_dir=self.data_dir,
-            earlier={trial: shorter} if shorter.epochs < trial.epochs else {},
-            describe=False,
-        )
-        runner.check(summary)
-
-
-def _shortened(trial: Trial, epochs: int | None) -> Trial:
-    if epochs is None or epochs >= trial.epochs:
-        return trial
-    return trial.model_copy(update={"epochs": epochs})

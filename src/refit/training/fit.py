@@ -26,7 +26,6 @@ from refit.models import layers, networks
 from refit.run_directory import curve_metrics, directory, events
 from refit.run_directory.directory import (
     BATCH_FILE,
-    BEST_WEIGHTS,
     CHECKPOINT,
     EVENT_FOLDERS,
     PREDICTIONS,
@@ -90,19 +89,16 @@ def fit_trial(
     cache: Path,
     facts: dict[str, Any],
     wanted: Callable[[], bool],
-    earlier: Path | None = None,
-    keep_checkpoint: bool = False,
     fit: Callable[[Trial, Dataset, Recorder, Path | None], Fitted] | None = None,
 ) -> dict[str, Any]:
     """Train one trial, or go on with it from its last finished epoch, and store its result.
 
     `facts` are what only the caller knows, such as the number of workers; the training stops once
-    `wanted` says that nobody waits for it. `earlier` is the run directory of a training with fewer
-    epochs, from whose kept checkpoint this one goes on; `fit` is what trains, by default
-    `fit_network`. The result file is written last. Returns its content.
+    `wanted` says that nobody waits for it. `fit` is what trains, by default `fit_network`. The
+    result file is written last. Returns its content.
     """
     started = datetime.now(UTC)
-    _prepare_folder(trial, run_dir, earlier)
+    _prepare_folder(trial, run_dir)
     dataset = sets.load(trial.data, data_dir, cache)
     keras.utils.set_random_seed(trial.seed)
     recorder = Recorder(run_dir, trial.epochs, facts["workers"], wanted)
@@ -119,21 +115,16 @@ def fit_trial(
         "resumed_at_epoch": fitted.resumed_at,
         "peak_memory_mb": result.megabytes(resource.getrusage(resource.RUSAGE_SELF)),
     }
-    _store(content, run_dir, keep_checkpoint)
+    _store(content, run_dir)
     return content
 
 
-def _prepare_folder(trial: Trial, run_dir: Path, earlier: Path | None) -> None:
-    """Say which trial a run directory is of, remove what was left half written there, and copy what
-    an earlier training left to go on from."""
+def _prepare_folder(trial: Trial, run_dir: Path) -> None:
+    """Say which trial a run directory is of, and remove what was left half written there."""
     files.write_json(run_dir / TRIAL, trial.model_dump(mode="json"))
     for unfinished in run_dir.glob(".*"):
         with contextlib.suppress(OSError):
             unfinished.unlink()  # left by a training that was killed while it saved
-    if earlier and not (run_dir / CHECKPOINT).exists():
-        for name in (BEST_WEIGHTS, CHECKPOINT):
-            if (earlier / name).exists():
-                files.write_bytes(run_dir / name, (earlier / name).read_bytes())
 
 
 def fit_network(
@@ -142,13 +133,11 @@ def fit_network(
     """Build the trial's network and fit it, or go on with it."""
     model = build_model(trial, dataset.train.images.shape[1:], len(dataset.class_names))
     loaded = weights.load(model, trial, recorder.run_dir, data_dir)
-    saved = checkpoint.saved_epochs(recorder.run_dir / CHECKPOINT)
+    saved = checkpoint.read(recorder.run_dir / CHECKPOINT)
     if trial.pretrained:
-        _begin_phase(model, trial, saved - 1)
+        _begin_phase(model, trial, len(saved.state["history"]) - 1 if saved else 0)
     others = [stopping.build(spec, recorder.run_dir) for spec in trial.callbacks]
-    before = recorder.resume(model, others)
-    if trial.pretrained and before < saved:
-        _begin_phase(model, trial, 0)  # the checkpoint is damaged, so all begins anew
+    before = recorder.resume(model, others, saved)
     validation = batches(dataset.validation, evaluation_batch(trial))
     callbacks = [*others]
     if trial.evaluate_untrained or trial.evaluate_train:
@@ -272,13 +261,13 @@ def _test(
     return content
 
 
-def _store(content: dict[str, Any], run_dir: Path, keep_checkpoint: bool) -> None:
+def _store(content: dict[str, Any], run_dir: Path) -> None:
     """Write the result file, once all that it names is closed; then remove what has served."""
     curve_metrics.store_batches(run_dir, run_dir)
     logged = [path for name in EVENT_FOLDERS for path in events.event_files(run_dir / name)]
     lasting = [run_dir / PREDICTIONS, *run_dir.glob(BATCH_FILE), *run_dir.glob("*.h5")]
     content["files"] = files.identify(run_dir, [*logged, *lasting])
     directory.write_result(run_dir, content)
-    for name in [PROGRESS, *[CHECKPOINT] * (not keep_checkpoint)]:
+    for name in (PROGRESS, CHECKPOINT):
         with contextlib.suppress(OSError):  # the trial is done, whatever becomes of these
             (run_dir / name).unlink()

@@ -11,7 +11,7 @@ import keras
 from refit import files
 from refit.run_directory.directory import BATCHES, CHECKPOINT, PROGRESS
 from refit.run_directory.events import EventWriter, read_scalars
-from refit.training.checkpoint import UNREADABLE, Checkpoint
+from refit.training import checkpoint
 
 _BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
@@ -85,29 +85,29 @@ class Recorder(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.batch_losses: list[float] = []
         self.untrained: dict[str, float] = {}
-        self._checkpoint: Checkpoint | None = None
+        self._others: list[keras.callbacks.Callback] | None = None
+        self._counters: list[dict[str, float]] = []
         self._last_sign = 0.0
         self._writers: dict[str, EventWriter] = {}
 
-    def resume(self, model: keras.Model, others: list[keras.callbacks.Callback]) -> int:
-        """Load the checkpoint, if there is a whole one, into the model and the other callbacks.
+    def resume(
+        self,
+        model: keras.Model,
+        others: list[keras.callbacks.Callback],
+        saved: checkpoint.Checkpoint | None,
+    ) -> int:
+        """Save checkpoints from now on, and go on from the one `saved` where it fits the model.
 
         Returns the number of epochs done.
         """
-        self._checkpoint = Checkpoint(self.run_dir / CHECKPOINT, model, others)
-        state = self._checkpoint.read()
-        if not state:
+        self._others = others
+        if saved is None or not saved.fits(model):
             return 0
-        try:
-            losses = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
-            # Batches after the last whole epoch are trained, and recorded, once more.
-            self.batch_losses = [losses[step] for step in range(state.get("batches", 0))]
-        except UNREADABLE:
-            return 0
-        self._checkpoint.restore()
-        self.history = state["history"]
-        self.workers = max(self.workers, state.get("workers", 0))
-        self.untrained = state.get("untrained", {})
+        saved.restore(model)
+        state = saved.state
+        self.history, self.batch_losses = state["history"], state["batch_losses"]
+        self.workers = max(self.workers, state["workers"])
+        self.untrained, self._counters = state["untrained"], state["counters"]
         return len(self.history)
 
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
@@ -118,8 +118,9 @@ class Recorder(keras.callbacks.Callback):
         self.on_train_end()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._checkpoint:
-            self._checkpoint.restore_counters()
+        if self._counters:
+            checkpoint.restore_counters(self._others or [], self._counters)
+            self._counters = []  # a second phase goes on from what they count themselves
         groups = ("train", "validation")
         self._writers = {group: EventWriter(self.run_dir / group) for group in groups}
         self._logged = {
@@ -158,8 +159,8 @@ class Recorder(keras.callbacks.Callback):
         if not math.isfinite(row["loss"]):
             # Weights that are not numbers never recover; the divergence itself is the result.
             self.model.stop_training = True
-        if self._checkpoint and not self.model.stop_training:
-            self._checkpoint.save(self._state())
+        if self._others is not None and not self.model.stop_training:
+            checkpoint.save(self.run_dir / CHECKPOINT, self.model, self._others, self._state())
         self._log()
         self._give_sign(row)
 
@@ -183,7 +184,7 @@ class Recorder(keras.callbacks.Callback):
     def _state(self) -> dict[str, Any]:
         return {
             "history": self.history,
-            "batches": len(self.batch_losses),
+            "batch_losses": self.batch_losses,
             "untrained": self.untrained,
             "workers": self.workers,
         }

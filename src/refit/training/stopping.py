@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from refit import files
 from refit.experiments.trial import (
     Callback,
     KeepBest,
@@ -102,13 +101,13 @@ class BestWeights(keras.callbacks.Callback):
         else:
             unfinished = self.run_dir / f".{BEST_WEIGHTS}"
             self.model.save_weights(unfinished)
-            files.replace(unfinished, self.run_dir / BEST_WEIGHTS)
+            unfinished.replace(self.run_dir / BEST_WEIGHTS)
 
     def _keep_model(self, name: str) -> None:
         unfinished = self.run_dir / ".best.h5"
         self.model.save(unfinished)
         before = list(self.run_dir.glob(re.sub(r"\{[^}]*\}", "*", self.file)))
-        files.replace(unfinished, self.run_dir / name)
+        unfinished.replace(self.run_dir / name)
         for path in before:
             if path.name != name:
                 path.unlink()

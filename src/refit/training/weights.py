@@ -10,7 +10,6 @@ from pathlib import Path
 
 import keras
 
-from refit import files
 from refit.data.folders import candidates, download, keras_home
 from refit.errors import DataError, TrialError, UnavailableError
 from refit.experiments.trial import Trial
@@ -93,7 +92,7 @@ def keep(model: keras.Model, trial: Trial, run_dir: Path) -> None:
     for name, network in kept.items():
         unfinished = run_dir / f".{name}"
         network.save_weights(unfinished)
-        files.replace(unfinished, run_dir / name)
+        unfinished.replace(run_dir / name)
 
 
 def _bare(model: keras.Model) -> keras.Model:
