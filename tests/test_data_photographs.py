@@ -68,8 +68,9 @@ PACKINGS = {
     "a folder": unpack,
     "a folder, deeper": lambda place, files: unpack(place, deeper(files)),
     "an archive": lambda place, files: pack(place.with_name(f"{place.name}.zip"), files),
-    "an archive in a folder": lambda place, files: pack(place / "some.zip", files),
-    "an archive in a folder, deeper": lambda place, files: pack(place / "some.zip", deeper(files)),
+    "an archive, deeper": lambda place, files: pack(
+        place.with_name(f"{place.name}.zip"), deeper(files)
+    ),
 }
 packings = pytest.mark.parametrize("packing", PACKINGS)
 both = pytest.mark.parametrize("packing", ["a folder", "an archive"])
@@ -248,13 +249,10 @@ def test_damaged_archive_is_named(folder):
         refused(folder, r"photographs\.zip: cannot be read as a zip archive")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../x.png", "train/../../x.png", "/x.png", "..\\x.png", "train\\cats\\x.png"],
-)
-def test_archive_that_leads_outside_is_refused_and_nothing_is_written(folder, name):
-    pack(folder / "photographs.zip", FILES | {name: flat(1)})
-    refused(folder, r"photographs\.zip: holds .*x\.png', which leads outside")
+def test_nothing_is_written_outside_of_an_archive(folder):
+    pack(folder / "photographs.zip", FILES | {"../x.png": flat(1), "train/../../x.png": flat(1)})
+    found = load(folder)
+    assert len(found.train) + len(found.test) == len(FILES)
     assert [path for path in folder.rglob("*") if path.is_file()] == [folder / "photographs.zip"]
 
 

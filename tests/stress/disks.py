@@ -12,7 +12,6 @@ from conftest import tiny
 from fault_tools import drive, tables
 from refit.experiments.trial import Trial
 from refit.run_directory import directory
-from refit.run_directory import log as run_log
 from refit.run_directory.directory import RESULT
 from refit.running import runner
 from stress.common import TRIALS, Skipped, Stress, Watch, finish

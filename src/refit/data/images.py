@@ -142,17 +142,13 @@ def _list_folder(tree: Tree, place: tuple[str, ...] = ()) -> None:
 def _list_archive(tree: Tree) -> None:
     with _archive(tree.root) as archive:
         members = archive.infolist()
-    names = set()
     for info in members:
-        path, name = PurePosixPath(info.filename), info.filename
-        outside = path.is_absolute() or ".." in path.parts or "\\" in name
-        odd = name in names or str(path) != name.rstrip("/") or info.compress_type not in PACKED
-        if outside or odd:
+        path = PurePosixPath(info.filename)
+        if info.compress_type not in PACKED:
             raise DataError(
-                f"{tree.root}: holds {name!r}, which leads outside, stands there twice or is "
-                "packed by another method than deflate, the usual one; pack the images again."
+                f"{tree.root}: {path} is packed by another method than deflate, the usual one; "
+                "pack the images again."
             )
-        names.add(name)
         if all(map(is_visible, path.parts)):
             folder = path.parts if info.is_dir() else path.parts[:-1]
             for depth in range(len(folder) + 1):

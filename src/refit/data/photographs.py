@@ -1,8 +1,8 @@
 """The user's own photographs, a folder per class: what a transfer of learned features starts from.
 
 The report of the transfer learning does not name its data, so any set of photographs can take their
-place. They are the first of NAMES below the data folder that is there, a folder, a zip archive of
-that name, or a folder that holds just one archive; or the data folder itself, where it has `train`
+place. They are the first of NAMES below the data folder that is there, a folder or a zip archive of
+that name; or the data folder itself, where it has `train`
 and a validation folder that do not hold CIFAR-10. All may stand in one more folder.
 
 With `train` and one of `validation`, `valid`, `val` or `test`, the first in this order, each with a
@@ -27,7 +27,7 @@ import numpy as np
 
 from refit.data import cifar10, images
 from refit.data.arrays import Decoded
-from refit.data.folders import candidates, is_visible
+from refit.data.folders import candidates
 from refit.errors import DataError
 
 NAMES = (
@@ -95,7 +95,7 @@ def _find(data_dir: Path | None) -> Found:
     for folder in candidates(data_dir, *NAMES)[1:]:
         archive = folder.with_name(f"{folder.name}.zip")
         if folder.is_dir() or archive.is_file():
-            return _checked(_parts(_packed(folder) if folder.is_dir() else archive))
+            return _checked(_parts(folder if folder.is_dir() else archive))
     has = [(data_dir / name).is_dir() for name in (TRAIN, *VALIDATION)] if data_dir else [False]
     if has[0] and any(has[1:]):
         found = _parts(data_dir)
@@ -107,13 +107,6 @@ def _find(data_dir: Path | None) -> Found:
         f"which holds {TRAIN} and {VALIDATION[0]} with a folder of images per class each, or just "
         "a folder of images per class."
     )
-
-
-def _packed(folder: Path) -> Path:
-    """The archive that is all that a folder holds, or else the folder."""
-    archives = list(folder.glob("[!.]*.zip"))
-    folders = [path for path in folder.iterdir() if path.is_dir() and is_visible(path.name)]
-    return archives[0] if len(archives) == 1 and not folders else folder
 
 
 def _parts(root: Path) -> Found:

@@ -157,30 +157,28 @@ def _expand_sweep(
             if given := [key for key in GIVEN if key in settings]:
                 raise DeclarationError(f"{given[0]}: cannot be set here")
             settings["data"] = _cut_data(settings["data"], profile, cut)
-            repetition, published = settings.pop("repetition", 0), settings.get("epochs", 1)
-            for key, value, low in (("repetition", repetition, 0), ("epochs", published, 1)):
-                if type(value) is not int or not low <= value < SEED_STEP:
-                    raise DeclarationError(f"{key}: {value!r} is not a small whole number")
-            # Rounded first, because 70 * 0.1 is a little more than 7.
-            epochs = max(1, math.ceil(round(published * cut.epoch_fraction, 9)))
-            if "epochs" in settings:
-                settings["epochs"] = min(epochs, cut.max_epochs or epochs)
-                _cut_fine_tuning(settings, published)
-            settings |= {"published_epochs": published, "sweep": name, "altered": bool(cut.changes)}
+            repetition = settings.pop("repetition", 0)
+            if type(repetition) is not int or not 0 <= repetition < SEED_STEP:
+                raise DeclarationError(f"repetition: {repetition!r} is not a small whole number")
+            settings |= {"published_epochs": 1, "sweep": name, "altered": bool(cut.changes)}
             settings["seed"] = seed + SEED_STEP * repetition
             try:
-                trials.append(Trial.model_validate(settings))
+                trials.append(_cut_epochs(Trial.model_validate(settings), cut))
             except pydantic.ValidationError as error:
                 raise DeclarationError(explain(error)) from error
     return _carry_over(name, sweep, trials) if sweep.carry_over else trials
 
 
-def _cut_fine_tuning(settings: dict[str, Any], published: int) -> None:
-    """Move the switch from head to fine-tuning as the profile cuts the epochs around it."""
-    tuning = settings.get("fine_tuning")
-    if isinstance(tuning, dict) and isinstance(tuning.get("after"), int):
-        share = settings["epochs"] / published
-        tuning["after"] = max(1, math.floor(round(tuning["after"] * share, 9)))
+def _cut_epochs(trial: Trial, cut: Cut) -> Trial:
+    """A trial of the published epochs, cut, with the switch to fine-tuning moved as they are."""
+    # Rounded first, because 70 * 0.1 is a little more than 7.
+    epochs = max(1, math.ceil(round(trial.epochs * cut.epoch_fraction, 9)))
+    epochs = min(epochs, cut.max_epochs or epochs)
+    changes: dict[str, Any] = {"published_epochs": trial.epochs, "epochs": epochs}
+    if tuning := trial.fine_tuning:
+        after = max(1, math.floor(round(tuning.after * epochs / trial.epochs, 9)))
+        changes["fine_tuning"] = tuning.model_copy(update={"after": after})
+    return Trial.model_validate(dict(trial) | changes)
 
 
 def _cut_data(settings: Any, profile: Profile, cut: Cut) -> Any:

@@ -123,17 +123,29 @@ def metrics(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
 
 
 def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:
-    """By how much the mean loss of 100 batches lies above that of the 100 before, at most."""
-    if not trial.record_batches:
+    """How rugged the losses of single batches are, in nats; nothing where too few were recorded.
+
+    `batch_loss_noise` is the root mean square of the differences between neighbours over the
+    square root of two (von Neumann 1941), which a slow trend hardly touches. Of the means of blocks
+    of 100 batches, oscillation is what they rise in all, per block, and the largest jump what one
+    lies above that before, at most. Infinite for a diverged training.
+    """
+    losses = batches(folder / trial.directory)["batch_loss"].to_numpy()
+    if not trial.record_batches or len(losses) < 2:
         return {}
-    values = batches(folder / trial.directory)["batch_loss"].to_numpy()
-    whole = len(values) // BATCHES_PER_BLOCK
-    if whole < 2:
-        return {}
-    blocks = values[: whole * BATCHES_PER_BLOCK].reshape(whole, -1).mean(axis=1)
+    diverged = not np.isfinite(losses).all()
+    noise = np.inf if diverged else np.sqrt((np.diff(losses) ** 2).mean() / 2)
+    blocks = losses[: len(losses) // BATCHES_PER_BLOCK * BATCHES_PER_BLOCK]
+    rises = np.diff(blocks.reshape(-1, BATCHES_PER_BLOCK).mean(axis=1))
+    if not len(rises):
+        return {"batch_loss_noise": noise}
     # A network that fell to guessing has jumped as far as one can, be it within the first block.
-    fell = not np.isfinite(values).all() or 2 / row["classes"] > row["val_accuracy"]
-    return {"largest_batch_loss_jump": np.inf if fell else float(np.diff(blocks).max())}
+    fell = diverged or 2 / row["classes"] > row["val_accuracy"]
+    return {
+        "batch_loss_noise": noise,
+        "batch_loss_oscillation": np.inf if diverged else rises.clip(min=0).mean(),
+        "largest_batch_loss_jump": np.inf if fell else rises.max(),
+    }
 
 
 def _line_change(curve: pd.DataFrame) -> pd.Series:

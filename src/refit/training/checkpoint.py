@@ -62,11 +62,9 @@ def read(path: Path) -> Checkpoint | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             state = json.loads(str(file["state"]))
-            arrays = [file[f"v{number}"] for number in range(state["arrays"])]
+            return Checkpoint(state, [file[f"v{number}"] for number in range(state["arrays"])])
     except UNREADABLE:
         return None
-    # Those of earlier versions say less.
-    return Checkpoint(state, arrays) if "batch_losses" in state else None
 
 
 def restore_counters(

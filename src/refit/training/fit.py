@@ -253,7 +253,6 @@ def _test(
         content["candidates"] = fitted.candidates
         metrics["total_seconds"] = sum(row["seconds"] for row in fitted.candidates)
     metrics |= layers.parameter_counts(model) | recorder.untrained
-    metrics |= result.batch_measures(np.array(recorder.batch_losses))
     weights.keep(model, trial, recorder.run_dir)
     if "test_accuracy" in metrics:
         log.scalars({"test_accuracy": metrics["test_accuracy"]}, len(history))

@@ -83,7 +83,6 @@ class Recorder(keras.callbacks.Callback):
         self.workers = workers
         self.wanted = wanted
         self.history: list[dict[str, float]] = []
-        self.batch_losses: list[float] = []
         self.untrained: dict[str, float] = {}
         self._others: list[keras.callbacks.Callback] | None = None
         self._counters: list[dict[str, float]] = []
@@ -105,7 +104,7 @@ class Recorder(keras.callbacks.Callback):
             return 0
         saved.restore(model)
         state = saved.state
-        self.history, self.batch_losses = state["history"], state["batch_losses"]
+        self.history = state["history"]
         self.workers = max(self.workers, state["workers"])
         self.untrained, self._counters = state["untrained"], state["counters"]
         return len(self.history)
@@ -135,7 +134,10 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if logs and _BATCH_TAGS[0] in logs:
-            self._record_batch({tag: float(logs[tag]) for tag in _BATCH_TAGS})
+            if BATCHES not in self._writers:
+                self._writers[BATCHES] = EventWriter(self.run_dir / BATCHES)
+            step = len(self.history) * self.params["steps"] + batch
+            self._writers[BATCHES].scalars({tag: float(logs[tag]) for tag in _BATCH_TAGS}, step)
         self._give_sign(None)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -160,7 +162,12 @@ class Recorder(keras.callbacks.Callback):
             # Weights that are not numbers never recover; the divergence itself is the result.
             self.model.stop_training = True
         if self._others is not None and not self.model.stop_training:
-            checkpoint.save(self.run_dir / CHECKPOINT, self.model, self._others, self._state())
+            state = {
+                "history": self.history,
+                "untrained": self.untrained,
+                "workers": self.workers,
+            }
+            checkpoint.save(self.run_dir / CHECKPOINT, self.model, self._others, state)
         self._log()
         self._give_sign(row)
 
@@ -181,14 +188,6 @@ class Recorder(keras.callbacks.Callback):
             self.run_dir / PROGRESS, progress | {"val_accuracy": last.get("val_accuracy")}
         )
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "history": self.history,
-            "batch_losses": self.batch_losses,
-            "untrained": self.untrained,
-            "workers": self.workers,
-        }
-
     def _log(self) -> None:
         """Write the epochs that the events lack."""
         for group, logged in self._logged.items():
@@ -196,12 +195,6 @@ class Recorder(keras.callbacks.Callback):
                 if epoch not in logged:
                     self._writers[group].scalars(tags(row, group), epoch)
                     logged.add(epoch)
-
-    def _record_batch(self, values: dict[str, float]) -> None:
-        if BATCHES not in self._writers:
-            self._writers[BATCHES] = EventWriter(self.run_dir / BATCHES)
-        self._writers[BATCHES].scalars(values, len(self.batch_losses))
-        self.batch_losses.append(values[_BATCH_TAGS[0]])
 
     def _give_sign(self, row: dict[str, float] | None) -> None:
         """Once a second and after every epoch: check that somebody waits, and report to them."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from refit.data.arrays import Dataset, Part
-from refit.experiments.metrics import BATCHES_PER_BLOCK as BLOCK
 from refit.experiments.trial import StopAtTarget, Trial
 
 # Keras clips probabilities here before the logarithm.
@@ -102,27 +101,6 @@ def _to_target(history: list[dict[str, float]], trial: Trial) -> dict[str, float
         "processor_seconds_to_target": sum(row["processor_seconds"] for row in history),
     }
     return spent if reached else dict.fromkeys(spent, float("inf"))
-
-
-def batch_measures(losses: np.ndarray) -> dict[str, float]:
-    """How rugged the losses of single batches are, `(batches,)` in nats; empty without any.
-
-    `batch_loss_noise` is the root mean square of the differences between neighbours over the
-    square root of two (von Neumann 1941), which a slow trend hardly touches; oscillation is what
-    the means of blocks of 100 batches rise in all, per block. Infinite for a diverged training.
-    """
-    if not len(losses):
-        return {}
-    if not np.isfinite(losses).all():
-        return {"batch_loss_noise": float("inf"), "batch_loss_oscillation": float("inf")}
-    blocks = losses[: len(losses) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=1)
-    rises = np.diff(blocks).clip(min=0)
-    return {
-        "batch_loss_noise": float(np.sqrt((np.diff(losses) ** 2).mean() / 2))
-        if len(losses) > 1
-        else float("nan"),
-        "batch_loss_oscillation": float(rises.mean()) if len(rises) else float("nan"),
-    }
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
