@@ -32,7 +32,7 @@ CALLBACKS = {
     "reduce_lr_on_plateau": "keras.callbacks.ReduceLROnPlateau",
     "stop_at_target": "TargetStop",
     "stop_when_stagnant": "StagnationStop",
-    "keep_best": "BestWeights",
+    "keep_best": "BestModel",
 }
 # The summary tells so many findings of a kind; all of them stand among the claims.
 MOST_FINDINGS = 3

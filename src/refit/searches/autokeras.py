@@ -115,8 +115,7 @@ def run(trial: Trial, dataset: Dataset, run_dir: Path, wanted: Callable[[], bool
         )
         model = plain(search.export_model())
     model.jit_compile = False
-    model.save(run_dir / f".{BEST}")
-    (run_dir / f".{BEST}").replace(run_dir / BEST)
+    model.save(run_dir / BEST)
     found = _found(search.tuner.oracle, model, run_dir)
     shutil.rmtree(run_dir / PROJECT)
     return found

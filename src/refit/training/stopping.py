@@ -26,7 +26,15 @@ def build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
         case StopWhenStagnant():
             return StagnationStop(spec.monitor, spec.patience)
         case KeepBest():
-            return BestWeights(spec.monitor, spec.at_least, run_dir, spec.file)
+            return BestModel(
+                run_dir / (spec.file or BEST_WEIGHTS),
+                spec.monitor,
+                save_best_only=True,
+                save_weights_only=not spec.file,
+                mode="max",
+                # Keras keeps what surpasses it, and a declaration means what reaches it.
+                initial_value_threshold=math.nextafter(spec.at_least, -math.inf),
+            )
         case ReduceOnPlateau():
             return keras.callbacks.ReduceLROnPlateau(
                 spec.monitor, spec.factor, spec.patience, min_lr=spec.min_lr
@@ -36,8 +44,8 @@ def build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
 def set_first(callbacks: Sequence[keras.callbacks.Callback], accuracy: float) -> None:
     """Let the accuracy of the untrained network be the first that an epoch must surpass."""
     for callback in callbacks:
-        if isinstance(callback, StagnationStop | BestWeights):
-            callback.best = accuracy
+        if isinstance(callback, StagnationStop | BestModel):
+            callback.best = max(callback.best, accuracy)
 
 
 class TargetStop(keras.callbacks.Callback):
@@ -74,40 +82,14 @@ class StagnationStop(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch so far in a file, once `monitor` reaches `at_least`.
-
-    With a pattern for the name of the `file`, the whole model is kept under the name of its epoch,
-    and that of the best epoch before is removed. Files appear whole: they are written beside.
-    """
-
-    def __init__(self, monitor: str, at_least: float, run_dir: Path, file: str = "") -> None:
-        super().__init__()
-        self.monitor = monitor
-        self.at_least = at_least
-        self.run_dir = run_dir
-        self.file = file
-        self.best = -math.inf
+class BestModel(keras.callbacks.ModelCheckpoint):
+    """Keras's ModelCheckpoint, which leaves one file where its name tells of the epoch."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        value = (logs or {})[self.monitor]
-        if value <= self.best:
-            return
-        self.best = value
-        if value < self.at_least:
-            return
-        if self.file:
-            self._keep_model(self.file.format(epoch=epoch + 1, **logs or {}))
-        else:
-            unfinished = self.run_dir / f".{BEST_WEIGHTS}"
-            self.model.save_weights(unfinished)
-            unfinished.replace(self.run_dir / BEST_WEIGHTS)
-
-    def _keep_model(self, name: str) -> None:
-        unfinished = self.run_dir / ".best.h5"
-        self.model.save(unfinished)
-        before = list(self.run_dir.glob(re.sub(r"\{[^}]*\}", "*", self.file)))
-        unfinished.replace(self.run_dir / name)
-        for path in before:
-            if path.name != name:
-                path.unlink()
+        before = self.best
+        super().on_epoch_end(epoch, logs)
+        if self.best != before:
+            kept = Path(self.filepath.format(epoch=epoch + 1, **logs or {}))
+            for path in kept.parent.glob(re.sub(r"\{[^}]*\}", "*", Path(self.filepath).name)):
+                if path != kept:
+                    path.unlink()

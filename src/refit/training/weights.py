@@ -86,13 +86,11 @@ def thaw(model: keras.Model, from_layer: int) -> None:
 
 
 def keep(model: keras.Model, trial: Trial, run_dir: Path) -> None:
-    """Store the weights that a trial keeps for others to start from; files appear whole."""
+    """Store the weights that a trial keeps for others to start from."""
     kept = {BASE_WEIGHTS: _base(model)} if trial.keep_base else {}
     kept |= {FINAL_WEIGHTS: _bare(model)} if trial.keep_weights else {}
     for name, network in kept.items():
-        unfinished = run_dir / f".{name}"
-        network.save_weights(unfinished)
-        unfinished.replace(run_dir / name)
+        network.save_weights(run_dir / name)
 
 
 def _bare(model: keras.Model) -> keras.Model:
