@@ -19,7 +19,6 @@ from sklearn.model_selection import train_test_split
 
 from refit.data import fashion_mnist, sets
 from refit.data.arrays import Dataset
-from refit.data.cache import folder_of
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
 
@@ -412,13 +411,6 @@ def test_classes_are_chosen_before_the_limits_and_from_the_same_cache(tmp_path):
         DataError, match=rf"test_images: {number + 1} .* test part of digits has {number} of only_"
     ):
         digits(tmp_path, only_classes=(8, 9), test_images=number + 1)
-
-
-def test_caches_of_older_declarations_are_found(tmp_path):
-    spec = DataSpec(name="digits", fingerprint="sklearn-digits")
-    assert folder_of(spec, tmp_path).name == "digits-28x28-b72a0e8fe9fc"
-    some = spec.model_copy(update={"only_classes": (0, 1)})
-    assert folder_of(some, tmp_path) == folder_of(spec, tmp_path)
 
 
 @pytest.mark.parametrize(

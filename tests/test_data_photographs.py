@@ -272,7 +272,6 @@ BROKEN = {
     "text": (b"a picture of a cat", r"is not an image that can be read \(unknown format\)"),
     "cut off": (encoded(NOISE)[:-900], "is not an image that can be read"),
     "a JPEG that is cut off": (encoded(NOISE, "JPEG")[:-300], "is not an image that can be read"),
-    "narrow": (flat(1, (15, 40)), r"is 15x40 pixels; both sides should have at least 16"),
 }
 
 

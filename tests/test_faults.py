@@ -220,7 +220,7 @@ def test_second_ctrl_c_leaves_no_process_behind(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner.run([endless, TRIAL], tmp_path, workers=1)
     thread.join()
-    assert workers() == []
+    wait_for(lambda: not workers(), 10)
     log = (tmp_path / "progress.log").read_text()
     assert log.endswith("0 of 2 trials done, interrupted; the next run goes on from here\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -29,12 +29,7 @@ LAYOUT = 1
 
 def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
     """The folder of a data set: a readable name and a hash of all that decides its content."""
-    content = {"layout": LAYOUT} | spec.model_dump(exclude=set(SELECTION))
-    # Caches are older than these settings.
-    if spec.validation == "split":
-        del content["validation"]
-    if spec.frames is None:
-        del content["frames"]
+    content = {"layout": LAYOUT} | spec.model_dump(exclude=set(SELECTION), exclude_defaults=True)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     sizes = [spec.frames, spec.image_size, spec.image_size]
     size = "x".join(str(size) for size in sizes if size)

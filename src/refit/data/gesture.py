@@ -5,12 +5,12 @@ in five classes, are those of a course's project. Its folder, one of NAMES or th
 itself, holds `train.csv` and `val.csv` with a row `folder;gesture;label` per clip, and `train` and
 `val` with the folders. The clips of `val.csv` are the test clips.
 
-The tables are UTF-8 and have no header. Cells are separated by `;`, or by `,` in a table without
-any `;`; spaces around cells, separators at the end of a line and empty lines count for nothing.
-Labels count from 0. The course spells one gesture in several ways (`Left_Swipe_new`, `Left
-Swipe_new_Left Swipe_new`, and `Stop_new` beside `Stop Gesture_new`): the name of a class is its
-most frequent spelling, tidied, and only a name that stands for two labels is an error. A row that
-comes twice counts once; folders in no table are ignored.
+The tables are UTF-8 and have no header. Cells are separated by `;`; spaces around cells, separators
+at the end of a line and empty lines count for nothing. Labels count from 0. The course spells one
+gesture in several ways (`Left_Swipe_new`, `Left Swipe_new_Left Swipe_new`, and `Stop_new` beside
+`Stop Gesture_new`): the name of a class is its most frequent spelling, tidied, and only a name that
+stands for two labels is an error. A row that comes twice counts once; folders in no table are
+ignored.
 
 PNG and JPEG files are frames, in the order of their names, where numbers count as numbers. As many
 as declared are sampled evenly, the first and the last included. The frames used of one clip must
@@ -152,7 +152,7 @@ def decode(clips: Sequence[Clip], frames: int, side: int, resampling: str) -> It
     """Decode one clip after another: uint8 (frames, side, side, 3).
 
     Raises DataError naming the clip that has too few frames, before any is decoded, and the frame
-    that is broken, too small or of another size than the first of its clip.
+    that is broken or of another size than the first of its clip.
     """
     chosen = [sampled(str(clip.folder), len(clip.frames), frames) for clip in clips]
     for clip, positions in zip(clips, chosen, strict=True):
@@ -203,11 +203,10 @@ def _rows(path: Path) -> list[Row]:
         text = content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error}).") from error
-    separator = ";" if ";" in text else ","
     rows: dict[str, Row] = {}
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
-        if cells := line.strip().rstrip(f"{separator} \t"):
-            row = _row(f"{path}, line {number}", cells.split(separator))
+        if cells := line.strip().rstrip("; \t"):
+            row = _row(f"{path}, line {number}", cells.split(";"))
             known = rows.setdefault(row.folder, row)
             if known[1:] != row[1:]:
                 raise DataError(

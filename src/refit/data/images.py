@@ -29,8 +29,6 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 # Files come class by class; any first n of them should hold all classes.
 ORDER_SEED = 0
-# A side in pixels; enlarged, a smaller image is a smear.
-SMALLEST_SIDE = 16
 # Bytes that one file may unpack to: no photograph is so large, and a few bytes can claim it.
 LARGEST_FILE = 2**28
 # How far below its root a folder is looked through: a folder around parts of classes.
@@ -231,13 +229,8 @@ def opened(place: str, file: Path | BinaryIO) -> Iterator[Image.Image]:
     try:
         # Pillow warns of odd EXIF, transparent palettes and sizes that it still decodes.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
-            if min(image.size) < SMALLEST_SIDE:
-                raise DataError(
-                    f"{place}: is {image.width}x{image.height} pixels; both sides should have at "
-                    f"least {SMALLEST_SIDE}."
-                )
             yield image
-    except DataError:
+    except DataError:  # of the block
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         # Its text for an unknown format names an object in memory.

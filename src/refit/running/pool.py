@@ -1,12 +1,10 @@
 """The processes that trainings run in: one for each, forked from a server that has loaded Keras."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from multiprocessing import forkserver
@@ -54,12 +52,12 @@ class TrainingPool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with _without_interrupts():
-            for job in self._jobs:
-                job.cancel()
-            for process in multiprocessing.active_children():
-                if process.name == WORKER:
-                    process.join()
+        for job in self._jobs:
+            job.cancel()
+        for process in multiprocessing.active_children():
+            if process.name == WORKER:
+                process.terminate()
+                process.join()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -77,7 +75,6 @@ class TrainingPool:
         gpu = min(self._gpus, key=lambda one: used[one], default="")
         begin = pebble.concurrent.process(
             name=WORKER,
-            daemon=False,
             timeout=self._time_limit,
             context=multiprocessing.get_context("forkserver"),
         )
@@ -134,16 +131,3 @@ def _start_server(preload: Sequence[str]) -> None:
         os.dup2(terminal, 2)
         os.close(terminal)
         os.environ.pop(BACKEND) if backend is None else os.environ.update({BACKEND: backend})
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let a second Ctrl-C wait for the end of the processes, which would live on without it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

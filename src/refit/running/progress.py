@@ -46,7 +46,7 @@ class Progress:
         # What interrupted trainings had done before does not count as done by this run.
         self._before = {trial: self._state(trial)[1] for trial in expected}
         self._work = {trial: work * (1 - self._before[trial]) for trial, work in expected.items()}
-        self._expected = expected
+        self.expected = expected
         self._ended = 0.0
         self._started = time.monotonic()
 
@@ -86,7 +86,7 @@ class Progress:
         states = {trial: self._state(trial) for trial in running}
         told = [state for state, _ in states.values()]
         ended = self._ended + sum(
-            self._expected[trial] * max(fraction - self._before[trial], 0)
+            self.expected[trial] * max(fraction - self._before[trial], 0)
             for trial, (_, fraction) in states.items()
         )
         if ended > 0:

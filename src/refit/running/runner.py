@@ -97,10 +97,8 @@ def run(
         Progress(len(trials), expected, folder) as progress,
         _pool(executor, folder, workers, time_limit, train) as pool,
     ):
-        places = (folder, data_dir, paths.cache())
-        running = Run(pool, progress, partial(_train, train, *places), folder)
-        running.train(ready, order.Schedule(ready, expected))
-    failed |= running.failed
+        call = partial(_train, train, folder, data_dir, paths.cache())
+        failed |= _train_all(order.Schedule(ready, expected), pool, progress, call, folder)
     notes = {
         name: f"trained again: {damage}"
         for name, damage in notes.items()
@@ -109,50 +107,49 @@ def run(
     return Summary(len(trials), before, len(missing) - len(failed), failed, notes)
 
 
-@dataclass
-class Run:
-    """Trials that are trained one by one by `call`, each in a process of its own.
+def _train_all(
+    schedule: order.Schedule,
+    pool: TrainingPool | RayPool,
+    progress: Progress,
+    call: Callable[..., Outcome],
+    folder: Path,
+) -> dict[str, str]:
+    """Train the trials of a schedule one by one by `call`, each in a process of its own.
 
-    Gathers failures by the names of run directories.
+    Returns what failed, by the names of run directories.
     """
+    failed: dict[str, str] = {}
+    facts: dict[str, Any] = {"git_revision": git_revision()}
+    while True:
+        facts["workers"] = min(pool.places, len(progress.expected))
+        while len(pool) < pool.places and (trial := schedule.start()):
+            pool.start(trial, call, trial.model_dump(mode="json"), dict(facts))
+        if not len(pool):
+            return failed
+        for trial, outcome in pool.ended(0.5):
+            kind, reason, trace = _judged(trial, outcome, folder, pool.delay)
+            if kind:
+                failed |= _fail(trial, folder, kind, reason, trace)
+            progress.finished(trial, kind)
+            schedule.ended(trial)
+        progress.show(pool.running)
 
-    pool: TrainingPool | RayPool
-    progress: Progress
-    call: Callable[..., Outcome]
-    folder: Path
-    failed: dict[str, str] = field(default_factory=dict)
 
-    def train(self, trials: Sequence[Trial], schedule: order.Schedule) -> None:
-        """Train all trials, in the order of their schedule."""
-        pool = self.pool
-        facts: dict[str, Any] = {"git_revision": git_revision()}
-        while True:
-            facts["workers"] = min(pool.places, len(trials))
-            while len(pool) < pool.places and (trial := schedule.start()):
-                pool.start(trial, self.call, trial.model_dump(mode="json"), dict(facts))
-            if not len(pool):
-                return
-            for trial, outcome in pool.ended(0.5):
-                kind = self._judge(trial, outcome)
-                self.progress.finished(trial, kind)
-                schedule.ended(trial)
-            self.progress.show(pool.running)
+def _judged(trial: Trial, outcome: Outcome, folder: Path, delay: float) -> Outcome:
+    """How a training has ended: where nothing failed, its result is seen within `delay` seconds."""
+    kind, reason, trace = outcome
+    latest = time.monotonic() + delay
+    while not kind and result_of(trial, folder) is None:
+        if time.monotonic() >= latest:
+            return "bug", "the training ended without a result", trace
+        time.sleep(1)
+    return kind, reason + (failures.ADVICE if kind in failures.TOO_LARGE else ""), trace
 
-    def _judge(self, trial: Trial, outcome: Outcome) -> str:
-        """The kind of a failure, which is stored; empty if the trial is done."""
-        kind, reason, trace = outcome
-        latest = time.monotonic() + self.pool.delay
-        while not kind and result_of(trial, self.folder) is None:
-            if time.monotonic() >= latest:
-                kind, reason = "bug", "the training ended without a result"
-            else:
-                time.sleep(1)
-        if kind in failures.TOO_LARGE:
-            reason += failures.ADVICE
-        if kind:
-            failures.store(self.folder / trial.directory, kind, reason, trace)
-            self.failed[trial.directory.name] = f"{kind}: {reason}"
-        return kind
+
+def _fail(trial: Trial, folder: Path, kind: str, reason: str, trace: str = "") -> dict[str, str]:
+    """Store why a trial failed; returns that, by the name of its run directory."""
+    failures.store(folder / trial.directory, kind, reason, trace)
+    return {trial.directory.name: f"{kind}: {reason}"}
 
 
 def _fail_without_data(
@@ -171,12 +168,10 @@ def _fail_without_data(
             errors[spec] = error
     if len(errors) == len(specs):
         raise next(iter(errors.values()))
-    failed = {}
+    failed: dict[str, str] = {}
     for trial in trials:
         if error := errors.get(trial.data):
-            kind = failures.kind_of(error)
-            failures.store(folder / trial.directory, kind, str(error), "")
-            failed[trial.directory.name] = f"{kind}: {error}"
+            failed |= _fail(trial, folder, failures.kind_of(error), str(error))
     return failed
 
 
