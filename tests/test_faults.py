@@ -268,7 +268,7 @@ def test_each_call_sees_the_one_of_several_gpus_that_fewest_others_use(gpus, see
 
 def test_processes_that_cannot_be_started_are_told_of(monkeypatch):
     dead = Mock(side_effect=EOFError)
-    monkeypatch.setattr(forkserver.ForkServer, "connect_to_new_process", dead)
+    monkeypatch.setattr(forkserver, "connect_to_new_process", dead)
     with (
         pytest.raises(TrialError, match=r"no process for a training can be .*training\.log"),
         pool.TrainingPool(1, 60, fault_tools.PRELOAD) as found,

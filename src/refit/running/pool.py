@@ -19,6 +19,8 @@ from refit.running.machine import VISIBLE_GPUS
 
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
+# How often a process is tried to be started; another server is begun where there is none.
+TRIES = 3
 # The name of these processes.
 WORKER = "refit training"
 BACKEND = "KERAS_BACKEND"
@@ -52,12 +54,11 @@ class TrainingPool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for job in self._jobs:
-            job.cancel()
-        for process in multiprocessing.active_children():
-            if process.name == WORKER:
-                process.terminate()
-                process.join()
+        left = [each for each in multiprocessing.active_children() if each.name == WORKER]
+        for process in left:
+            process.terminate()
+        for process in left:
+            process.join()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -78,14 +79,18 @@ class TrainingPool:
             timeout=self._time_limit,
             context=multiprocessing.get_context("forkserver"),
         )
-        try:
-            job = begin(partial(_call, gpu, function))(*args, **kwargs)
-        except (OSError, EOFError) as error:
-            raise TrialError(
-                f"no process for a training can be started ({error}); the end of "
-                f"{paths.runs() / TRAINING_LOG} may tell why"
-            ) from error
-        self._jobs[job] = key, gpu
+        for left in reversed(range(TRIES)):
+            try:
+                job = begin(partial(_call, gpu, function))(*args, **kwargs)
+            except (OSError, EOFError) as error:  # as where the server has just died
+                if not left:
+                    raise TrialError(
+                        f"no process for a training can be started ({error}); the end of "
+                        f"{paths.runs() / TRAINING_LOG} may tell why"
+                    ) from error
+            else:
+                self._jobs[job] = key, gpu
+                return
 
     def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
         """The calls that have ended since, by their keys; waits for one at most so many seconds.
