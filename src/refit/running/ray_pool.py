@@ -55,17 +55,15 @@ class RayPool:
     def __enter__(self) -> "RayPool":
         share = _asked_share()
         self._is_ours = _connect()
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.__exit__)
-            gpus = any(node.get("GPU") for node in _alive())
-            self._share = float(gpus) if share is None else share
-            if not any(_places(node, self._share) for node in _alive()):
-                raise UnavailableError(
-                    f"no node of the Ray cluster has a CPU and {self._share:g} GPU(s)"
-                )
-            self._mark.parent.mkdir(parents=True, exist_ok=True)
-            self._mark.touch()
-            undo.pop_all()
+        gpus = any(node.get("GPU") for node in _alive())
+        self._share = float(gpus) if share is None else share
+        if not any(_places(node, self._share) for node in _alive()):
+            self.__exit__()
+            raise UnavailableError(
+                f"no node of the Ray cluster has a CPU and {self._share:g} GPU(s)"
+            )
+        self._mark.parent.mkdir(parents=True, exist_ok=True)
+        self._mark.touch()
         # A worker is used again but where it holds a GPU, whose number another task may not get.
         options = {"num_gpus": self._share, "max_calls": 1 if self._share else 0}
         self._task = _ray().remote(num_cpus=1, max_retries=RETRIES, **options)(_attempt)

@@ -7,16 +7,6 @@ import numpy as np
 
 from refit.experiments.trial import Optimizer
 
-# Those of which the reports vary nothing but the rate.
-PLAIN = {
-    "adam": keras.optimizers.Adam,
-    "adagrad": keras.optimizers.Adagrad,
-    "adamax": keras.optimizers.Adamax,
-    "ftrl": keras.optimizers.Ftrl,
-    "nadam": keras.optimizers.Nadam,
-    "rmsprop": keras.optimizers.RMSprop,
-}
-
 
 class DecayingSGD(keras.optimizers.SGD):
     """SGD with Keras 2's time decay and PyTorch's weight decay.
@@ -40,14 +30,14 @@ class DecayingSGD(keras.optimizers.SGD):
 
 def build(spec: Optimizer) -> keras.optimizers.Optimizer:
     """The Keras optimizer of a declaration, with Keras 2's defaults where they differed."""
+    settings: dict[str, Any] = {"learning_rate": spec.learning_rate}
     if spec.name == "adadelta":
-        return keras.optimizers.Adadelta(spec.learning_rate, rho=spec.rho or 0.95)
-    if spec.name != "sgd":
-        return PLAIN[spec.name](spec.learning_rate)
-    settings = {"momentum": spec.momentum, "nesterov": spec.nesterov}
-    if spec.decay or spec.weight_decay:
-        return DecayingSGD(spec.learning_rate, decay=spec.decay, l2=spec.weight_decay, **settings)
-    return keras.optimizers.SGD(spec.learning_rate, **settings)
+        settings["rho"] = spec.rho or 0.95
+    if spec.name == "sgd":
+        settings |= {"momentum": spec.momentum, "nesterov": spec.nesterov}
+        if spec.decay or spec.weight_decay:
+            return DecayingSGD(decay=spec.decay, l2=spec.weight_decay, **settings)
+    return keras.optimizers.get({"class_name": spec.name, "config": settings})
 
 
 def build_state(model: keras.Model, label: np.ndarray) -> None:
