@@ -96,7 +96,7 @@ test: extras ## run the tests and, with nbval, the notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks
 
-calibrate: setup ## judge made-up logs to see how often verdicts are wrong: reports/calibration.md, 8 minutes
+calibrate: setup ## judge made-up trainings to see how often verdicts are wrong: reports/calibration.md, 2 minutes
 	$(BIN)/python -m bench.calibrate
 
 # Takes about 20 minutes on 2 idle cores.

@@ -51,6 +51,7 @@ def train(study: Study) -> None:
         }
         rate = np.full(len(steps), trial.optimizer.learning_rate)
         curves["train"] |= {"epoch_learning_rate": rate, "epoch_processor_seconds": loss / 10}
+        curves["train"] |= {"epoch_train_seconds": loss / 10}
         for kind, values in curves.items():
             with closing(EventWriter(study.runs / trial.directory / kind)) as log:
                 for step in steps:
@@ -75,6 +76,11 @@ def _result(study, trial, curves):
         "total_params": 1000, "trainable_params": 900, "non_trainable_params": 100, "layers": 2,
         "weight_layers": 1, "classes": classes, "test_accuracy": hits / IMAGES, "test_loss": 1.0,
     }  # fmt: skip
+    for stop in (spec for spec in trial.callbacks if spec.name == "stop_at_target"):
+        spent = {"epochs": trial.epochs, "seconds": seconds.sum()}
+        spent |= {"processor_seconds": seconds.sum()}
+        spent = spent if right[-1] >= stop.target else dict.fromkeys(spent, np.inf)
+        metrics |= {f"{name}_to_target": value for name, value in spent.items()}
     layer = {"name": "dense1", "type": "Dense", "output_shape": [10], "parameters": 1000}
     data = {"source": "invented images", "stand_in": "", "embedded": study.profile_name == "smoke"}
     data |= dict.fromkeys(("train_images", "validation_images", "test_images"), IMAGES)

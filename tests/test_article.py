@@ -83,6 +83,38 @@ def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interv
     assert band < float(estimate["x"].rstrip("%")) < float(drawn.circle["cx"].rstrip("%"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"estimate": -32.0, "interval_low": -45.0, "interval_high": -19.0, "scale": "s",
+             "metric": "processor_seconds", "n": 16.0, "unit": "matched pair"},
+            "A is 32 s faster [19, 45] than B in processor seconds, claimed slower "
+            "(16 matched pairs)",
+        ),
+        (
+            {"estimate": 0.012, "interval_low": 0.004, "interval_high": 0.02, "scale": "points",
+             "metric": "test_accuracy", "low": None, "high": 0.005},
+            "A is 1.2 points higher [0.4, 2] than B in test accuracy, claimed below 0.5 points",
+        ),
+        (
+            {"a": "", "b": "", "estimate": 0.9, "high": 0.95, "low": 0.85, "scale": "%",
+             "interval_high": 1.0, "metric": "test_accuracy"},
+            "Measured 90 % [60, 100], claimed 85 to 95 % (5 seeds)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_measured_is_a_sentence_with_units(study, changes, said):
+    shown = show(study, judged(**{"a": "A", "b": "B"} | changes), "conclusion")
+    assert said in " ".join(shown.get_text().split())
+
+
+def test_a_try_is_told(study):
+    assert "A try." not in text(article.summary(study))
+    fewer = dataclasses.replace(study, trials=[study.trials[0]])
+    assert "A try. 1 of " in text(article.summary(fewer))
+
+
 def test_fewer_seeds_than_declared_are_told_and_comparisons_capped(study):
     many = "; ".join(f"comparison {number}" for number in range(80))
     shown = show(study, judged(n=2.0, observed=many), "claims").get_text()

@@ -321,6 +321,9 @@ def test_stand_in_labels_bar_levels_but_not_orders_of_networks():
     found = judge(log, claim(A_OVER_B), claim(CASES["value"][0], number=2), claim(within, number=3))
     assert found["verdict"].tolist() == [words.REPRODUCED, words.NOT_JUDGED, words.NOT_JUDGED]
     assert found["reason"].tolist() == ["", words.LABELS, words.LABELS]
+    for kind, metric in (("order", "val_accuracy"), ("ratio", "val_loss")):
+        log = log_of(metric, CASES[kind][1], data="fashion_mnist_pairs")
+        assert verdict(log, CASES[kind][0] | {"metric": metric}).verdict == words.REPRODUCED
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ def test_prior_is_that_of_limma(variances, freedom, variance, prior):
 @pytest.mark.parametrize(
     ("counts", "freedom"),
     [
-        (np.full(30, 5), 4.0),  # at most
+        (np.full(30, 5), 3.0),  # at most
         (np.full(24, 5), 0.0),  # too few to know
-        (np.where(STEPS == 1, 3, 5), 4.0),
+        (np.where(STEPS == 1, 3, 5), 3.0),
         (np.where(STEPS == 1, 2, 5), 0.0),  # of other kinds
     ],
 )
@@ -85,6 +85,25 @@ def test_flags_are_tested_exactly(count):
     assert found.outside == pytest.approx(stats.binomtest(count, 12, alternative="less").pvalue)
     ours = stats.binomtest(count, 12).proportion_ci()
     assert (found.low, found.high) == pytest.approx((ours.low, ours.high))
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "ends"),
+    [
+        ("correlation", "seconds", (-1, 1)),
+        ("share", "val_loss", (0, 1)),
+        ("number", "val_accuracy", (0, 1)),
+        ("number", "accuracy_gap", (-1, 1)),
+        ("difference", "val_accuracy", (-1, 1)),
+        ("difference", "seconds", (-np.inf, np.inf)),
+    ],
+)
+def test_an_interval_ends_where_the_number_does(kind, metric, ends):
+    for sign in (1, -1):
+        values = pd.Series([0.2, 0.95, 0.99]) * sign
+        found = outcomes([IntervalTest("", values, 0.0, kind=kind, metric=metric)])[0]
+        ours = stats.ttest_1samp(values, 0).confidence_interval()
+        assert (found.low, found.high) == pytest.approx(tuple(np.clip(ours, *ends)))
 
 
 def test_values_that_are_all_the_same_scatter_by_their_smallest_step_or_tell_nothing():

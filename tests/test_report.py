@@ -7,12 +7,15 @@ import sys
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
-from refit.errors import ReportError
+from refit.errors import DataError, ReportError
 from refit.pages import index
 from refit.pages.notebook import NotebookFailed, execute
-from refit.pages.page import PageEntry, record, render
+from refit.pages.page import PageEntry, make, record, render
 from refit.pages.tables import table
+from refit.pages.verify import verify
+from refit.study import Study
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -198,3 +201,20 @@ def test_table_formats_numbers_and_marks_what_is_missing():
 def test_table_refuses_formats_for_columns_that_are_not_there():
     with pytest.raises(ReportError, match="no column 'accurracy'"):
         table(pd.DataFrame({"accuracy": [1.0]}), formats={"accurracy": ".2f"})
+
+
+def test_of_what_nobody_trained_as_published_a_page_says_so_and_why(tmp_path, monkeypatch):
+    for variable, folder in (("REFIT_RUNS", "runs"), ("REFIT_REPORTS", "out"), ("DATA_DIR", "")):
+        monkeypatch.setenv(variable, str(tmp_path / folder) if folder else "")
+    study = Study.open("gesture", "full", train=False)
+    assert not make(study, {"train": False, "profile": "full"})
+    index.write(study.pages.parent)
+    assert verify(study.pages.parent) == []
+    page = BeautifulSoup(study.pages.with_suffix(".html").read_text("utf-8"), "html.parser")
+    said = " ".join(page.select_one(".summary").get_text(" ").split())
+    assert f"0 of {len(study.trials)} trained as published: needs the gesture videos" in said
+    assert len(page.select("article.claim.none")) == len(study.declaration.claims)
+    assert not page.select("figure, img, .absent")
+    assert not [cell for table in page.select(".table") if not (cell := table.td)]
+    with pytest.raises(DataError):
+        Study.open("gesture", "full")

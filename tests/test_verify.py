@@ -14,12 +14,13 @@ import page_tools
 from refit.errors import ReportError
 from refit.experiments import expand
 from refit.pages import index
+from refit.pages import verify as verification
 from refit.pages.freshness import digests
 from refit.pages.verify import verify
 
 NAME = "transfer"
 SEED = expand.load(NAME).seed
-TRIAL = "scratch-125"
+TRIAL, OTHER = "scratch-125", "transferred-125"
 
 
 def publish(folder: Path, name: str, *searches: str) -> Path:
@@ -63,8 +64,8 @@ def table(path: Path, change) -> None:
     change(pd.read_csv(path)).to_csv(path, index=False)
 
 
-def of(frame: pd.DataFrame, seed: int) -> pd.Series:
-    return (frame["trial"] == TRIAL) & (frame["seed"] == seed)
+def of(frame: pd.DataFrame, seed: int, trial: str = TRIAL) -> pd.Series:
+    return (frame["trial"] == trial) & (frame["seed"] == seed)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +103,17 @@ def test_swapped_pages_are_found(pages):
     assert [problem for problem in verify(pages) if str(other) in problem]
 
 
-def copied_seed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The curve of the second seed becomes that of the first, but for times."""
-    first, second = of(frame, SEED), of(frame, SEED + 1)
+def copied_seed(frame: pd.DataFrame, trial: str = TRIAL) -> pd.DataFrame:
+    """The curve of the second seed becomes that of the first, of a trial, but for times."""
+    first, second = of(frame, SEED, trial), of(frame, SEED + 1)
     names = [n for n in frame.columns[4:] if "seconds" not in n]
     frame.loc[second, names] = frame.loc[first, names].to_numpy()
     return frame
+
+
+def noisy_seed(frame: pd.DataFrame) -> pd.DataFrame:
+    copied = copied_seed(frame)
+    return copied.assign(train_loss=copied["train_loss"] + 1e-8 * copied.index)
 
 
 def invented_seed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +126,35 @@ COVERED = {
     "another trial's row": (
         "results.csv",
         lambda frame: frame.assign(digest=frame["digest"].iloc[::-1].to_numpy()),
-        "has digest",
+        "digest is",
+    ),
+    "a setting": (
+        "results.csv",
+        lambda frame: frame.assign(batch_size=frame["batch_size"].mask(of(frame, SEED), 8)),
+        "batch_size is 8",
+    ),
+    "what follows from a curve": (
+        "results.csv",
+        lambda frame: frame.assign(val_loss_rise=frame["val_loss_rise"].mask(of(frame, SEED), 9.0)),
+        "val_loss_rise is 9.0",
+    ),
+    "the size of a network": (
+        "results.csv",
+        lambda frame: frame.assign(
+            trainable_params=frame["trainable_params"].mask(of(frame, SEED), 1.0),
+            total_params=frame["total_params"].mask(of(frame, SEED), 101.0),
+        ),
+        "total_params is",
+    ),
+    "a seed copied from another with noise": (
+        "curves.csv",
+        noisy_seed,
+        f"{TRIAL} (seed {SEED + 1}) has the",
+    ),
+    "a seed copied from another trial": (
+        "curves.csv",
+        lambda frame: copied_seed(frame, OTHER),
+        f"{OTHER} (seed {SEED}) has the",
     ),
     "a bad seed left out": (
         "results.csv", lambda frame: frame[~of(frame, SEED + 1)], f"has 0 rows of {TRIAL}",
@@ -190,22 +224,37 @@ def test_edited_searches_are_found_though_the_checksums_were_written_anew(tmp_pa
         path.write_bytes(whole)
 
 
-def test_verdict_edited_on_the_page_is_found_though_the_checksums_were_written_anew(pages):
-    chips = ('<span class="chip none">not judged here<', '<span class="chip yes">holds<')
-    edit(pages, f"{NAME}.html", *chips)
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        (
+            ".html",
+            '<span class="chip none">not judged here<',
+            '<span class="chip yes">holds<',
+            "does not show",
+        ),
+        (".html", '<p class="lead">None of', '<p class="lead">All hold of', "its summary is not"),
+        (".html", "What cannot be judged here, and why", "What holds", "its conclusion is not"),
+        (".html", "<article", '<article class="claim yes">It holds</article><article', "shows 5"),
+        (".html", "</article>", f'<img src="{verification.PNG}AAAA"></article>', "picture 1 is"),
+        ("/declaration.yaml", "claims:", "claims: ", "is not the declaration"),
+    ],
+)
+def test_edited_page_is_found_though_the_checksums_were_written_anew(pages, name, old, new, said):
+    edit(pages, f"{NAME}{name}", old, new)
     cover_up(pages)
-    assert [problem for problem in verify(pages) if "does not show" in problem]
+    assert [problem for problem in verify(pages) if said in problem], verify(pages)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
         ("seeds", 5, "has 0 rows of"),
-        ("trials_total", 99, "says 99, should be 6"),
-        ("trials_done", 5, "says 5, should be 6"),
-        ("seconds", 1e6, "says 1000000.0 seconds"),
-        ("question", "What is best?", "says 'What is best?'"),
-        ("data_sets", {"digits_colour": ["digits_colour", "y"]}, "has digest"),
+        ("trials_total", 99, "trials_total is 99, should be 6"),
+        ("trials_done", 5, "trials_done is 5, should be 6"),
+        ("seconds", 1e6, "seconds is 1000000.0"),
+        ("question", "What is best?", "question is 'What is best?'"),
+        ("data_sets", {"digits_colour": ["digits_colour", "y"]}, "digest is"),
     ],
 )
 def test_record_that_says_more_than_was_done_is_found(pages, field, value, said):

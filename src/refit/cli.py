@@ -13,9 +13,10 @@ import click
 from refit import files, paths
 from refit.errors import DataError, DeclarationError, RefitError, TrialError
 from refit.experiments import expand
+from refit.experiments.declaration import FULL
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
-from refit.run_directory import archive, directory, failures
+from refit.run_directory import archive, failures
 from refit.run_directory.directory import PAGE
 from refit.running import order, runner
 from refit.running.progress import follow
@@ -258,19 +259,18 @@ def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -
 
 
 def _with_results(studies: list[Study], named: tuple[str, ...]) -> list[Study]:
-    """Those with finished trials. Raises TrialError where one that was named, or all, have none."""
-    found = [
-        study
-        for study in studies
-        if any(directory.result_of(trial, study.runs) for trial in study.trials)
-    ]
+    """Those with finished trials, of `full` all, so that their pages say what was not trained.
+
+    Raises TrialError where one that was named, or all, have none."""
+    found = [study for study in studies if study.has_results]
     for study in (study for study in studies if study not in found):
         told = f"no trial of {study.name} in profile {study.profile_name} is done yet"
         if named or not found:
             command = f"refit reproduce {study.name} --profile {study.profile_name}"
             raise TrialError(f"{told}; run: {command}")
-        click.secho(f"{study.name}: left out. {told[0].upper()}{told[1:]}", fg="yellow", err=True)
-    return found
+        fate = "its page says so" if study.profile_name == FULL else "left out"
+        click.secho(f"{study.name}: {fate}. {told[0].upper()}{told[1:]}", fg="yellow", err=True)
+    return studies if studies[0].profile_name == FULL else found
 
 
 def _make_pages(

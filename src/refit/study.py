@@ -12,13 +12,13 @@ import pandas as pd
 from refit import files, paths
 from refit.data import sets
 from refit.data.arrays import Dataset
-from refit.errors import DeclarationError, TrialError
+from refit.errors import DataError, DeclarationError, TrialError
 from refit.experiments import expand
-from refit.experiments.declaration import Declaration, Profile
+from refit.experiments.declaration import FULL, Declaration, Profile
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
 from refit.run_directory import archive, directory, run_tables
 from refit.run_directory import log as run_log
-from refit.run_directory.directory import PREDICTIONS
+from refit.run_directory.directory import PREDICTIONS, RESULT
 from refit.run_directory.log import RunLog
 from refit.running import runner
 from refit.searches import retrain, tuner
@@ -55,8 +55,9 @@ class Study:
 
         What committed packs hold and the runs lack is imported first. `seeds` is the number of
         replicates, 0 for the declared one. Unless anything is to be trained, data sets that are
-        not here are those of the packs; `train` is checked, as every text is true, `no` as well as
-        `yes`. Raises DeclarationError or DataError before anything is trained.
+        not here are those of the packs, or, of `full` without results, as declared; `train` is
+        checked, as every text is true, `no` as well as `yes`. Raises DeclarationError or DataError
+        before anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")
@@ -71,7 +72,13 @@ class Study:
         told, known = archive.take(profile, name) if profile in declaration.profiles else ([], [])
         print(*told, sep="\n", end="\n" * bool(told), file=sys.stderr)
         resolve = partial(sets.resolve, data_dir=folder, known=() if train else known)
-        trials = expand.expand(declaration, profile, seeds, resolve)
+        try:
+            trials = expand.expand(declaration, profile, seeds, resolve)
+        except DataError:
+            if train or profile != FULL or any((runs / profile / name).glob(f"*/*/{RESULT}")):
+                raise
+            # Of what nobody trained as published a page can still say so.
+            trials = expand.expand(declaration, profile, seeds, lambda spec: spec)
         reports = reports_dir or paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder
@@ -242,6 +249,11 @@ class Study:
             rows.append((half, winner, there, elsewhere, there - elsewhere))
         columns = ["chosen on", "trial", "accuracy there", "accuracy on the other half", "lost"]
         return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any training is finished."""
+        return any(directory.result_of(trial, self.runs) for trial in self.trials)
 
     @property
     def has_images(self) -> bool:

@@ -18,6 +18,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 import refit
+from refit.experiments import expand
+from refit.experiments.declaration import FULL
 from refit.experiments.trial import AUTOKERAS
 from refit.figures import published
 from refit.pages import claim_items, tables
@@ -57,19 +59,19 @@ def measured(study: Study) -> tuple[RunLog, pd.DataFrame, pd.DataFrame]:
 def summary(study: Study) -> Updated:
     """What was found: the verdicts in one line, a bar of them, the contradictions and the strongest
     confirmations in words, published against reproduced numbers as a figure, what was trained on
-    what, and a banner on demonstration data or on a small scale. In a notebook it is shown again,
-    with the results, once `train` has ended."""
+    what, and banners on demonstration data, a small scale, fewer seeds than declared, or nothing
+    trained. In a notebook it is shown again, with the results, once `train` has ended."""
     log, numbers, _ = study.measured
     items = _items(study)
+    reasons = [*_reasons(items), *numbers["reason"]]
     title = f"{study.declaration.title}: published and here"
     picture = published.published_against_reproduced(tables.beside(numbers, _names(study)), title)
-    against, confirmed = (claim_items.strongest(items, tone) for tone in ("no", "yes"))
     html = _html(
         "summary",
-        sentence=claim_items.sentence(items),
-        shares=claim_items.shares(items),
-        findings=against[:MOST_FINDINGS] + confirmed[:MOST_FINDINGS],
-        banner=_banner(study, log),
+        found=trusted(findings(items)["summary"]),
+        banners=_banners(study, log),
+        needs=[each for each in dict.fromkeys(reasons) if each.startswith("needs")],
+        declared=_declared(study),
         picture=trusted(picture.save(study.pages, "published")._repr_html_()),
         done=len(log.done),
         total=len(log.results),
@@ -180,7 +182,8 @@ def figures(study: Study) -> HTML:
     ids = [f"trial-{name}" for name in results["trial"]]
     results = results.drop(columns="trial").rename(columns={"title": "trial"})
     shown = tables.table(results, "All trainings, means over seeds", row_ids=ids)
-    found = tables.figure_counts(numbers), tables.figures(numbers, _names(study)), shown
+    found = [tables.figure_counts(numbers), tables.figures(numbers, _names(study))]
+    found += [shown] * bool(len(results))
     return HTML("".join(each.data for each in found))
 
 
@@ -205,16 +208,29 @@ def claims(study: Study) -> HTML:
 
 def conclusion(study: Study) -> HTML:
     """What follows from the verdicts, in sentences: what holds, what does not, what stays open."""
-    items = _items(study)
+    return HTML(findings(_items(study))["conclusion"])
+
+
+def findings(items: list[claim_items.ClaimItem]) -> dict[str, str]:
+    """The parts of a page that follow from its verdicts alone, as HTML."""
+    against, confirmed = (claim_items.strongest(items, tone) for tone in ("no", "yes"))
     groups = {tone: [item for item in items if item.tone == tone] for tone in ("yes", "no", "open")}
-    unjudged = Counter(item.row["reason"] for item in items if item.tone == "none")
-    return _html(
-        "conclusion",
-        sentence=claim_items.sentence(items),
-        groups=groups,
-        small=any(item.at_small_scale for item in items),
-        reasons=dict(unjudged.most_common()),
-    )
+    shown = {
+        "summary": {
+            "shares": claim_items.shares(items),
+            "findings": against[:MOST_FINDINGS] + confirmed[:MOST_FINDINGS],
+        },
+        "conclusion": {
+            "groups": groups,
+            "small": any(item.at_small_scale for item in items),
+            "reasons": _reasons(items),
+        },
+    }
+    sentence = claim_items.sentence(items)
+    return {
+        name: fill(f"article/{file}.html.j2", sentence=sentence, **shown[name])
+        for name, file in (("summary", "found"), ("conclusion", "conclusion"))
+    }
 
 
 def sources(study: Study) -> HTML:
@@ -249,12 +265,25 @@ def _table(frame: pd.DataFrame, caption: str) -> Any:
     return trusted(tables.table(frame, caption).data)
 
 
-def _banner(study: Study, log: RunLog) -> str:
-    """What a reader must know before believing a number; empty where all is as published."""
+def _banners(study: Study, log: RunLog) -> list[str]:
+    """What a reader must know before believing a number; none where all is as published."""
+    found = ["try"] if len(study.trials) < _declared(study) else []
     flags = log.done.get("demonstration", pd.Series(dtype=bool))
     if not study.profile.comparable or flags.astype(bool).any():
-        return "demonstration"
-    return "" if study.profile_name == "full" else "small"
+        return ["demonstration", *found]
+    if study.profile_name != FULL:
+        return ["small", *found]
+    return [*found, *["untrained"] * log.done.empty]
+
+
+def _declared(study: Study) -> int:
+    """How many trainings the profile has with as many seeds as are declared."""
+    return len(expand.expand(study.declaration, study.profile_name, resolve=lambda spec: spec))
+
+
+def _reasons(items: list[claim_items.ClaimItem]) -> dict[str, int]:
+    """Why claims are not judged here, the most frequent reason first."""
+    return dict(Counter(item.row["reason"] for item in items if item.tone == "none").most_common())
 
 
 def _python(code: str) -> Any:

@@ -132,6 +132,22 @@ def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
         raise_for_execution_errors(executed, str(partial))
 
 
+def untrained(notebook: Path, output: Path) -> Path:
+    """Write what a notebook can tell before anything is trained: no data, training or results."""
+    content, heading, kept = nbformat.read(notebook, as_version=4), "", []
+    for cell in content.cells:
+        is_code = cell.cell_type == "code"
+        if not is_code and cell.source.startswith("## "):
+            heading = cell.source.splitlines()[0].removeprefix("## ")
+        if is_code and heading == "Claims":
+            cell.source = "display(article.claims(study), article.figures(study))"
+        if heading not in ("Training", "Results") and not (is_code and heading == "Data"):
+            kept.append(cell)
+    content.cells = kept
+    write_bytes(output, nbformat.writes(content).encode())
+    return output
+
+
 def refresh(notebook: Path) -> None:
     """Run a notebook as committed and keep in it only the outputs that nbval compares.
 

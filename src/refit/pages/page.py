@@ -76,7 +76,10 @@ def make(study: Study, parameters: Mapping[str, Any], siblings: Sequence[str] = 
     recipe = freshness.recipe(study, parameters)
     failure = ""
     try:
-        notebook.execute(source, executed, parameters)
+        shown = source
+        if not (parameters.get("train") or study.has_results):
+            shown = notebook.untrained(source, study.runs / f"untrained-{source.name}")
+        notebook.execute(shown, executed, parameters)
     except notebook.NotebookFailed as error:
         failure = str(error)
         study.save()

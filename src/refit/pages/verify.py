@@ -7,7 +7,9 @@ which do not fit together. It cannot find measurements that were invented as a c
 """
 
 import math
-from collections.abc import Iterator
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,26 +20,24 @@ import pandas as pd
 from bs4 import BeautifulSoup
 from pydantic import TypeAdapter, ValidationError
 
-from refit import files
+from refit import files, paths
 from refit.data.spec import DataSpec
 from refit.errors import RefitError, ReportError
 from refit.experiments import expand
 from refit.experiments.declaration import Declaration
+from refit.experiments.metrics import METRICS
 from refit.experiments.trial import Trial
-from refit.pages import claim_items, freshness, index, tables
-from refit.pages.page import PageEntry
+from refit.pages import article, claim_items, freshness, index, tables
+from refit.pages.page import DECLARATION, PageEntry
 from refit.pages.templating import fill
+from refit.run_directory import curve_metrics, result_rows
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import PAGE
 from refit.run_directory.log import CONFUSIONS_FILE, CURVES_FILE, RESULTS_FILE, RunLog
 from refit.searches import retrain, tuner
 from refit.verdicts import claims, published_figures, scoreboard
 
-# What the last epoch of a curve must give in the table of results.
-LAST = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
-# In what seeds of the same settings differ.
-UNEQUAL: Any = dict.fromkeys(("sweep", "name", "title", "seed"), True)
-UNEQUAL |= {key: {"run"} for key in ("pretrained", "carried_over")}
+PNG = "data:image/png;base64,"
 
 
 def verify(folder: Path) -> list[str]:
@@ -78,8 +78,8 @@ def _experiment(folder: Path) -> Iterator[str]:
     yield from _files(folder, entry)
     yield from _record(folder, entry, declaration, log, trials)
     yield from _trials(folder, log, trials)
-    yield from _measurements(folder, log)
-    yield from _copies(folder, log, trials)
+    yield from _measurements(folder, log, trials)
+    yield from _copies(folder, log)
     yield from _searches(folder, declaration, log)
     yield from _retrained(folder, declaration, log)
     numbers = published_figures.figures(declaration, profile, log)
@@ -115,75 +115,81 @@ def _files(folder: Path, entry: PageEntry) -> Iterator[str]:
 def _record(
     folder: Path, entry: PageEntry, declaration: Declaration, log: RunLog, trials: dict
 ) -> Iterator[str]:
-    for field in ("name", "title", "question"):
-        if (said := getattr(entry, field)) != (true := getattr(declaration, field)):
-            yield f"{folder / PAGE}: says {said!r}, should be {true!r}"
-    for said, true in ((entry.trials_done, len(log.done)), (entry.trials_total, len(trials))):
-        if said != true:
-            yield f"{folder / PAGE}: says {said!r}, should be {true!r}"
-    if not _same(entry.seconds, log.seconds, 1e-6):
-        yield f"{folder / PAGE}: says {entry.seconds} seconds, {RESULTS_FILE} gives {log.seconds}"
+    expected = {name: getattr(declaration, name) for name in ("name", "title", "question")}
+    expected |= {"trials_done": len(log.done), "trials_total": len(trials), "seconds": log.seconds}
+    for name, value in expected.items():
+        if not _same(said := getattr(entry, name), value, 1e-6):
+            yield f"{folder / PAGE}: {name} is {said!r}, should be {value!r}"
+    declared = (paths.EXPERIMENTS / f"{folder.name}.yaml").read_bytes()
+    if not (folder / DECLARATION).exists() or (folder / DECLARATION).read_bytes() != declared:
+        yield f"{folder / DECLARATION}: is not the declaration of the experiment"
 
 
 def _trials(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[str]:
-    """Whether the rows are the declared trials, each once and with the digest that it must have."""
+    """Whether the rows are the declared trials, each once and with all that is declared of it."""
     path = folder / RESULTS_FILE
-    rows = log.results.groupby(["trial", "seed"], dropna=False)["digest"].agg(list).to_dict()
+    rows = defaultdict(list)
+    for row in log.results.to_dict("records"):
+        rows[row["trial"], row["seed"]].append(row)
     for key in (key for key in rows if key not in trials):
         yield f"{path}: {_named(key)} is no trial of the declaration"
     for key, trial in trials.items():
-        found = rows.get(key, [])
+        found = rows[key]
         if len(found) != 1:
             yield f"{path}: has {len(found)} rows of {_named(key)}"
-        elif found[0] != trial.digest:
-            yield f"{path}: {_named(key)} has digest {found[0]}, not {trial.digest}"
+        else:
+            yield from _unlike(path, key, found[0], result_rows.declared_row(trial), 1e-9)
     finished = set(zip(log.done["trial"], log.done["seed"], strict=True))
     for name, frame in ((CURVES_FILE, log.curves), (CONFUSIONS_FILE, log.confusions)):
         for key in sorted(set(zip(frame["trial"], frame["seed"], strict=True)) - finished):
             yield f"{folder / name}: {_named(key)} is no finished trial"
 
 
-def _measurements(folder: Path, log: RunLog) -> Iterator[str]:
-    """Whether the results follow from curves and confusions, and curves are whole."""
+def _measurements(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[str]:
+    """Whether the results follow from curves and confusions, curves are whole, and counts equal."""
+    path = folder / RESULTS_FILE
     curves = dict(iter(log.curves.groupby(["trial", "seed"])))
     confusions = dict(iter(log.confusions.groupby(["trial", "seed"])))
-    for row in log.done.itertuples():
-        key = (row.trial, row.seed)
+    counts = [name for name in log.done if METRICS.get(name) == "count"]
+    counted: dict[str, dict[str, Any]] = {}
+    for row in log.done.to_dict("records"):
+        key = (row["trial"], row["seed"])
         curve, matrix = curves.get(key, log.curves.head(0)), confusions.get(key)
-        length = row.planned_epochs if row.diverged else row.epochs
+        length = row["planned_epochs"] if row["diverged"] else row["epochs"]
         if list(curve["epoch"]) != [*range(1, int(length) + 1)]:
             yield f"{folder / CURVES_FILE}: {_named(key)} has no curve of {length:.0f} epochs"
             continue
-        expected = {name: curve[name].iloc[-1] for name in LAST}
-        expected["best_val_accuracy"] = curve["val_accuracy"].max()
-        expected["seconds"] = curve["seconds_per_epoch"].sum()
-        if matrix is not None:
-            right = matrix["count"][matrix["true"] == matrix["predicted"]].sum()
-            expected["test_accuracy"] = right / matrix["count"].sum()
-        elif not pd.isna(getattr(row, "test_accuracy", None)):
+        if matrix is None and not pd.isna(row.get("test_accuracy", math.nan)):
             yield f"{folder / CONFUSIONS_FILE}: lacks {_named(key)}, which has a test accuracy"
-        for name, value in expected.items():
-            if not _same(getattr(row, name), value, 1e-5):
-                yield (
-                    f"{folder / RESULTS_FILE}: {_named(key)}: {name} is {getattr(row, name)}, "
-                    f"but it follows that it is {value}"
-                )
+        if key in trials:
+            follows = curve_metrics.following(trials[key], row, curve, matrix)
+            yield from _unlike(path, key, row, follows, 1e-5)
+        # Every training of a trial has the same network and the same images.
+        first = counted.setdefault(row["trial"], {name: row[name] for name in counts})
+        yield from _unlike(path, key, row, first, 0.0)
 
 
-def _copies(folder: Path, log: RunLog, trials: dict[tuple, Trial]) -> Iterator[str]:
-    """Whether two seeds of the same settings have the same curve, which no two trainings have.
+def _unlike(
+    path: Path, key: tuple, row: Mapping[str, Any], expected: Mapping[str, Any], tolerance: float
+) -> Iterator[str]:
+    for name, value in expected.items():
+        if not _same(row.get(name), value, tolerance):
+            yield f"{path}: {_named(key)}: {name} is {row.get(name)}, it follows that it is {value}"
+
+
+def _copies(folder: Path, log: RunLog) -> Iterator[str]:
+    """Whether two seeds have the same curve, to five digits, which no two trainings have.
 
     Losses that stand still say nothing: a network that has stopped learning repeats itself.
     """
     seen: dict[tuple, tuple] = {}
     for key, curve in log.curves.groupby(["trial", "seed"]):
-        settings = trials[key].model_dump_json(exclude=UNEQUAL) if key in trials else None
         for metric in ("train_loss", "val_loss"):
-            losses = tuple(curve[metric])
-            still = metric == "val_loss" and len(set(losses)) < 2
-            if settings is None or still or not np.isfinite(losses).all():
+            losses = tuple(curve[metric].round(5))
+            still = len(set(losses)) < 2 and (metric == "val_loss" or len(losses) > 1)
+            if still or not np.isfinite(losses).all():
                 continue
-            other = seen.setdefault((settings, metric, losses), key)
+            other = seen.setdefault((metric, losses), key)
             if other[1] != key[1]:
                 yield f"{folder / CURVES_FILE}: {_named(key)} has the {metric} of {_named(other)}"
 
@@ -217,16 +223,29 @@ def _retrained(folder: Path, declaration: Declaration, log: RunLog) -> Iterator[
 
 
 def _shown(folder: Path, numbers: str, verdicts: pd.DataFrame) -> Iterator[str]:
-    """Whether a page shows the claims and the published numbers as they are judged."""
+    """Whether a page shows the claims and the published numbers as they are judged, all that is
+    told of them, no other claim, and the pictures that lie beside it."""
     page = folder.with_suffix(".html")
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-    shown = {_text(each) for each in soup.select("article.claim, .table")}
     parsed = partial(BeautifulSoup, features="html.parser")
-    for item in claim_items.items(verdicts):
-        if _text(parsed(fill("article/claim.html.j2", item=item))) not in shown:
+    items = claim_items.items(verdicts)
+    judged = {_text(parsed(fill("article/claim.html.j2", item=each))): each for each in items}
+    shown = [_text(each) for each in soup.select("article.claim")]
+    for text, item in judged.items():
+        if text not in shown:
             yield f"{page}: does not show claim {item.row['id']} as it is judged"
-    if _text(parsed(numbers)) not in shown:
+    if len(shown) > len(judged):
+        yield f"{page}: shows {len(shown)} claims, of which {len(judged)} are judged"
+    if _text(parsed(numbers)) not in map(_text, soup.select(".table")):
         yield f"{page}: does not show the published numbers as they are judged"
+    told = _words(soup)
+    for part, html in article.findings(items).items():
+        if _words(parsed(html)) not in told:
+            yield f"{page}: its {part} is not what the verdicts give"
+    stored = {b64encode(path.read_bytes()).decode() for path in folder.glob("*.png")}
+    for number, picture in enumerate(soup.select(f'img[src^="{PNG}"]'), start=1):
+        if picture["src"].removeprefix(PNG) not in stored:
+            yield f"{page}: picture {number} is none of those beside it"
 
 
 def _index(folder: Path) -> Iterator[str]:
@@ -257,18 +276,23 @@ def _named(key: tuple) -> str:
     return f"{key[0]} (seed {key[1]})"
 
 
+def _words(element: BeautifulSoup) -> str:
+    """What a reader sees of some HTML, whatever the line breaks."""
+    return " ".join(element.get_text(" ").split())
+
+
 def _text(element: BeautifulSoup) -> str:
-    """What a reader sees of some HTML but its links to the rest of the page, with the tones of
-    verdicts, whatever the line breaks."""
+    """The same but for links to the rest of the page, with the tones of verdicts."""
     for links in element.select(".links"):
         links.decompose()
     tones = [" ".join(each["class"]) for each in element.select(".chip, .band, .estimate")]
-    return " ".join([*element.get_text(" ").split(), *tones])
+    return " ".join([_words(element), *tones])
 
 
 def _same(old: object, new: object, tolerance: float) -> bool:
     """Equal, with numbers compared to `tolerance` and all kinds of nothing taken for the same."""
-    empty = [value is None or value == "" or value != value for value in (old, new)]
+    # A setting of null is stored as such, and read back as nothing.
+    empty = [value is None or value in ("", "null") or value != value for value in (old, new)]
     if any(empty) or not isinstance(new, int | float | np.number) or isinstance(new, bool):
         return all(empty) or (not any(empty) and str(old) == str(new))
     with suppress(TypeError, ValueError):

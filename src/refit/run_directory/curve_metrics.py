@@ -1,7 +1,7 @@
 """The curves of one trial, of its epochs and of its batches, and the metrics that they give."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -35,6 +35,8 @@ _TAGS = {
     },
 }
 BATCH_COLUMNS = ["batch_loss", "batch_accuracy"]
+_LAST = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+_SPENT = {"seconds": "train_seconds", "processor_seconds": "processor_seconds"}
 _TIMES = ("seconds_per_epoch", "train_seconds", "processor_seconds")
 COLUMNS = ["sweep", "trial", "seed", "epoch"] + [
     column for columns in _TAGS.values() for column in columns.values()
@@ -89,7 +91,7 @@ def store_batches(run_dir: Path, folder: Path) -> None:
         files.write_bytes(folder / BATCH_FILE, content.getvalue())
 
 
-def metrics(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
+def metrics(curve: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, float]:
     """The metrics that a trial's curves give; losses that are not numbers are infinite."""
     if curve.empty:
         return {}
@@ -120,6 +122,42 @@ def metrics(curve: pd.DataFrame, row: dict[str, Any]) -> dict[str, float]:
         "gap_to_best_val_accuracy": curve["train_accuracy"].iloc[-1] - accuracy[best],
         "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
     }
+
+
+def following(
+    trial: Trial, row: Mapping[str, Any], curve: pd.DataFrame, confusions: pd.DataFrame | None
+) -> dict[str, float]:
+    """What follows of a finished trial's results from its curve, its confusions and each other."""
+    losses = curve["val_loss"].fillna(np.inf).reset_index(drop=True)
+    accuracies = curve["val_accuracy"].reset_index(drop=True)
+    found = {name: curve[name].iloc[-1] for name in _LAST}
+    found |= metrics(curve, row) | {
+        "best_val_accuracy": accuracies.max(),
+        "best_val_accuracy_epoch": accuracies.idxmax() + 1,
+        "min_val_loss": losses.min(),
+        "min_val_loss_epoch": losses.idxmin() + 1,
+        "accuracy_gap": row["train_accuracy"] - row["val_accuracy"],
+        "seconds": curve["seconds_per_epoch"].sum(),
+        "minutes": row["seconds"] / 60,
+        "microseconds_per_sample": row["seconds_per_epoch"] / row["train_images"] * 1e6,
+        "total_params": row["trainable_params"] + row["non_trainable_params"],
+    }
+    for stop in (spec for spec in trial.callbacks if spec.name == "stop_at_target"):
+        monitor = stop.monitor if stop.monitor in curve else f"train_{stop.monitor}"
+        # Such a training ends where it reaches its target.
+        reached = curve[monitor].iloc[-1] >= stop.target
+        spent = {"epochs_to_target": len(curve)}
+        spent |= {f"{name}_to_target": curve[each].sum() for name, each in _SPENT.items()}
+        found |= spent if reached else dict.fromkeys(spent, np.inf)
+    if confusions is not None:
+        right = confusions["count"][confusions["true"] == confusions["predicted"]].sum()
+        images = confusions.groupby("true")["count"].sum()
+        found["test_images"] = images.sum()
+        smallest = images.min() if len(images) == row["classes"] else 0
+        found["test_class_imbalance"] = images.max() - smallest
+        found["test_accuracy"] = right / images.sum()
+        found["test_minus_val"] = row["test_accuracy"] - row["val_accuracy"]
+    return found
 
 
 def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:

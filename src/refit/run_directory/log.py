@@ -28,7 +28,9 @@ CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
 # Columns that stay texts where they look like numbers.
-_TEXTS = dict.fromkeys(("trial", "sweep", "title", "reason", "machine", "true", "predicted"), str)
+_TEXTS = dict.fromkeys(
+    ("trial", "sweep", "title", "reason", "digest", "machine", "true", "predicted"), str
+)
 _CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
 
 

@@ -14,19 +14,8 @@ from refit.run_directory.directory import damage_of
 
 def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dict[str, Any]:
     """The row of a trial: what was planned, and what was measured or why nothing was."""
-    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
-    settings["planned_epochs"] = settings.pop("epochs")
-    row: dict[str, Any] = {
-        "sweep": trial.sweep,
-        "trial": trial.name,
-        "title": trial.title,
-        "seed": trial.seed,
-        "status": "done",
-        "reason": "",
-        "digest": trial.digest,
-        "data": trial.data.name,
-        "published_epochs": trial.published_epochs,
-    } | settings
+    row = declared_row(trial)
+    row |= {"status": "done", "reason": ""}
     if result is None:
         reason = _reason(trial, folder)
         return row | {"status": "failed" if reason else "missing", "reason": reason}
@@ -58,6 +47,21 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
         "cut": trial.data.train_images is not None,
         "altered": trial.altered,
     }
+
+
+def declared_row(trial: Trial) -> dict[str, Any]:
+    """What is known of a trial before it is trained."""
+    settings = {k: v for k, v in trial.hyper_parameters().items() if k not in ("trial", "seed")}
+    settings["planned_epochs"] = settings.pop("epochs")
+    return {
+        "sweep": trial.sweep,
+        "trial": trial.name,
+        "title": trial.title,
+        "seed": trial.seed,
+        "digest": trial.digest,
+        "data": trial.data.name,
+        "published_epochs": trial.published_epochs,
+    } | settings
 
 
 def _reason(trial: Trial, folder: Path) -> str:

@@ -6,7 +6,7 @@ verdicts on one experiment about one in twenty may be wrong: Benjamini, Y. & Hoc
 Controlling the false discovery rate. Journal of the Royal Statistical Society B 57(1), 289-300.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -20,12 +20,14 @@ from refit.verdicts.contrasts import evaluate
 from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Outcome, outcomes
 
 # `low` and `high` are what the claim wants, `interval_` a 95 % interval of the estimate; all of
-# these, `n` and `unit` are of the part that decides. `p` is two-sided.
+# these, `n` and `unit` are of the part that decides, and so is what a difference is between, `a`
+# and `b`; numbers on the `scale` % or points are kept as fractions. `p` is two-sided.
 COLUMNS = [
     "id", "weight", "quote", "place", "statement", "scope", "verdict", "small_scale", "estimate",
-    "low", "high", "interval_low", "interval_high", "n", "unit", "seeds_declared", "p", "q",
-    "reason", "note", "trials", "observed",
+    "low", "high", "interval_low", "interval_high", "metric", "scale", "a", "b", "n", "unit",
+    "seeds_declared", "p", "q", "reason", "note", "trials", "observed",
 ]  # fmt: skip
+SIZED = "how large it is takes the published training"
 NUMBERS = ("estimate", "low", "high", "interval_low", "interval_high", "n", "p", "q")
 
 
@@ -36,7 +38,10 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     what others look like. `q` is p corrected for the number of claims.
     """
     cases = [_open(claim, declaration, profile, log) for claim in declaration.claims]
-    cases = _with_outcomes(cases)
+    ready = [part for case in cases for part in case.doubtful]
+    # Tested together, so that each learns of the others' spread.
+    for part, outcome in zip(ready, outcomes([part.test for part in ready]), strict=True):
+        part.outcome = outcome
     candidates = [number for number, case in enumerate(cases) if case.p is not None]
     p_values = [cases[number].p for number in candidates]
     corrected = scipy.stats.false_discovery_control(p_values) if candidates else []
@@ -45,10 +50,11 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Part:
     """One test of a claim. `barrier` says why it tells nothing about the report, `open` what is
-    missing until it may decide; `seeds` were declared for its trials."""
+    missing until it may decide, else `outcome` what it says; `seeds` were declared for its trials.
+    """
 
     test: IntervalTest
     scope: str
@@ -75,6 +81,10 @@ class _Case:
     def against(self) -> list[_Part]:
         """The parts that may decide and lie outside what the claim wants."""
         return [part for part in self.ready if not part.test.holds]
+
+    @property
+    def is_measured(self) -> bool:
+        return any(part.test.n and not part.barrier for part in self.parts)
 
     @property
     def complete(self) -> bool:
@@ -127,24 +137,14 @@ def _part(test: IntervalTest, declaration: Declaration, profile: str, log: RunLo
     where = scope.scope_of(profile, rows)
     if not declaration.profiles[profile].comparable:
         return _Part(test, "", barrier=words.EMBEDDED)
-    seeds = _declared(rows, declaration, profile)
+    sweeps = [declaration.sweeps[name] for name in set(rows["sweep"])]
+    seeds = min((sweep.replicates(profile) for sweep in sweeps), default=None)
     if where == words.AS_PUBLISHED and test.unit == "seed" and not test.is_exact:
         # As many as were declared, so that nobody goes on until a claim is decided.
         test = replace(test, values=test.values.sort_index().iloc[:seeds])
     test = replace(test, resolution=scope.resolution(test, rows))
-    return _Part(
-        test,
-        where,
-        seeds,
-        scope.barrier(test, declaration, rows),
-        _missing(test, where, seeds, rows),
-    )
-
-
-def _declared(rows: pd.DataFrame, declaration: Declaration, profile: str) -> int | None:
-    """How many seeds all sides of a part were declared to have."""
-    counts = [declaration.sweeps[name].replicates(profile) for name in set(rows["sweep"])]
-    return min(counts, default=None)
+    barrier = scope.barrier(test, declaration, rows)
+    return _Part(test, where, seeds, barrier, _missing(test, where, seeds, rows))
 
 
 def _missing(test: IntervalTest, where: str, seeds: int | None, rows: pd.DataFrame) -> str:
@@ -155,31 +155,14 @@ def _missing(test: IntervalTest, where: str, seeds: int | None, rows: pd.DataFra
         return ""
     if where == words.AT_SMALL_SCALE:
         if test.is_sized:
-            return "how large it is takes the published training"
-        return _only(test)
-    if test.unit == "seed":
+            return SIZED
+    elif test.unit == "seed":
         return f"{test.n} of {seeds} seeds" if test.n < max(seeds or 0, FEWEST_SEEDS) else ""
-    done, declared = rows[rows["status"] == "done"]["trial"].nunique(), rows["trial"].nunique()
-    if done < declared:
-        return f"{done} of {declared} trainings"
-    return _only(test)
-
-
-def _only(test: IntervalTest) -> str:
+    else:
+        done, declared = rows[rows["status"] == "done"]["trial"].nunique(), rows["trial"].nunique()
+        if done < declared:
+            return f"{done} of {declared} trainings"
     return f"only {test.n} {test.unit}{'s' * (test.n > 1)}" if test.n < FEWEST_SEEDS else ""
-
-
-def _with_outcomes(cases: Sequence[_Case]) -> list[_Case]:
-    """The parts that may decide, tested together, so that each learns of the others' spread."""
-    ready = [part for case in cases for part in case.doubtful]
-    found = dict(zip(map(id, ready), outcomes([part.test for part in ready]), strict=True))
-    return [
-        replace(
-            case,
-            parts=[replace(each, outcome=found.get(id(each), each.outcome)) for each in case.parts],
-        )
-        for case in cases
-    ]
 
 
 def _row(case: _Case, q_value: float | None) -> dict[str, object]:
@@ -192,18 +175,20 @@ def _row(case: _Case, q_value: float | None) -> dict[str, object]:
     facts = {
         "id": claim.id, "weight": claim.weight, "quote": claim.quote, "place": claim.place,
         "statement": claim.statement, "scope": where, "verdict": verdict,
-        "small_scale": small if where == words.AT_SMALL_SCALE and _measured(case.parts) else "",
+        "small_scale": small if where == words.AT_SMALL_SCALE and case.is_measured else "",
         "p": case.p, "q": q_value, "reason": reason, "note": _note(case),
         "trials": ", ".join(dict.fromkeys(sum((each.test.trials for each in case.parts), ()))),
         "observed": "; ".join(str(each.test) for each in case.parts if each.test.n),
     }  # fmt: skip
     if part is None or not part.test.n:
         return facts | {"seeds_declared": part.seeds if part else None}
-    return facts | {
-        "estimate": part.test.estimate, "low": part.test.low, "high": part.test.high,
-        "interval_low": part.outcome.low, "interval_high": part.outcome.high, "n": part.test.n,
-        "unit": part.test.unit, "seeds_declared": part.seeds,
-    }  # fmt: skip
+    test, outcome = part.test, part.outcome
+    names = ("estimate", "low", "high", "metric", "scale", "n", "unit")
+    facts |= {name: getattr(test, name) for name in names} | dict(
+        zip("ab", test.sides, strict=True)
+    )
+    ends = {"interval_low": outcome.low, "interval_high": outcome.high}
+    return facts | ends | {"seeds_declared": part.seeds}
 
 
 def _decided(case: _Case, q_value: float | None) -> bool | None:
@@ -227,10 +212,6 @@ def _verdict(case: _Case, where: str, decided: bool | None) -> tuple[str, str]:
     return words.INCONCLUSIVE, next((part.open for part in case.parts if part.open), "")
 
 
-def _measured(parts: Iterable[_Part]) -> bool:
-    return any(part.test.n and not part.barrier for part in parts)
-
-
 def _note(case: _Case) -> str:
     claim, notes = case.claim, []
     if claim.undecidable:
@@ -240,6 +221,5 @@ def _note(case: _Case) -> str:
         notes.append(f"{len(case.parts)} parts, of which {weakest} is shown")
     if claim.contradicted_by_report:
         notes.append("the report's own numbers speak against it")
-    open_parts = {part.open for part in case.parts if part.open.startswith("how large")}
-    notes += [*open_parts, claim.note]
+    notes += [SIZED] * any(part.open == SIZED for part in case.parts) + [claim.note]
     return ". ".join(note.rstrip(".") for note in notes if note)

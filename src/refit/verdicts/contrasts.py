@@ -89,7 +89,8 @@ def _comparison(claim: p.Comparison, log: RunLog) -> IntervalTest:
     values = (a / b if ratio else a - b).dropna()
     # What is equal is not more.
     strict = None in (claim.low, claim.high)
-    return IntervalTest(label, values, *_bounds(claim), strict, kind=claim.kind)
+    sides = describe_trial(claim.a), describe_trial(claim.b)
+    return IntervalTest(label, values, *_bounds(claim), strict, kind=claim.kind, sides=sides)
 
 
 def _effect(claim: p.Effect, log: RunLog) -> IntervalTest:
@@ -111,9 +112,10 @@ def _effect(claim: p.Effect, log: RunLog) -> IntervalTest:
         networks = "network" if len(idle) == 1 else "networks"
         label += f" (without {len(idle)} {networks} cut before learning began)"
     strict = None in (claim.low, claim.high)
-    return IntervalTest(
-        label, pairs.astype(float), *_bounds(claim), strict, unit="matched pair", kind="difference"
-    )
+    axis = claim.axis.rpartition(".")[2].replace("_", " ")
+    sides = f"{axis} {claim.a}", f"{axis} {claim.b}"
+    facts = {"unit": "matched pair", "kind": "difference", "sides": sides}
+    return IntervalTest(label, pairs.astype(float), *_bounds(claim), strict, **facts)
 
 
 def _matched(
@@ -161,7 +163,7 @@ def _separates(claim: p.Separates, log: RunLog) -> IntervalTest:
     label = f"lead of {names} in {claim.sweep}, share of the ranks of {claim.metric}"
     leads = pd.Series(leads, dtype=float)
     step = 1 / max(1, len(rows))
-    return IntervalTest(label, leads, 0.0, strict=True, kind="difference", resolution=step)
+    return IntervalTest(label, leads, 0.0, strict=True, kind="lead", resolution=step)
 
 
 def _between_groups(values: pd.Series, groups: pd.Series) -> float:

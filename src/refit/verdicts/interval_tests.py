@@ -15,9 +15,11 @@ import pandas as pd
 import scipy
 
 from refit.experiments.metrics import METRICS
-from refit.verdicts.moderated import Prior, prior_of
+from refit.verdicts.moderated import prior_of
 
-Kind = Literal["number", "difference", "ratio", "epoch", "flag", "share", "correlation"]
+Kind = Literal["number", "difference", "ratio", "epoch", "flag", "share", "correlation", "lead"]
+# Percent or points for what is kept as a fraction, by whether it is a difference.
+PERCENT = {False: "%", True: "points"}
 LEVEL = 0.05
 # Fewer replicates than this show a direction but decide nothing.
 FEWEST_SEEDS = 3
@@ -30,8 +32,9 @@ class IntervalTest:
     `values` has one number per replicate: per seed, or per `unit` of another name. `label` says in
     words what was measured. Where `strict`, the ends lie outside: what is equal is not greater.
     `kind` is what each value is: a measured number, a `difference` of such, their `ratio`, the
-    number of an `epoch`, a `flag` (yes 1, no 0), a `share`, a rank `correlation`. `trials` names
-    those it speaks of; `resolution` is the smallest step of a value, the least spread believed.
+    number of an `epoch`, a `flag` (yes 1, no 0), a `share`, a rank `correlation`, the `lead` of one
+    correlation over another. `trials` names those it speaks of, `sides` in words what a difference
+    is between; `resolution` is the smallest step of a value, the least spread believed.
     """
 
     label: str
@@ -43,6 +46,7 @@ class IntervalTest:
     kind: Kind = "number"
     metric: str = ""
     trials: tuple[str, ...] = ()
+    sides: tuple[str, str] = ("", "")
     resolution: float = 0.0
 
     @property
@@ -75,7 +79,31 @@ class IntervalTest:
     def is_sized(self) -> bool:
         """Whether it asks how large something is, not only which way it goes."""
         ends = {end for end in (self.low, self.high) if math.isfinite(end)}
-        return self.kind != "difference" or ends != {0.0}
+        return self.kind not in ("difference", "lead") or ends != {0.0}
+
+    @property
+    def is_fraction(self) -> bool:
+        if self.kind in ("number", "difference"):
+            return METRICS.get(self.metric) == "fraction"
+        return self.kind in ("flag", "share")
+
+    @property
+    def scale(self) -> str:
+        """The unit in which a reader meets the number."""
+        if self.is_fraction:
+            return PERCENT[self.kind == "difference"]
+        plain = self.kind in ("number", "difference", "epoch")
+        unit = METRICS.get(self.metric, "") if plain else ""
+        return {"count": "", "share": "", "rate": "", "epoch": "epochs"}.get(unit, unit)
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """The range that the number cannot leave."""
+        if not self.is_fraction and self.kind != "correlation":
+            return -math.inf, math.inf
+        share = self.kind in ("flag", "share")
+        share |= self.kind == "number" and self.metric.endswith("accuracy")
+        return (0.0 if share else -1.0), 1.0
 
     def __str__(self) -> str:
         signs = (">", "<") if self.strict else ("≥", "≤")
@@ -113,15 +141,23 @@ def spreads(tests: Sequence[IntervalTest]) -> list[Spread | None]:
     Each is drawn towards what all tests of its metric and unit say. A difference of two numbers
     scatters by the square root of 2 more than each, and is scaled so.
     """
-    groups: dict[tuple[str, ...], dict[tuple[float, ...], int]] = {}
-    measured = [number for number, test in enumerate(tests) if _has_spread(test)]
-    for number in measured:
-        # What several claims ask counts once.
-        groups.setdefault(_group(tests[number]), {})[tuple(tests[number].values)] = number
-    priors = {key: _prior([tests[i] for i in found.values()]) for key, found in groups.items()}
     found: list[Spread | None] = [None] * len(tests)
-    for number in measured:
-        found[number] = _moderated(tests[number], priors[_group(tests[number])])
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, test in enumerate(tests):
+        # Values that are all the same, where no smallest step is known, tell nothing of a spread.
+        if _has_spread(test) and _variance(test) > 0:
+            groups.setdefault(_group(test), []).append(number)
+    for numbers in groups.values():
+        # What several claims ask counts once.
+        distinct = list({tuple(tests[each].values): tests[each] for each in numbers}.values())
+        variances, counts = zip(*((_variance(test), test.n) for test in distinct), strict=True)
+        prior = prior_of(np.array(variances), np.array(counts))
+        for number in numbers:
+            test = tests[number]
+            variance, freedom = prior.moderate(_variance(test), test.n - 1)
+            terms = 2 if test.kind == "difference" else 1
+            deviation = math.sqrt(terms * max(variance, test.resolution**2))
+            found[number] = Spread(deviation, freedom)
     return found
 
 
@@ -143,7 +179,7 @@ def _outcome(test: IntervalTest, spread: Spread | None) -> Outcome:
     distances = (test.estimate - np.array([test.low, test.high])) / (spread.deviation * scale)
     above, below = (scipy.special.stdtr(spread.freedom, sign * distances) for sign in (-1, 1))
     half = spread.half_width(scale)
-    ends = test.estimate - half, test.estimate + half
+    ends = np.clip([test.estimate - half, test.estimate + half], *test.possible).tolist()
     return Outcome(*_two_one_sided(test, above, below), *ends)
 
 
@@ -200,17 +236,3 @@ def _variance(test: IntervalTest) -> float:
     """Of a single number, at least that of its smallest step."""
     terms = 2 if test.kind == "difference" else 1
     return max(test.values.var(ddof=1), terms * test.resolution**2) / terms
-
-
-def _prior(tests: Sequence[IntervalTest]) -> Prior:
-    spread = [test for test in tests if _variance(test) > 0]
-    variances = np.array([_variance(test) for test in spread])
-    return prior_of(variances, np.array([test.n for test in spread]))
-
-
-def _moderated(test: IntervalTest, prior: Prior) -> Spread | None:
-    """Values that are all the same, where no smallest step is known, tell nothing of a spread."""
-    variance, freedom = prior.moderate(_variance(test), test.n - 1)
-    terms = 2 if test.kind == "difference" else 1
-    deviation = math.sqrt(terms * max(variance, test.resolution**2))
-    return Spread(deviation, freedom) if _variance(test) > 0 else None

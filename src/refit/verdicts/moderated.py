@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-# With more, a few contrasts of truly larger spread would be decided wrongly.
-MOST_PRIOR_FREEDOM = 4.0
+# With more, a few contrasts of truly larger spread would be decided wrongly; with less, fewer true
+# differences are found. Chosen by reports/calibration.md.
+MOST_PRIOR_FREEDOM = 3.0
 # Of fewer variances no prior can be had.
 FEWEST_VARIANCES = 25
 # Contrasts of very different n have spreads of different kinds.
@@ -35,12 +36,14 @@ class Prior:
         return (self.freedom * self.variance + freedom * variance) / total, total
 
 
-def prior_of(variances: np.ndarray, counts: np.ndarray) -> Prior:
-    """The prior of some contrasts' variances, each of `counts` values; none where it may not be."""
+def prior_of(variances: np.ndarray, counts: np.ndarray, most: float = MOST_PRIOR_FREEDOM) -> Prior:
+    """The prior of some contrasts' variances, each of `counts` values; none where it may not be.
+
+    It is worth at most so many degrees of freedom."""
     if len(variances) < FEWEST_VARIANCES or max(counts) > MOST_UNEVEN * min(counts):
         return Prior()
     prior = fit_prior(variances, counts - 1)
-    return Prior(prior.variance, min(prior.freedom, MOST_PRIOR_FREEDOM))
+    return Prior(prior.variance, min(prior.freedom, most))
 
 
 def fit_prior(variances: np.ndarray, freedom: np.ndarray) -> Prior:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from refit.experiments.declaration import Declaration, Figure
@@ -37,11 +38,11 @@ def figures(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame
     """
     published = declaration.published.figures
     tests = [_measured(figure, log) for figure in published]
-    found = spreads(tests)
-    rows = [
-        _row(figure, test, spread, declaration, profile, log)
-        for figure, test, spread in zip(published, tests, found, strict=True)
-    ]
+    rows = []
+    for figure, test, spread in zip(published, tests, spreads(tests), strict=True):
+        interval, trials = prediction(test, spread), log.declared(test.trials)
+        verdict, reason = _judge(figure, test, interval, declaration, profile, trials)
+        rows.append(_row(figure, test, interval) | {"verdict": verdict, "reason": reason})
     frame = pd.DataFrame(rows, columns=COLUMNS[:-1])
     return frame.assign(repeats=_repeats(published))
 
@@ -72,17 +73,8 @@ def _ranked(names: Sequence[str], figure: Figure, log: RunLog) -> pd.Series:
     return whole.apply(lambda row: row.nlargest(figure.rank).iloc[-1], axis=1).astype(float)
 
 
-def _row(
-    figure: Figure,
-    test: IntervalTest,
-    spread: Spread | None,
-    declaration: Declaration,
-    profile: str,
-    log: RunLog,
-) -> dict[str, object]:
+def _row(figure: Figure, test: IntervalTest, interval: tuple[float, float]) -> dict[str, object]:
     values, mean = test.values, test.values.mean() if test.n else math.nan
-    low, high = prediction(test, spread)
-    verdict, reason = _judge(figure, test, (low, high), declaration, profile, log)
     epochs = "" if figure.epochs is None else "–".join(map(str, dict.fromkeys(figure.epochs)))
     return {
         "place": figure.place,
@@ -94,12 +86,10 @@ def _row(
         "spread": values.std() if test.n > 1 and math.isfinite(mean) else math.nan,
         "lower": values.min() if test.n else math.nan,
         "upper": values.max() if test.n else math.nan,
-        "interval_low": low,
-        "interval_high": high,
+        "interval_low": interval[0],
+        "interval_high": interval[1],
         "n": test.n,
         "difference": mean - figure.value,
-        "verdict": verdict,
-        "reason": reason,
     }
 
 
@@ -112,7 +102,8 @@ def prediction(
     if not math.isfinite(test.values.mean()):
         return float(test.values.min()), float(test.values.max())
     half = spread.half_width(math.sqrt(1 + 1 / test.n), level) if spread else 0.0
-    return test.estimate - half, test.estimate + half
+    ends = np.clip([test.estimate - half, test.estimate + half], *test.possible)
+    return float(ends[0]), float(ends[1])
 
 
 def _judge(
@@ -121,9 +112,8 @@ def _judge(
     interval: tuple[float, float],
     declaration: Declaration,
     profile: str,
-    log: RunLog,
+    rows: pd.DataFrame,
 ) -> tuple[str, str]:
-    rows = log.declared(test.trials)
     if test.is_exact and test.n and not scope.flagged(rows, "altered"):
         same = (test.values == figure.value).all()
         return words.EXACT if same else words.DIFFERS, ""
@@ -143,16 +133,12 @@ def _judge(
 
 def _repeats(published: Sequence[Figure]) -> list[bool]:
     """Which numbers stood before, as exactly as they are printed."""
-    seen: dict[tuple[object, ...], list[Figure]] = {}
-    found = []
-    for figure in published:
-        key = describe_trial(figure.trial), figure.metric, figure.epochs, figure.statistic
-        before = seen.setdefault(key, [])
-        found.append(any(_same(figure, other) for other in before))
-        before.append(figure)
-    return found
+    return [any(_same(one, other) for other in published[:n]) for n, one in enumerate(published)]
 
 
 def _same(figure: Figure, other: Figure) -> bool:
+    alike = ("metric", "trial", "epochs", "statistic")
     allowed = sum(CUT_OFF[each.rounding] * each.precision for each in (figure, other))
-    return abs(figure.value - other.value) <= allowed
+    return abs(figure.value - other.value) <= allowed and all(
+        getattr(figure, name) == getattr(other, name) for name in alike
+    )

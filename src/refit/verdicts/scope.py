@@ -39,7 +39,8 @@ def barrier(test: IntervalTest, declaration: Declaration, rows: pd.DataFrame) ->
     if METRICS[test.metric] in TIME_UNITS and (reason := _timing(test, declaration, rows)):
         return reason
     for reason in _lacks(rows):
-        between_networks = test.kind == "difference" and len(test.trials) > 1
+        relative = test.kind in ("difference", "ratio", "correlation", "lead")
+        between_networks = relative and len(test.trials) > 1
         if reason != words.LABELS or not (between_networks or METRICS[test.metric] in TIME_UNITS):
             return reason
     return ""

@@ -15,11 +15,7 @@ CLAIMS = {
     NOT_JUDGED: "not judged here",
 }
 LIKE, UNLIKE, UNCLEAR = "like", "unlike", "unclear"
-SMALL_SCALE = {
-    LIKE: "like",
-    UNLIKE: "unlike",
-    UNCLEAR: "unclear",
-}
+SMALL_SCALE = {word: word for word in (LIKE, UNLIKE, UNCLEAR)}
 EXACT, INSIDE, DIFFERS, TOO_FEW_SEEDS = "exact", "inside", "differs", "too_few_seeds"
 FIGURES = {
     EXACT: "the same",
