@@ -29,8 +29,8 @@ from refit.running.pool import TrainingPool
 
 KEPT = {"callbacks": [{"name": "keep_best"}], "keep_weights": True}
 RECORDED = {"shuffle": True, "record_batches": True}
-# Columns that no two runs have alike: how long it took, and beside how many.
-PASSING = ("seconds", "minutes", "workers")
+# Columns that no two runs have alike: when, how long it took, and beside how many.
+PASSING = ("seconds", "minutes", "workers", "started")
 PYTHONPATH = os.pathsep.join(filter(None, sys.path))  # so that they import what this does
 # Those of a run, because one fork server serves all tests of a process.
 PRELOAD = ["refit.training.fit", "refit.running.runner"]
