@@ -56,19 +56,21 @@ help: ## show this help
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
 
-# pip checks versions against requirements.txt; the package itself is installed in place.
+# pip checks versions against requirements.txt; the package itself is installed in place. Python
+# compiles a module when it is first imported; of the 20,000 that are installed, a quarter ever is.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "refit needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	echo "setting up the environment in $(VENV), two to three minutes"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP_INSTALL) -r requirements.txt
+	$(PIP_INSTALL) --no-deps --editable .
 	{ pwd -P; $(BIN)/python -c '$(MAKER)'; } > $@
 
 extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`; Ray, for EXECUTOR=ray
 
 $(EXTRAS): $(READY) requirements-extras.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-extras.txt
+	$(PIP_INSTALL) -c requirements.txt -r requirements-extras.txt
 	touch $@
 
 reproduce: setup ## train what is missing and make the report pages

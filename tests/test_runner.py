@@ -333,7 +333,7 @@ def test_killed_child_costs_one_trial_and_is_tried_again(make_tiny, tmp_path):
     failure = json.loads((tmp_path / trial.directory / failures.FAILURE).read_text())
     assert failure["kind"] == "killed"
     assert "SIGKILL" in failure["reason"]
-    again = runner.run([trial, other], tmp_path, workers=1, time_limit=5)
+    again = runner.run([trial, other], tmp_path, workers=1, time_limit=2)
     assert list(again.failures) == [trial.directory.name]
     failure = json.loads((tmp_path / trial.directory / failures.FAILURE).read_text())
     assert failure["kind"] == "timed out"
