@@ -247,56 +247,6 @@ def test_truncated_event_file_is_read_up_to_the_cut(four, tmp_path):
     assert set(events.read_scalars(tmp_path)["epoch_loss"]) == {0}
 
 
-def test_tensorboard_lists_every_trial_with_settings_and_metrics(four):
-    """TensorBoard's own reader fills the HParams table, metrics included."""
-    trials, folder, _ = four
-    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-    from tensorboard.context import RequestContext
-    from tensorboard.plugins import base_plugin
-    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
-
-    multiplexer = plugin_event_multiplexer.EventMultiplexer()
-    multiplexer.AddRunsFromDirectory(str(folder))
-    multiplexer.Reload()
-    provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
-    context = backend_context.Context(base_plugin.TBContext(data_provider=provider))
-    metadata = context.hparams_metadata(RequestContext(), "experiment")
-    experiment = context.experiment_from_metadata(
-        RequestContext(), "experiment", True, metadata, []
-    )
-    names = {info.name for info in experiment.hparam_infos}
-    assert {"model", "optimizer", "optimizer.learning_rate", "batch_size", "seed"} <= names
-
-    request = api_pb2.ListSessionGroupsRequest(
-        start_index=0,
-        slice_size=100,
-        allowed_statuses=[api_pb2.STATUS_SUCCESS],
-        col_params=[
-            *(api_pb2.ColParams(hparam=name, include_in_result=True) for name in names),
-            *(
-                api_pb2.ColParams(metric=info.name, include_in_result=True)
-                for info in experiment.metric_infos
-            ),
-        ],
-        include_metrics=True,
-    )
-    handler = list_session_groups.Handler(RequestContext(), context, "experiment", request)
-    groups = handler.run().session_groups
-    assert len(groups) == len(trials)
-    shown = {group.hparams["trial"].string_value: group for group in groups}
-    for trial in trials:
-        values = {value.name.tag: value.value for value in shown[trial.name].metric_values}
-        settings = shown[trial.name].hparams
-        assert settings["optimizer.learning_rate"].number_value == trial.optimizer.learning_rate
-        assert settings["model"].string_value == trial.model.name
-        metrics = directory.result_of(trial, folder)["metrics"]
-        assert values["epoch_accuracy"] in (
-            pytest.approx(metrics["val_accuracy"]),
-            pytest.approx(metrics["train_accuracy"]),
-        )
-        assert values["test_accuracy"] == pytest.approx(metrics["test_accuracy"])
-
-
 def test_trial_over_its_time_is_ended_and_others_go_on(four, tmp_path):
     hanging, short = four[0][:2]
     summary = runner.run(

@@ -114,12 +114,21 @@ def hparams_experiment(hparams: dict[str, list[Any]], metrics: dict[str, str]) -
     for path, display_name in metrics.items():
         group, _, tag = path.rpartition("/")
         shown.append(summary_v2.Metric(tag, group=group, display_name=display_name))
-    return summary_v2.hparams_config_pb(columns, shown, time_created_secs=time.time())
+    summary = summary_v2.hparams_config_pb(columns, shown, time_created_secs=time.time())
+    # TensorBoard puts last what does not differ, and does not look by itself.
+    content = summary.value[0].metadata.plugin_data.content
+    experiment = hparams_metadata.parse_experiment_plugin_data(content)
+    for info in experiment.hparam_infos:
+        info.differs = len({*hparams[info.name]}) > 1
+    plugin_data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
+    metadata = hparams_metadata.create_summary_metadata(plugin_data)
+    summary.value[0].metadata.CopyFrom(metadata)
+    return summary
 
 
-def hparams_session(values: dict[str, Any], trial_id: str) -> Any:
-    """The summary that opens a trial in the HParams tab, with its hyper-parameters."""
-    return summary_v2.hparams_pb(values, trial_id=trial_id, start_time_secs=time.time())
+def hparams_session(values: dict[str, Any], group: str) -> Any:
+    """The summary that opens a training in the HParams tab, which shows the mean of a group."""
+    return summary_v2.hparams_pb(values, trial_id=group, start_time_secs=time.time())
 
 
 def hparams_session_end(success: bool) -> Any:

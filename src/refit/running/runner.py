@@ -24,6 +24,7 @@ from refit import paths
 from refit.data import sets
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError
+from refit.experiments import factories
 from refit.experiments.trial import EXECUTORS, LOCAL, RAY, Trial
 from refit.run_directory import directory, events, failures
 from refit.run_directory.directory import damage_of, result_of
@@ -91,7 +92,7 @@ def run(
     failed = _fail_without_data(missing, folder, data_dir)
     ready = [trial for trial in missing if trial.directory.name not in failed]
     if describe:
-        _describe_to_tensorboard(trials, folder)
+        describe_to_tensorboard(trials, folder)
     expected = order.expected(ready, folder)
     with (
         Progress(len(trials), expected, folder) as progress,
@@ -228,9 +229,9 @@ def _train(
     return "", "", ""
 
 
-def _describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:
+def describe_to_tensorboard(trials: Sequence[Trial], folder: Path) -> None:
     """Write the columns of the HParams tab at the top of the experiment's run folder."""
-    rows = [trial.hyper_parameters() for trial in trials]
+    rows = [factories.columns(trial) for trial in trials]
     columns = {name: [row[name] for row in rows if name in row] for row in rows for name in row}
     metrics = {
         "train/epoch_accuracy": "train accuracy",

@@ -21,6 +21,7 @@ import tensorflow as tf
 from refit import files
 from refit.data import sets
 from refit.data.arrays import Dataset
+from refit.experiments import factories
 from refit.experiments.trial import Optimizer, Trial
 from refit.models import layers, networks
 from refit.run_directory import curve_metrics, directory, events
@@ -103,7 +104,7 @@ def fit_trial(
     keras.utils.set_random_seed(trial.seed)
     recorder = Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     with closing(events.EventWriter(run_dir)) as log, closing(recorder):
-        log.summary(events.hparams_session(trial.hyper_parameters(), str(trial.directory)))
+        log.summary(events.hparams_session(factories.columns(trial), factories.group(trial)))
         fit_started = time.perf_counter()
         fitted = (fit or fit_network)(trial, dataset, recorder, data_dir)
         wall_seconds = time.perf_counter() - fit_started
