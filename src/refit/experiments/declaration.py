@@ -63,6 +63,8 @@ class Search(Strict):
 class Sweep(Strict):
     """A named set of trials: a list of entries, or a grid; each is laid over `base`.
 
+    In a file, `entries_from` may name JSON of the gesture report's kind in place of entries.
+
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
     for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
     is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.

@@ -15,7 +15,7 @@ from refit import paths
 from refit.data import sets
 from refit.data.spec import DataSpec
 from refit.errors import DeclarationError
-from refit.experiments import checks, yaml_file
+from refit.experiments import checks, json_file, yaml_file
 from refit.experiments.declaration import Cut, Declaration, Profile, Sweep
 from refit.experiments.metrics import filled
 from refit.experiments.trial import SEED_STEP, CarriedOver, Trial
@@ -44,6 +44,7 @@ def load(experiment: str | Path) -> Declaration:
         path = paths.EXPERIMENTS / f"{experiment}.yaml"
     content = yaml_file.read(path)
     with named(path):
+        _take_entries(content, path.parent)
         try:
             declaration = Declaration.model_validate(content)
         except pydantic.ValidationError as error:
@@ -59,6 +60,17 @@ def load(experiment: str | Path) -> Declaration:
                 left = _expand_profile(declaration, profile, once)
                 checks.check_profile(profile, trials, left)
     return declaration
+
+
+def _take_entries(content: Any, folder: Path) -> None:
+    """Fill in the entries of sweeps that name a JSON file beside the declaration for them."""
+    sweeps = content.get("sweeps") if isinstance(content, dict) else None
+    for name, sweep in sweeps.items() if isinstance(sweeps, dict) else ():
+        file = sweep.pop("entries_from", None) if isinstance(sweep, dict) else None
+        if file is not None:
+            if not isinstance(file, str) or Path(file).name != file:
+                raise DeclarationError(f"sweeps.{name}.entries_from: {file!r} is no file's name")
+            sweep["entries"] = json_file.read(folder / file, sweep.get("base") or {})
 
 
 def expand(
