@@ -266,7 +266,7 @@ def test_normalization_has_pytorchs_constants_and_stands_before_relu(name):
 
 
 def test_normalization_averages_a_tenth_of_every_batch():
-    layer = torch_layers.normalization()
+    layer = torch_layers.torch_normalization()
     images = np.random.default_rng(0).normal(3, 2, (64, 1)).astype(np.float32)
     shown = np.asarray(layer(images, training=True))
     np.testing.assert_allclose(

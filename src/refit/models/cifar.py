@@ -5,8 +5,13 @@ from collections.abc import Iterator, Sequence
 import keras
 from keras import layers
 
-from refit.models import torch_layers
 from refit.models.layers import chain, predictions
+from refit.models.torch_layers import (
+    torch_convolution,
+    torch_dense,
+    torch_normalization,
+    torch_start,
+)
 
 KERNEL = 5
 HIDDEN = (128, 64)
@@ -63,9 +68,9 @@ def build_cnn(
         for number in range(1, convolutions + 1):
             if margin:
                 yield layers.ZeroPadding2D(margin, name=f"padding{number}")
-            yield torch_layers.convolution(filters, KERNEL, channels, name=f"conv{number}")
+            yield torch_convolution(filters, KERNEL, channels, name=f"conv{number}")
             if batch_normalization:
-                yield torch_layers.normalization(name=f"conv{number}_normalization")
+                yield torch_normalization(name=f"conv{number}_normalization")
             yield layers.Activation("relu", name=f"conv{number}_relu")
             yield layers.MaxPooling2D(2, name=f"pool{number}")
             yield layers.SpatialDropout2D(dropout, name=f"pool{number}_dropout")
@@ -84,13 +89,13 @@ def _dense_part(
     fan_in: int, units: Sequence[int], dropout: float, batch_normalization: bool
 ) -> Iterator[layers.Layer]:
     for number, width in enumerate(units, start=1):
-        yield torch_layers.dense(width, fan_in, name=f"dense{number}")
+        yield torch_dense(width, fan_in, name=f"dense{number}")
         if batch_normalization:
-            yield torch_layers.normalization(name=f"dense{number}_normalization")
+            yield torch_normalization(name=f"dense{number}_normalization")
         yield layers.Activation("relu", name=f"dense{number}_relu")
         yield layers.Dropout(dropout, name=f"dense{number}_dropout")
         fan_in = width
 
 
 def _outputs(num_classes: int, fan_in: int) -> layers.Layer:
-    return predictions(num_classes, **torch_layers.start(fan_in))
+    return predictions(num_classes, **torch_start(fan_in))

@@ -11,17 +11,17 @@ from keras.initializers import RandomUniform, VarianceScaling
 from keras.layers import BatchNormalization, Conv2D, Dense
 
 
-def dense(units: int, fan_in: int, **options: Any) -> Dense:
+def torch_dense(units: int, fan_in: int, **options: Any) -> Dense:
     """`torch.nn.Linear(fan_in, units)`: weights and biases uniform in ± 1 / sqrt(fan_in)."""
-    return Dense(units, **start(fan_in), **options)
+    return Dense(units, **torch_start(fan_in), **options)
 
 
-def convolution(filters: int, kernel_size: int, channels: int, **options: Any) -> Conv2D:
+def torch_convolution(filters: int, kernel_size: int, channels: int, **options: Any) -> Conv2D:
     """`torch.nn.Conv2d(channels, filters, kernel_size)`, with the fan-in channels * kernel²."""
-    return Conv2D(filters, kernel_size, **start(channels * kernel_size**2), **options)
+    return Conv2D(filters, kernel_size, **torch_start(channels * kernel_size**2), **options)
 
 
-def normalization(**options: Any) -> BatchNormalization:
+def torch_normalization(**options: Any) -> BatchNormalization:
     """`torch.nn.BatchNorm1d` and `2d`: epsilon 1e-5, a tenth of every new batch in the averages.
 
     PyTorch averages the unbiased variance, Keras the biased one; with a batch of 32 they differ by
@@ -30,7 +30,7 @@ def normalization(**options: Any) -> BatchNormalization:
     return BatchNormalization(momentum=0.9, epsilon=1e-5, **options)
 
 
-def start(fan_in: int) -> dict[str, Any]:
+def torch_start(fan_in: int) -> dict[str, Any]:
     """The initializers of a layer, for those that are made elsewhere."""
     bound = 1 / math.sqrt(fan_in)
     return {

@@ -4,10 +4,8 @@ Every call takes the study and returns what Jupyter displays; `refit` renders th
 study's results are read once and kept until `train` changes them. Nothing here imports Keras.
 """
 
-import ast
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,25 +15,15 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-import refit
-from refit.experiments import expand
+from refit.experiments import expand, factories
 from refit.experiments.declaration import FULL
-from refit.experiments.trial import AUTOKERAS
 from refit.figures import published
-from refit.pages import claim_items, tables
+from refit.pages import claim_items, script, tables
 from refit.pages.templating import fill, trusted
 from refit.run_directory import log as run_log
 from refit.run_directory.log import RunLog
 from refit.study import Study
 
-MODELS = Path(refit.__file__).parent / "models"
-# What a reader would write for each callback of a declaration.
-CALLBACKS = {
-    "reduce_lr_on_plateau": "keras.callbacks.ReduceLROnPlateau",
-    "stop_at_target": "TargetStop",
-    "stop_when_stagnant": "StagnationStop",
-    "keep_best": "BestModel",
-}
 # The summary tells so many findings of a kind; all of them stand among the claims.
 MOST_FINDINGS = 3
 
@@ -127,7 +115,7 @@ def models(study: Study) -> HTML:
     Shown of the first trial of every factory. The source is read from its file and the layers from
     the results, so that a page of finished trials needs no Keras.
     """
-    addresses, networks, sources = _addresses(), [], {}
+    addresses, networks, sources = factories.addresses(), [], {}
     first = {trial.model.name: trial for trial in reversed(study.trials)}
     for trial in (trial for trial in study.trials if first[trial.model.name] is trial):
         layers = run_log.layer_table(trial, study.runs)
@@ -135,7 +123,7 @@ def models(study: Study) -> HTML:
         if trial.model.name in addresses:
             module, function = addresses[trial.model.name]
             file = f"src/refit/models/{module}.py"
-            sources[file] = _python((MODELS / f"{module}.py").read_text("utf-8"))
+            sources[file] = _python((factories.MODELS / f"{module}.py").read_text("utf-8"))
             given = "".join(f", {name}={value!r}" for name, value in trial.model.options.items())
             call = f"model = {module}.{function}(input_shape, num_classes{given})"
         networks.append(
@@ -152,13 +140,12 @@ def models(study: Study) -> HTML:
 
 
 def training(study: Study) -> HTML:
-    """The compile and the fit call of the first trial, and where they live."""
+    """The middle of the script by which the first trial can be trained without refit."""
     trial = study.trials[0]
-    called = [_written(CALLBACKS[spec.name], spec.model_dump()) for spec in trial.callbacks]
-    settings = {"trial": trial, "optimizer": _optimizer(trial.optimizer), "callbacks": called}
-    search = "search_" * (trial.model.name == AUTOKERAS)
-    code = fill(f"article/{search}training.py.j2", **settings)
-    return _html("training", title=trial.title, code=_python(code), name=trial.model.name)
+    command = f"refit script {study.name} {trial.name} --profile {study.profile_name}"
+    code = _python(script.training(trial))
+    shown = {"title": trial.title, "code": code, "command": command, "name": trial.model.name}
+    return _html("training", **shown)
 
 
 def train(study: Study, **how: Any) -> HTML:
@@ -289,27 +276,3 @@ def _reasons(items: list[claim_items.ClaimItem]) -> dict[str, int]:
 def _python(code: str) -> Any:
     """Python, highlighted and escaped."""
     return trusted(highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)))
-
-
-def _addresses() -> dict[str, tuple[str, str]]:
-    """Module and function of every factory, read from the list of all architectures."""
-    tree = ast.parse((MODELS / "networks.py").read_text("utf-8"))
-    listed = next(n.value for n in tree.body if isinstance(n, ast.AnnAssign) and n.value)
-    entries = zip(listed.keys, listed.values, strict=True)  # type: ignore[attr-defined]
-    return {key.value: (value.value.id, value.attr) for key, value in entries}
-
-
-def _optimizer(spec: Any) -> str:
-    """The optimizer as `refit.training.optimizers` builds it, written out."""
-    settings = spec.model_dump(exclude_defaults=True)
-    classes = {"sgd": "SGD", "rmsprop": "RMSprop"}
-    kind = f"keras.optimizers.{classes.get(spec.name, spec.name.capitalize())}"
-    if spec.decay or spec.weight_decay:
-        kind = "DecayingSGD"
-    return _written(kind, {"l2" if n == "weight_decay" else n: v for n, v in settings.items()})
-
-
-def _written(kind: str, settings: dict[str, Any]) -> str:
-    """A call with the settings of a declaration."""
-    given = [f"{name}={v!r}" for name, v in settings.items() if name != "name" and v != ""]
-    return f"{kind}({', '.join(given)})"
