@@ -3,12 +3,14 @@
 What is lost or damaged after that is noticed by the sizes and digests that a result keeps.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +36,24 @@ def check_writable(variable: str, folder: Path) -> None:
             f"{folder}: nothing can be written there ({error.strerror or error}); let {variable} "
             "name another folder"
         ) from error
+
+
+@contextlib.contextmanager
+def stderr_in(path: Path) -> Iterator[None]:
+    """Let what this process and its libraries print as errors go to the end of a file.
+
+    TensorFlow greets with lines that no setting silences; they would bury whatever is shown.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

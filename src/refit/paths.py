@@ -16,6 +16,8 @@ EXPERIMENTS = ROOT / "experiments"
 NOTEBOOKS = ROOT / "notebooks"
 # The results of record: see `refit.run_directory.archive`.
 PACKS = ROOT / "results" / "packs"
+# Trained networks: see `refit.exports.networks`.
+NETWORKS = ROOT / "results" / "networks"
 
 
 def runs() -> Path:

@@ -47,6 +47,8 @@ EVENT_FOLDERS = ("train", "validation", BATCHES)
 BEST_WEIGHTS = "best.weights.h5"
 BASE_WEIGHTS = "base.weights.h5"
 FINAL_WEIGHTS = "final.weights.h5"
+# The whole network, where it is asked for.
+NETWORK = "network.keras"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
 # Beside a page: what the index says of it, and what it was made from.

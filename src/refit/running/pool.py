@@ -12,7 +12,7 @@ from typing import Any
 
 import pebble
 
-from refit import paths
+from refit import files, paths
 from refit.errors import TrialError
 from refit.run_directory import failures
 from refit.running.machine import VISIBLE_GPUS
@@ -120,19 +120,13 @@ def _call(gpu: str, function: Callable[..., Outcome], *args: Any, **kwargs: Any)
 def _start_server(preload: Sequence[str]) -> None:
     """Start the fork server, unless it runs, with its standard error in a file.
 
-    TensorFlow greets every process with lines that no setting silences; they would bury the
-    progress bar. Its backend is TensorFlow, whatever the user's Keras has been told.
+    Its backend is TensorFlow, whatever the user's Keras has been told.
     """
     multiprocessing.set_forkserver_preload(list(preload))
-    path = paths.runs() / TRAINING_LOG
-    path.parent.mkdir(parents=True, exist_ok=True)
-    terminal, backend = os.dup(2), os.environ.get(BACKEND)
+    backend = os.environ.get(BACKEND)
     try:
         os.environ[BACKEND] = "tensorflow"
-        with path.open("ab") as log:
-            os.dup2(log.fileno(), 2)
+        with files.stderr_in(paths.runs() / TRAINING_LOG):
             forkserver.ensure_running()
     finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
         os.environ.pop(BACKEND) if backend is None else os.environ.update({BACKEND: backend})
