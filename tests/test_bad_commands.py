@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from click.testing import CliRunner, Result
+from papermill.exceptions import PapermillExecutionError
 
 import page_tools
 from refit import paths
@@ -256,6 +258,15 @@ def test_parameter_of_another_type_is_refused_before_anything_runs(path, folders
         with pytest.raises(ReportError, match=f"{path.name}.* parameter {name}"):
             notebook.execute(path, folders / "executed.ipynb", {name: value})
     assert not (folders / "executed.ipynb").exists()
+
+
+def test_unknown_parameter_is_refused_inside_a_notebook_too(folders):
+    """papermill alone only warns of it."""
+    with pytest.raises(PapermillExecutionError, match="has no parameter wrokers; it has data_dir"):
+        papermill.execute_notebook(
+            NOTEBOOKS[-1], folders / "executed.ipynb", {"wrokers": 1, "train": False},
+            kernel_name="python3", kernel_manager_class=notebook.CurrentPython, progress_bar=False,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from refit import files, paths
+from refit import files, paths, tries
 from refit.data import sets
 from refit.data.arrays import Dataset
 from refit.errors import DataError, DeclarationError, TrialError
@@ -181,6 +182,15 @@ class Study:
         )
         files.write_table(self.pages / f"{retrain.FILE}{sweep}.csv", rows)
         return rows
+
+    def try_out(self, name: str, **changes: Any) -> tries.Tried:
+        """Train a variant of a trial, by its first seed, and show it beside the original.
+
+        `changes` are settings such as `epochs=3, learning_rate=0.01`; see `tries.changed`. Results
+        of record are left alone: what is trained lies in the folder `tries` of the runs.
+        """
+        folder = paths.runs() / tries.FOLDER / self.profile_name / self.name
+        return tries.try_out(self.trial(name), changes, self.runs, folder, self.data_dir)
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""

@@ -4,8 +4,10 @@ Every call takes the study and returns what Jupyter displays; `refit` renders th
 study's results are read once and kept until `train` changes them. Nothing here imports Keras.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -15,6 +17,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from refit.errors import DeclarationError
 from refit.experiments import expand, factories
 from refit.experiments.declaration import FULL
 from refit.figures import published
@@ -49,6 +52,7 @@ def summary(study: Study) -> Updated:
     confirmations in words, published against reproduced numbers as a figure, what was trained on
     what, and banners on demonstration data, a small scale, fewer seeds than declared, or nothing
     trained. In a notebook it is shown again, with the results, once `train` has ended."""
+    _refuse_unknown_parameters()
     log, numbers, _ = study.measured
     items = _items(study)
     reasons = [*_reasons(items), *numbers["reason"]]
@@ -234,6 +238,20 @@ def sources(study: Study) -> HTML:
     return HTML(
         "".join(tables.table(frame, name).data for name, frame in shown.items() if len(frame))
     )
+
+
+def _refuse_unknown_parameters() -> None:
+    """Raise DeclarationError where papermill has set what the cell of parameters does not.
+
+    It puts a cell of its own behind that cell, and only warns.
+    """
+    shell = get_ipython()
+    for before, cell in pairwise(shell.user_ns.get("In", []) if shell else []):
+        if cell.startswith("# Parameters\n"):
+            known, given = (set(re.findall(r"^(\w+) = ", text, re.M)) for text in (before, cell))
+            if unknown := ", ".join(sorted(given - known)):
+                choices = ", ".join(sorted(known))
+                raise DeclarationError(f"the notebook has no parameter {unknown}; it has {choices}")
 
 
 def _items(study: Study) -> list[claim_items.ClaimItem]:
