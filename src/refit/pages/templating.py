@@ -18,8 +18,8 @@ PLOTLY = "plotly.min.js"
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
-        # Code is escaped as a whole, once it is highlighted.
-        autoescape=select_autoescape(disabled_extensions=["py.j2"], default=True),
+        # Code is escaped as a whole, once it is highlighted; a declaration is no HTML.
+        autoescape=select_autoescape(disabled_extensions=["py.j2", "yaml.j2"], default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
