@@ -45,6 +45,21 @@ def folder(tmp_path_factory):
     return folder
 
 
+def test_project_of_keras_tuner_is_kept_for_its_own_tools(folder, capsys):
+    trace = tuner.run(GRID, make_spec(), folder)
+    import keras_tuner
+
+    kept = keras_tuner.RandomSearch(
+        lambda settings: None, keras_tuner.Objective("score", "max"), max_trials=3,
+        directory=folder / tuner.FOLDER, project_name=f"{GRID.sweep}-random-1",
+    )  # fmt: skip
+    kept.reload()
+    scores = [trial.score for trial in kept.oracle.trials.values()]
+    assert sorted(scores) == pytest.approx(sorted(trace.query("repeat == 1")["score"]))
+    kept.results_summary()
+    assert f"Score: {max(scores)}" in capsys.readouterr().out
+
+
 def test_a_search_scores_what_is_trained_and_counts_what_it_would_have_cost(folder):
     trace = tuner.run(GRID, make_spec(tuners=["random", "bayesian", "hyperband"]), folder)
     log = run_log.read(list(TRIALS.values()), folder)

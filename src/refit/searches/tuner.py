@@ -2,7 +2,8 @@
 
 A tuner suggests a point of the grid; what the trial there has measured is its score. So after an
 exhaustive grid a search costs no training and can be repeated many times, and nothing depends on
-the tuner's own files. What counts as its cost are the epochs that a tuner alone would have trained.
+the tuner's own files, which are kept for its own tools. What counts as its cost are the epochs that
+a tuner alone would have trained.
 """
 
 import warnings
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -101,16 +101,24 @@ def _search(
     record = files.read_object(path)
     same = {key: record.get(key) for key in meaning} == meaning
     if not same or not isinstance(record.get("rows"), list):
-        rows = _ask(grid, spec, tuner, repeat, curves)
+        rows = _ask(grid, spec, tuner, repeat, path, curves)
         record = meaning | {"keras_tuner": version("keras-tuner"), "rows": rows}
         files.write_json(path, record)
     return [[grid.sweep, tuner, repeat, *row] for row in record["rows"]]
 
 
 def _ask(
-    grid: Grid, spec: Search, tuner: str, repeat: int, curves: dict[str, pd.DataFrame]
+    grid: Grid,
+    spec: Search,
+    tuner: str,
+    repeat: int,
+    record: Path,
+    curves: dict[str, pd.DataFrame],
 ) -> list[list[Any]]:
-    """Let Keras Tuner search, and return what it asked for: step, trial, digest, ... , score."""
+    """Let Keras Tuner search, and return what it asked for: step, trial, digest, ... , score.
+
+    Its own project stays in a folder beside the record, for its `reload` and `results_summary`.
+    """
     import keras_tuner
 
     rows: list[list[Any]] = []
@@ -137,15 +145,16 @@ def _ask(
     }
     kind = type("Searcher", (getattr(keras_tuner, TUNERS[tuner]),), {"run_trial": run_trial})
     # On few points several threads make its Gaussian process many times slower.
-    with TemporaryDirectory() as directory, warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), threadpool_limits(1):
         # Keras Tuner's own deprecated calls, and its Gaussian process on few points.
         warnings.simplefilter("ignore")
         searcher = kind(
             objective=keras_tuner.Objective("score", "max"),
             hyperparameters=space,
             seed=repeat,
-            directory=directory,
-            project_name=tuner,
+            directory=record.parent,
+            project_name=record.stem,
+            overwrite=True,  # what an interrupted search has left
             **budget[tuner],
         )
         searcher.search(verbose=0)
