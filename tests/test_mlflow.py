@@ -108,7 +108,9 @@ def runs_in(store):
     """The runs that people see, by the names of their trials."""
     reader = client(store)
     experiment = reader.get_experiment_by_name(f"refit/{NAME}/smoke")
-    runs = reader.search_runs([experiment.experiment_id])
+    runs = [
+        run for run in reader.search_runs([experiment.experiment_id]) if "trial" in run.data.tags
+    ]
     named = {run.data.tags["trial"]: run for run in runs}
     assert len(named) == len(runs)
     return named
@@ -138,6 +140,25 @@ def test_run_is_the_trial(study, run):
     assert run.info.end_time == MILLISECONDS + 8500
     parameters = trial.hyper_parameters()
     assert run.data.params == {name: str(value) for name, value in parameters.items()}
+
+
+def test_seeds_are_children_of_their_settings_and_verdicts_are_tags(study, store, run):
+    first = study.trials[0]
+    again = first.model_copy(update={"seed": first.seed + 1})
+    leave(study, again)
+    exported("--seeds", 2)
+    reader = client(store)
+    experiment = reader.get_experiment_by_name(f"refit/{NAME}/smoke")
+    everything = reader.search_runs([experiment.experiment_id])
+    (parent,) = [each for each in everything if "setting" in each.data.tags]
+    assert parent.data.tags["setting"] == f"{first.sweep}/{first.name}"
+    children = [each for each in everything if "trial" in each.data.tags]
+    assert len(children) == 2
+    assert {each.data.tags["mlflow.parentRunId"] for each in children} == {parent.info.run_id}
+    verdicts = {
+        claim.id: experiment.tags[f"verdict/{claim.id}"] for claim in study.declaration.claims
+    }
+    assert set(verdicts.values()) == {"not_judged"}, "smoke data decide nothing"
 
 
 def test_metrics_are_those_of_the_result(study, run):

@@ -33,6 +33,8 @@ ARTIFACTS = (RESULT, TRIAL, PREDICTIONS, "[!.]*.h5", "[!.]*.keras", EVENTS, f"*/
 CURVES = "epoch/"
 # The SHA-256 of the result that a run was made from, by which a newer one is told.
 RESULT_DIGEST = "result_sha256"
+# The tags by which MLflow knows the children of a run, and we the run that is their parent.
+PARENT, SETTING = "mlflow.parentRunId", "setting"
 # The most runs that MLflow finds at once; an experiment has hundreds.
 MOST_RUNS = 50_000
 
@@ -55,10 +57,11 @@ def store_folder(store: str) -> Path:
 def export(studies: Sequence[Study], folder: Path) -> Iterator[str]:
     """Write the finished trials of some studies into the store in `folder`; tells of each study.
 
-    Every trial is a run. One that is there, whole and made from the same result, is left alone; any
-    other of that trial goes to MLflow's trash. Raises
-    TrialError where nothing is finished, UnavailableError where MLflow is missing or cannot read
-    the store, DeclarationError where the folder cannot be a store.
+    Every trial is a run, a child of one that stands for what its seeds have in common; the verdicts
+    are tags of the experiment. One that is there, whole and made from the same result, is left
+    alone; any other of that trial goes to MLflow's trash. Raises TrialError where nothing is
+    finished, UnavailableError where MLflow is missing or cannot read the store, DeclarationError
+    where the folder cannot be a store.
     """
     finished = [[trial for trial in each.trials if result_of(trial, each.runs)] for each in studies]
     if not any(finished):
@@ -110,7 +113,9 @@ def _opened(folder: Path) -> Iterator["MlflowClient"]:
 def _export(client: "MlflowClient", folder: Path, study: Study, trials: Sequence[Trial]) -> int:
     """Write what is not there yet of a study; returns how many trials that were."""
     experiment = _experiment(client, folder, study)
-    runs = client.search_runs([experiment], max_results=MOST_RUNS)
+    for claim in study.measured[2].itertuples():
+        client.set_experiment_tag(experiment, f"verdict/{claim.id}", claim.verdict)
+    runs = list(client.search_runs([experiment], max_results=MOST_RUNS))
     written = 0
     for trial in trials:
         content = files.digest(study.runs / trial.directory / RESULT)
@@ -126,9 +131,22 @@ def _export(client: "MlflowClient", folder: Path, study: Study, trials: Sequence
             if run not in whole[:1]:
                 client.delete_run(run.info.run_id)
         if not whole:
-            _write(client, experiment, study, trial, tags | {RESULT_DIGEST: content})
+            tags |= {RESULT_DIGEST: content, PARENT: _parent(client, experiment, runs, trial)}
+            _write(client, experiment, study, trial, tags)
             written += 1
     return written
+
+
+def _parent(client: "MlflowClient", experiment: str, runs: list[Any], trial: Trial) -> str:
+    """The id of the run of a trial's settings, whose children are its seeds; made where missing."""
+    setting = f"{trial.sweep}/{trial.name}"
+    for run in runs:
+        if run.data.tags.get(SETTING) == setting:
+            return run.info.run_id
+    tags = {SETTING: setting, "title": trial.title}
+    runs.append(client.create_run(experiment, tags=tags, run_name=setting))
+    client.set_terminated(runs[-1].info.run_id)
+    return runs[-1].info.run_id
 
 
 def _experiment(client: "MlflowClient", folder: Path, study: Study) -> str:
