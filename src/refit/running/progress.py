@@ -28,6 +28,7 @@ class RunProgress(BaseModel):
     total: NonNegativeInt
     done: NonNegativeInt
     text: str
+    ended: bool = False
 
 
 class Progress:
@@ -60,7 +61,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         end = "finished" if kind is None else "interrupted; the next run goes on from here"
         self._write(f"{self._counts()}, {end}")
-        self._show(f"{self._counts()}, {end}")
+        self._show(f"{self._counts()}, {end}", ended=True)
         self._bar.close()
         with contextlib.suppress(OSError):
             self._log.close()
@@ -98,10 +99,10 @@ class Progress:
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {text}")
 
-    def _show(self, text: str) -> None:
+    def _show(self, text: str, ended: bool = False) -> None:
         self._bar.n = self.done
         self._bar.set_postfix_str(text)
-        state = RunProgress(total=self.total, done=self.done, text=text)
+        state = RunProgress(total=self.total, done=self.done, text=text, ended=ended)
         with contextlib.suppress(OSError):
             files.write_json(self.folder / PROGRESS, state.model_dump())
 
@@ -151,20 +152,48 @@ def follow(folder: Path) -> Iterator[None]:
 
 
 def _follow(folder: Path, stop: threading.Event) -> None:
-    log, bar, last = folder / LOG, None, False
-    position = log.stat().st_size if log.exists() else 0
+    log = folder / LOG
+    position, last, line = log.stat().st_size if log.exists() else 0, False, _Line()
     while not last:
-        last = stop.wait(0.5)
         if sys.stderr.isatty():
-            if state := files.read_model(folder / PROGRESS, RunProgress):
-                bar = bar or _bar(state.total)
-                bar.n = state.done
-                bar.set_postfix_str(state.text)
+            line.show(files.read_model(folder / PROGRESS, RunProgress))
         elif log.exists():
             with log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(position)
-                for line in file:
-                    print(f"  {line.rstrip()}", flush=True)
+                for text in file:
+                    print(f"  {text.rstrip()}", flush=True)
                 position = file.tell()
-    if bar:
-        bar.close()
+        last = stop.wait(0.5)
+    line.close()
+
+
+class _Line:
+    """The last line of a terminal: the bar of a run, and before and after it what else is done."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._training = False
+        self._since = time.monotonic()
+
+    def show(self, state: RunProgress | None) -> None:
+        training = state is not None and not state.ended
+        changes = training != self._training
+        if self._bar is None or (changes and training):
+            self.close()
+            form = {"bar_format": "  {desc}", "leave": False}
+            self._bar = _bar(state.total) if state and training else tqdm(**form)
+        if state is not None and (training or changes):
+            self._bar.n = state.done
+            self._bar.set_postfix_str(state.text)
+        if changes:
+            self._training, self._since = training, time.monotonic()
+        if changes and not training:
+            self.close()
+        elif not training:
+            doing = "making the page" if state else "starting the notebook"
+            self._bar.set_description_str(f"{doing}, {time.monotonic() - self._since:.0f} s")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
