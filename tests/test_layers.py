@@ -17,9 +17,12 @@ FLOORS = (
     {"run_directory"},
     {"training", "verdicts", "running"},
     {"searches", "figures"},
+    {"tries"},
     {"study"},
     {"pages", "exports"},
-    {"cli", "__main__"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Each training has a process of its own, and every command starts without waiting for these.

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from refit import files, paths
-from refit.errors import DataError, DeclarationError, RefitError, TrialError
+from refit.commands import COMMANDS, data_dir_option, export_json, profile_option
+from refit.errors import DataError, DeclarationError, RefitError, ReportError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import FULL
 from refit.experiments.trial import EXECUTORS, LOCAL
@@ -44,17 +45,10 @@ class _Group(click.Group):
 
 
 def _shared_options(command: Any) -> Any:
-    folder = click.option("--data-dir", default="", help="folder of data sets [default: $DATA_DIR]")
     seeds = "replicates of every trial, to try things [default: as declared]"
-    command = click.option("--seeds", default=0, help=seeds)(folder(command))
-    command = _profile_option("smoke")(command)
+    command = click.option("--seeds", default=0, help=seeds)(data_dir_option(command))
+    command = profile_option("smoke")(command)
     return click.argument("experiments", nargs=-1)(command)
-
-
-def _profile_option(default: str) -> Any:
-    return click.option(
-        "--profile", default=default, show_default=True, help="smoke, small or full"
-    )
 
 
 _workers_option = click.option(
@@ -69,6 +63,10 @@ _workers_option = click.option(
 def main() -> None:
     """Re-run published reports of convolutional-network experiments and see what still holds."""
     paths.provide_home()
+
+
+for each in COMMANDS:
+    main.add_command(each)
 
 
 @main.command()
@@ -139,7 +137,7 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
 
 @main.command()
 @click.argument("sweeps", nargs=-1, metavar="[EXPERIMENT[/SWEEP]]...")
-@_profile_option("full")
+@profile_option("full")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=paths.PACKS)
 def pack(sweeps: tuple[str, ...], profile: str, out: Path) -> None:
     """Write the finished trials of sweeps, all where none is named, into one file per sweep."""
@@ -192,7 +190,7 @@ def verify(folder: Path) -> None:
 @main.command()
 @click.argument("experiment")
 @click.argument("theirs", type=click.Path(exists=True, path_type=Path))
-@_profile_option("full")
+@profile_option("full")
 def compare(experiment: str, theirs: Path, profile: str) -> None:
     """Hold somebody else's trainings of EXPERIMENT against those of record.
 
@@ -228,6 +226,9 @@ def export_mlflow(experiments: tuple[str, ...], store: str, **which: Any) -> Non
     folder = mlflow.store_folder(store)
     for line in mlflow.export(_open(experiments, train=False, **which), folder):
         click.echo(line)
+
+
+export.add_command(export_json)
 
 
 @main.command()
@@ -278,6 +279,11 @@ def _make_pages(
 ) -> None:
     """Make pages of the experiments; `how` has parameters of notebooks beside `which`."""
     studies = _open(experiments, train=train, **which)
+    for study in studies:
+        if not (notebook := paths.NOTEBOOKS / f"{study.name}.ipynb").is_file():
+            raise ReportError(
+                f"{notebook} is missing, by which {study.name} is run; see: refit new"
+            )
     for variable, folder in (("REFIT_RUNS", paths.runs()), ("REFIT_REPORTS", paths.reports())):
         files.check_writable(variable, folder)
     if not train:
@@ -305,6 +311,7 @@ def _make_pages(
         if failure:
             failed.append(study.name)
             click.secho(f"  {failure}", fg="red", err=True)
-    click.echo(f"All pages: {index.write(folder)}")
+    written = index.write(folder).resolve().as_uri()
     if failed:
-        raise click.ClickException(f"failed: {', '.join(failed)}")
+        raise click.ClickException(f"failed: {', '.join(failed)}; all pages: {written}")
+    click.echo(f"All pages: {written}")
