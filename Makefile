@@ -65,6 +65,7 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) -r requirements.txt
 	$(PIP_INSTALL) --no-deps --editable .
+	$(BIN)/python -m ipykernel install --sys-prefix --name refit --display-name refit > /dev/null
 	{ pwd -P; $(BIN)/python -c '$(MAKER)'; } > $@
 
 extras: $(EXTRAS) ## add what is optional: MLflow, for `refit export mlflow`; Ray, for EXECUTOR=ray
@@ -119,8 +120,8 @@ format: setup ## format the code
 notebooks: setup ## run the notebooks and store the outputs that nbval compares
 	$(BIN)/refit notebooks
 
-tensorboard: setup ## compare all trainings of PROFILE in TensorBoard
-	$(BIN)/tensorboard --logdir "$${REFIT_RUNS:-runs}/$$PROFILE" --host localhost
+tensorboard: setup ## compare the trainings of one experiment, EXPERIMENTS, in TensorBoard
+	set -f; $(BIN)/refit tensorboard --profile "$$PROFILE" -- $$EXPERIMENTS
 
 jupyter: setup ## open the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks --ip localhost

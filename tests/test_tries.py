@@ -14,6 +14,14 @@ def refit(*arguments):
     return CliRunner().invoke(main, arguments)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _runs_apart(tmp_path_factory):
+    """Other tests may have trained the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFIT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def study():
     return Study.open("fmnist_zoo")
@@ -67,16 +75,16 @@ def test_change_without_a_value_is_told():
 
 
 def test_two_trials_side_by_side(study):
-    missing = refit("diff", "fmnist_zoo", "lenet1", "lenet3")
+    missing = refit("diff", "fmnist_zoo", "lenet3", "lenet4")
     assert missing.exit_code == 1
-    assert "no result of lenet1, lenet3" in missing.stderr
+    assert "no result of lenet3, lenet4" in missing.stderr
     from refit.running import runner
 
-    trials = [study.trial(name) for name in ("lenet1", "lenet3")]
+    trials = [study.trial(name) for name in ("lenet3", "lenet4")]
     runner.check(runner.run(trials, study.runs, describe=False))
-    told = refit("diff", "fmnist_zoo", "lenet1", "lenet3")
+    told = refit("diff", "fmnist_zoo", "lenet3", "lenet4")
     assert told.exit_code == 0, told.output
     settings, metrics, curves = told.output.split("\n\n")[:3]
     assert "model.options" in settings or "optimizer" in settings
     assert "val_accuracy" in metrics
-    assert curves.splitlines()[1].split() == ["epoch", "lenet1", "lenet3"]
+    assert curves.splitlines()[1].split() == ["epoch", "lenet3", "lenet4"]

@@ -1,0 +1,10 @@
+# Runs the two commands of the README:
+#   docker build -t refit . && docker run --rm -v "$PWD/reports:/refit/reports" refit
+FROM python:3.12-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /refit
+COPY . .
+RUN make setup
+CMD ["make", "reproduce"]
