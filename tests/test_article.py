@@ -51,8 +51,10 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
     shown = text(article.summary(study))
     assert "Small scale." in shown
     count = len(study.trials)
-    told = f"{count} of {count} trainings are done, on invented images: 200 train, 200 validation"
-    assert told in shown
+    told = (
+        f"{count} of {count} trainings are done on 200 train, 200 validation, 200 test images of "
+    )
+    assert f"{told}invented images." in shown
     assert "All of: MobileNetV2" in shown
 
 

@@ -200,7 +200,7 @@ def label(column: str, part: str = "validation") -> str:
     words = (
         words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
     )
-    words = re.sub("^min ", "lowest ", words)
+    words = re.sub(r"(?<=[a-z])(\d)$", r" \1", re.sub("^min ", "lowest ", words))
     if words.endswith(" epoch"):
         return f"epoch of {words.removesuffix(' epoch')}"
     if words.endswith(("loss", "entropy")):

@@ -46,7 +46,7 @@ def published_against_reproduced(frame: pd.DataFrame, title: str) -> Picture:
         hollow = {"mfc": "white"} if mark == "D" else {}
         panel.plot([], [], mark, color="#222222", label=name, **hollow)
     picture.explain(*pictures.keys(picture.axes[-1]))
-    return picture.say(*_findings(frame, known, len(shown)))
+    return picture.say(*_findings(frame, known, shown))
 
 
 def _draw(panel, rows: pd.DataFrame) -> None:
@@ -61,12 +61,12 @@ def _draw(panel, rows: pd.DataFrame) -> None:
     panel.grid(visible=False, axis="y")
 
 
-def _findings(frame: pd.DataFrame, known: pd.DataFrame, drawn: int) -> list[str]:
+def _findings(frame: pd.DataFrame, known: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
     """How many numbers agree, where most they differ, and what is not seen."""
     compared = known[known["agreement"].isin(["agrees", "differs"])]
     agree = int((compared["agreement"] == "agrees").sum())
     told = [f"{agree} of {len(compared)} published numbers lie where a repetition would."]
-    if compared.empty:
+    if shown["agreement"].eq("not comparable").all():
         told = ["None of these numbers can be compared with the report's."]
     for name, colour in (
         ("differs", "red"),
@@ -75,8 +75,8 @@ def _findings(frame: pd.DataFrame, known: pd.DataFrame, drawn: int) -> list[str]
     ):
         rows = known[known["agreement"] == name]
         if len(rows):
-            told.append(f"{name.capitalize()} ({colour}): {listed(rows['name'], 4)}.")
-    if drawn < len(known):
-        told.append(f"Drawn are {drawn} of {len(known)}, those that agree least.")
+            told.append(f"{name.capitalize()} ({colour}): {listed(rows['name'].unique(), 4)}.")
+    if len(shown) < len(known):
+        told.append(f"Drawn are {len(shown)} of {len(known)}, those that agree least.")
     missing = len(frame) - len(known)
     return [*told, f"Not measured yet: {missing} more." if missing else ""]

@@ -71,8 +71,11 @@ def strips(
     `settings` maps columns to names. `hue` is a column whose values have colours, as sweeps.
     """
     names, rows, lost = _prepared(results, settings, y, {**(labels or {}), **settings})
-    if rows.empty:
+    if rows.empty or rows[y].isna().all():
         return nothing_finished(title)
+    settings = {
+        name: words for name, words in settings.items() if rows[name].nunique() > 1
+    } or settings
     columns = min(2, len(settings))
     lines = math.ceil(len(settings) / columns)
     picture = Picture(title, 0.6 + (2.3 if columns == 2 else 3.0) * lines)
@@ -97,7 +100,8 @@ def strips(
     if len(settings) == 1:
         return picture.say(pictures.extremes(*means.values(), names[y], *means), lost)
     moved = pd.Series({name: mean.max() - mean.min() for name, mean in means.items()}).sort_values()
-    said = f"{moved.index[-1]} moves mean {names[y]} most, by {pictures.amount(moved.iloc[-1])}, "
+    said = f"Of the settings {moved.index[-1]} moves mean {names[y]} most, by "
+    said += f"{pictures.amount(moved.iloc[-1])}, "
     said += f"and {moved.index[0]} least, by {pictures.amount(moved.iloc[0])}."
     return picture.say(said, lost)
 

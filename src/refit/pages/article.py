@@ -113,7 +113,7 @@ def data(study: Study) -> HTML:
     return _html("data", facts={kind: facts[kind] for kind in kinds if facts.get(kind)})
 
 
-def models(study: Study) -> HTML:
+def models(study: Study) -> Updated:
     """The source of the factories that built the networks, and the layers of what they built.
 
     Shown of the first trial of every factory. The source is read from its file and the layers from
@@ -140,7 +140,8 @@ def models(study: Study) -> HTML:
             }
         )
     settings = _table(study.settings().drop(columns="trial"), "What tells the trainings apart")
-    return _html("models", sources=sources, networks=networks, settings=settings)
+    html = _html("models", sources=sources, networks=networks, settings=settings)
+    return Updated(html.data, f"models of {study.name}")
 
 
 def training(study: Study) -> HTML:
@@ -153,13 +154,12 @@ def training(study: Study) -> HTML:
 
 
 def train(study: Study, **how: Any) -> HTML:
-    """Train what is missing, show the summary anew, and tell in a sentence what was done.
+    """Train what is missing, show summary and models anew, and tell in a sentence what was done.
 
     `how` is handed to `Study.train`, whose errors are raised as they are.
     """
     told = study.train(**how)
-    if get_ipython():
-        anew = summary(study)
+    for anew in (summary(study), models(study)) if get_ipython() else ():
         update_display(HTML(anew.data), display_id=anew.name)
     log, _, _ = study.measured
     return _html("train", told=str(told), done=len(log.done), total=len(log.results))

@@ -74,7 +74,7 @@ def _column(
     """What a reader sees of each value, what it is sorted by, and how it is marked."""
     right = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     form = form or (_form(values.dropna()) if right else "")
-    winner = best(values.dropna()) if best and values.notna().any() else None
+    winner = best(values.dropna()) if best and values.nunique() > 1 else None
     cells = []
     for value in values:
         missing = pd.api.types.is_scalar(value) and bool(pd.isna(value))
@@ -93,7 +93,8 @@ def _form(present: pd.Series) -> str:
     numbers = present.astype(float)
     if ((numbers % 1 == 0) & (numbers.abs() > 1)).any() and (numbers % 1 == 0).all():
         return ",.0f"
-    return "g" if all(number == float(f"{number:.2g}") for number in numbers) else ""
+    written = (math.isclose(number, float(f"{number:.2g}"), rel_tol=1e-6) for number in numbers)
+    return "g" if all(written) else ""
 
 
 def _text(value: Any, form: str) -> str:
@@ -107,7 +108,7 @@ def _text(value: Any, form: str) -> str:
         return format(value, form or ",d")
     if value and abs(value) < 0.001:
         return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4f}"
+    return f"{value:,.{4 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def _heading(name: Any) -> str:

@@ -36,7 +36,8 @@
 
   async function draw(sweep) {
     const { settings, places, colours, symbols, titles, trials, parallel } = JSON.parse(sweep.querySelector("script").textContent);
-    const box = Object.assign(document.createElement("div"), { className: "drawing" });
+    const ariaLabel = sweep.querySelector("img").alt; // what the picture said, the drawing keeps
+    const box = Object.assign(document.createElement("div"), { className: "drawing", role: "group", ariaLabel });
     add(box, "strong", { textContent: titles[0] });
     const choices = add(box, "p");
     const upper = add(box, "div");
