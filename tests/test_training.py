@@ -73,7 +73,7 @@ def test_training_killed_in_the_middle_of_an_epoch_resumes_exactly(make_tiny, tm
     time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    wait_for(lambda: lock_is_free(run_dir), seconds=20)  # the orphan noticed and stopped
+    wait_for(lambda: lock_is_free(run_dir))  # the orphan noticed and stopped
     assert not (run_dir / RESULT).exists()
     runner.check(runner.run([trial], tmp_path / "killed", workers=1))
     result = json.loads((run_dir / RESULT).read_text())
@@ -110,8 +110,8 @@ def lock_is_free(run_dir: Path) -> bool:
     return True
 
 
-def wait_for(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition) -> None:
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
