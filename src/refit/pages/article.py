@@ -26,6 +26,7 @@ from refit.pages.templating import fill, trusted
 from refit.run_directory import log as run_log
 from refit.run_directory.log import RunLog
 from refit.study import Study
+from refit.verdicts import contrasts
 
 # The summary tells so many findings of a kind; all of them stand among the claims.
 MOST_FINDINGS = 3
@@ -259,7 +260,7 @@ def _items(study: Study) -> list[claim_items.ClaimItem]:
 
 
 def _names(study: Study) -> Callable[[str], str]:
-    return tables.names(study.declaration, study.titles)
+    return contrasts.names(study.declaration, study.titles)
 
 
 def _html(part: str, **values: Any) -> HTML:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from refit.experiments.metrics import METRICS
+from refit.figures.picture import label
 from refit.verdicts import words
 from refit.verdicts.interval_tests import PERCENT
 
@@ -134,7 +135,7 @@ class ClaimItem:
         claimed = self._claimed(sign)
         if ends == [0.0]:
             claimed = more if row["low"] == 0.0 else less
-        metric = row["metric"].replace("_", " ")
+        metric = label(row["metric"]).split(" (")[0]
         told = f"{row['a']} is {size} than {row['b']} in {metric}"
         return f"{told}, claimed {claimed} ({self.replicates})"
 

@@ -1,7 +1,6 @@
 """Tables for notebooks and pages: escaped, aligned, sortable, readable without any script."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from numbers import Integral, Real
@@ -12,7 +11,6 @@ import pandas as pd
 from IPython.display import HTML
 
 from refit.errors import ReportError
-from refit.experiments.declaration import Declaration
 from refit.figures.picture import label
 from refit.figures.published import AGREEMENTS
 from refit.pages.templating import fill
@@ -117,21 +115,8 @@ def _heading(name: Any) -> str:
     return " / ".join(label(str(part)) for part in parts if part != "")
 
 
-def names(declaration: Declaration, titles: Mapping[str, str]) -> Callable[[str], str]:
-    """What tables call the trial of a published number: its title, or "highest of Grid 1"."""
-
-    def name(trial: str) -> str:
-        words = re.sub("^max ", "highest ", re.sub("^min ", "lowest ", trial))
-        sweep = re.search(r"(?<= of )\w+", words)
-        if sweep and sweep[0] in declaration.sweeps:
-            words = words.replace(sweep[0], declaration.sweeps[sweep[0]].title, 1)
-        return titles.get(trial, words)
-
-    return name
-
-
 def figures(numbers: pd.DataFrame, name: Callable[[str], str]) -> HTML:
-    """Every published number beside the reproduced one, with trials named as by `names`."""
+    """Every published number beside the reproduced one, with trials named as by `name`."""
     spread = numbers["spread"].map(lambda value: "" if pd.isna(value) else f" ± {value:.2g}")
     reproduced = numbers["reproduced"].map(lambda value: "–" if pd.isna(value) else _number(value))
     frame = pd.DataFrame(

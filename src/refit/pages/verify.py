@@ -35,7 +35,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory.directory import PAGE
 from refit.run_directory.log import CONFUSIONS_FILE, CURVES_FILE, RESULTS_FILE, RunLog
 from refit.searches import retrain, tuner
-from refit.verdicts import claims, published_figures, scoreboard
+from refit.verdicts import claims, contrasts, published_figures, scoreboard
 
 PNG = "data:image/png;base64,"
 
@@ -87,7 +87,7 @@ def _experiment(folder: Path) -> Iterator[str]:
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
         yield from _differences(folder / name, scoreboard.read_table(folder / name), table)
     titles = {trial.name: trial.title for trial in trials.values()}
-    shown = tables.figures(numbers, tables.names(declaration, titles)).data
+    shown = tables.figures(numbers, contrasts.names(declaration, titles)).data
     yield from _shown(folder, shown, verdicts)
 
 

@@ -16,7 +16,7 @@ from refit.experiments import predicates as p
 from refit.experiments.declaration import Declaration
 from refit.run_directory.log import RunLog
 from refit.verdicts import scope, words
-from refit.verdicts.contrasts import evaluate
+from refit.verdicts.contrasts import evaluate, names
 from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Outcome, outcomes
 
 # `low` and `high` are what the claim wants, `interval_` a 95 % interval of the estimate; all of
@@ -47,7 +47,9 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     corrected = scipy.stats.false_discovery_control(p_values) if candidates else []
     q_values = dict(zip(candidates, map(float, corrected), strict=True))
     rows = [_row(case, q_values.get(number)) for number, case in enumerate(cases)]
-    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
+    name = names(declaration, dict(zip(log.results["trial"], log.results["title"], strict=True)))
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
+    return frame.assign(**{side: frame[side].map(name, na_action="ignore") for side in "ab"})
 
 
 @dataclass

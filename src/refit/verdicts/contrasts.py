@@ -5,7 +5,8 @@ and other sets of trials, per matched pair or per trial; `interval_tests` doubts
 """
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import scipy
 
 from refit.experiments import predicates as p
+from refit.experiments.declaration import Declaration
 from refit.experiments.metrics import METRICS
 from refit.experiments.trial import SEED_STEP
 from refit.run_directory.log import RunLog
@@ -39,6 +41,20 @@ def describe_trial(trial: p.Trials | p.Gap) -> str:
     chosen = trial.sweep or ", ".join(trial.trials) or "all"
     take = "best" if trial.take == "of_best" else trial.take
     return f"{take} of {chosen}" + (f" ({', '.join(where)})" if where else "")
+
+
+def names(declaration: Declaration, titles: Mapping[str, str]) -> Callable[[str], str]:
+    """What a reader is told of a trial or selection as described above: a title, where there is
+    one, or "highest of Grid 1". `titles` are those of trials."""
+
+    def name(trial: str) -> str:
+        told = re.sub("^max ", "highest ", re.sub("^min ", "lowest ", trial))
+        sweep = re.search(r"(?<= of )\w+", told)
+        if sweep and sweep[0] in declaration.sweeps:
+            told = told.replace(sweep[0], declaration.sweeps[sweep[0]].title, 1)
+        return titles.get(trial, told)
+
+    return name
 
 
 def _names(subjects: Sequence[p.Trials], log: RunLog) -> tuple[str, ...]:
