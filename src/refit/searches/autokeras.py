@@ -114,8 +114,8 @@ def run(trial: Trial, dataset: Dataset, run_dir: Path, wanted: Callable[[], bool
             verbose=0,
         )
         model = plain(search.export_model())
-    model.jit_compile = False
-    model.save(run_dir / BEST)
+        model.jit_compile = False
+        model.save(run_dir / BEST)
     found = _found(search.tuner.oracle, model, run_dir)
     shutil.rmtree(run_dir / PROJECT)
     return found
