@@ -99,16 +99,6 @@ def test_second_run_trains_nothing_and_makes_no_page_again(pages):
         assert (pages / f"{name}.html").stat().st_mtime_ns == changed
 
 
-def test_page_that_lost_a_figure_is_made_again_without_training(pages):
-    figure = next((pages / "transfer").glob("*.png"))
-    figure.unlink()
-    again = refit("reproduce", "transfer")
-    assert again.returncode == 0
-    assert "unchanged" not in again.stdout
-    assert figure.exists()
-    assert "3 trials: 3 done before, 0 trained" in (pages / "transfer.html").read_text()
-
-
 def test_pages_hold_no_path_of_the_machine(pages):
     for path in pages.rglob("*"):
         if path.suffix in (".html", ".json", ".csv"):
@@ -120,15 +110,6 @@ def test_verify_agrees_with_what_was_made(pages):
     verified = here("verify", str(pages))
     assert verified.exit_code == 0, verified.stderr
     assert "consistent" in verified.stdout
-
-
-def test_verify_finds_an_edited_number(pages, tmp_path):
-    copied = Path(shutil.copytree(pages, tmp_path / "smoke"))
-    path = copied / "fmnist_zoo" / "figures.csv"
-    path.write_text(path.read_text().replace(",0.8888,", ",0.9888,", 1))
-    verified = here("verify", str(copied))
-    assert verified.exit_code != 0
-    assert path.name in verified.stderr
 
 
 def test_status_and_plan_say_what_is_left(pages):
@@ -157,15 +138,14 @@ def test_mistakes_get_a_sentence_and_no_traceback(arguments, said):
     assert said in failed.stderr
 
 
-def test_what_is_in_the_way_of_a_run_directory_costs_one_training(pages, tmp_path):
-    """A file where a run directory should be: the trial is trained again, and nothing else is."""
-    runs, reports = tmp_path / "runs", tmp_path / "reports"
-    shutil.copytree(Path(os.environ["REFIT_RUNS"]), runs)
-    broken = next((runs / "smoke" / "fmnist_zoo" / "lenet").glob("lenet1-*"))
-    shutil.rmtree(broken)
-    broken.write_text("in the way")
-    again = refit("reproduce", "fmnist_zoo", REFIT_RUNS=str(runs), REFIT_REPORTS=str(reports))
+def test_a_lost_run_directory_costs_one_training_and_a_lost_figure_none(pages):
+    lost = next((Path(os.environ["REFIT_RUNS"]) / "smoke/fmnist_zoo/lenet").glob("lenet1-*"))
+    shutil.rmtree(lost)
+    figure = next((pages / "fmnist_zoo").glob("*.png"))
+    figure.unlink()
+    again = refit("reproduce", "fmnist_zoo")
     assert again.returncode == 0, again.stderr
-    html = (reports / "smoke" / "fmnist_zoo.html").read_text()
+    html = (pages / "fmnist_zoo.html").read_text()
     assert "16 trials: 15 done before, 1 trained" in html
     assert "16 of 16 trainings are done" in html
+    assert figure.exists()
