@@ -38,6 +38,8 @@ def learning_curves(
     rows = _named(curves, titles)
     if rows.empty:
         return nothing_finished(title)
+    if rows["epoch"].max() == 1:
+        return nothing_finished(title, "One epoch is no curve yet.")
     picture = Picture(title, 6.6)
     panels = picture.panels(3, 2, sharey="row")
     names = list(dict.fromkeys(rows["name"]))

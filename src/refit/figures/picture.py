@@ -154,9 +154,9 @@ class Picture(Figure):
         )
 
 
-def nothing_finished(title: str) -> Picture:
+def nothing_finished(title: str, why: str = "No trial of this figure is finished.") -> Picture:
     """A sentence in place of a figure that has nothing to show yet."""
-    picture = Picture(title, 0.9).say("No trial of this figure is finished.")
+    picture = Picture(title, 0.9).say(why)
     picture.absent = True
     return picture
 

@@ -21,6 +21,7 @@ from refit.errors import DeclarationError
 from refit.experiments import expand, factories
 from refit.experiments.declaration import FULL
 from refit.figures import published
+from refit.figures.picture import label
 from refit.pages import claim_items, script, tables
 from refit.pages.templating import fill, trusted
 from refit.run_directory import log as run_log
@@ -231,10 +232,12 @@ def sources(study: Study) -> HTML:
     It also stores the tables of results, published numbers and claims beside the page.
     """
     study.save()
+    facts = run_log.provenance(study.trials, study.runs)
+    facts["fact"] = facts["fact"].replace({"stand-in": "in place of the report's"}).map(label)
     shown = {
         "Assumptions": study.notes("assumptions"),
         "The report's own inconsistencies": study.notes("anomalies"),
-        "Data, versions and hardware": run_log.provenance(study.trials, study.runs),
+        "Data, versions and hardware": facts,
     }
     return HTML(
         "".join(tables.table(frame, name).data for name, frame in shown.items() if len(frame))

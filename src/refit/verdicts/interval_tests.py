@@ -108,8 +108,13 @@ class IntervalTest:
     def __str__(self) -> str:
         signs = (">", "<") if self.strict else ("≥", "≤")
         ends = zip(signs, (self.low, self.high), strict=True)
-        wanted = " and ".join(f"{sign} {end:.4g}" for sign, end in ends if math.isfinite(end))
-        return f"{self.label}: {self.estimate:.4g}, claimed {wanted}"
+        wanted = " and ".join(f"{sign} {_short(end)}" for sign, end in ends if math.isfinite(end))
+        return f"{self.label}: {_short(self.estimate)}, claimed {wanted}"
+
+
+def _short(value: float) -> str:
+    """Four digits, or a large number in full."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
