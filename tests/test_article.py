@@ -91,7 +91,7 @@ def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interv
         (
             {"estimate": -32.0, "interval_low": -45.0, "interval_high": -19.0, "scale": "s",
              "metric": "processor_seconds", "n": 16.0, "unit": "matched pair"},
-            "A is 32 s faster [19, 45] than B in processor seconds, claimed slower "
+            "A is 32 s faster [19, 45] than B in processor time, claimed slower "
             "(16 matched pairs)",
         ),
         (

@@ -225,7 +225,7 @@ def test_strips_have_a_dot_for_every_training_and_tell_which_setting_matters(res
     assert_readable(shown)
     dots = sum(len(group.get_offsets()) for group in shown.axes[0].collections)
     assert dots == results["accuracy"].notna().sum()
-    assert shown.caption.startswith("learning rate moves mean accuracy most")
+    assert shown.caption.startswith("Of the settings learning rate moves mean accuracy most")
     assert "3 of 18 trainings diverged." in shown.caption
 
 
