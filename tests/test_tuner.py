@@ -69,8 +69,9 @@ def test_a_search_scores_what_is_trained_and_counts_what_it_would_have_cost(fold
     random = trace[trace["tuner"] == "random"]
     assert random.groupby("repeat")["digest"].nunique().eq(4).all()
     assert (random["epochs"] == 3).all()
-    promoted = trace[trace["epochs"] < trace["reached"]]
-    assert set(promoted["tuner"]) == {"hyperband"}, "it goes on with what it has trained"
+    # Hyperband goes on with what it has trained; a Bayesian search may ask for a point again.
+    promoted = set(trace.loc[trace["epochs"] < trace["reached"], "tuner"])
+    assert {"hyperband"} <= promoted <= {"hyperband", "bayesian"}
 
     table = tuner.summary(trace, log.done, "val_accuracy").set_index("search")
     assert table.loc["exhaustive grid", "epochs"] == 18

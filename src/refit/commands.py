@@ -43,8 +43,8 @@ def script(experiment: str, trial: str, profile: str, data_dir: str) -> None:
     study = Study.open(experiment, profile, data_dir=data_dir)
     chosen = study.trial(trial)
     text = scripts.write(chosen, experiment, study.runs)
-    if not scripts.makes_its_data(chosen.data):
-        study.data(trial)  # decoded into the folder that the script reads
+    if chosen.pretrained or chosen.carried_over or not scripts.makes_its_data(chosen.data):
+        study.data(trial)  # decoded into the folder that the script is given
     click.echo(text)
 
 
