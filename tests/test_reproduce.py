@@ -114,6 +114,8 @@ def test_verify_agrees_with_what_was_made(pages):
 
 def test_status_and_plan_say_what_is_left(pages):
     assert "16 done, 0 failed, 0 missing" in here("status", "fmnist_zoo").stdout
+    for line in here("status").stdout.splitlines():
+        assert line.endswith("done, 0 failed, 0 missing"), "nor is any optional sweep not run"
     planned = here("plan", "fmnist_zoo", "--seeds", "2").stdout
     assert re.search(r"cnn +14 +7 +7 +\d+\.\d\d", planned)
     assert "16 to train, about" in planned

@@ -51,8 +51,9 @@ def layer_table(model: keras.Model) -> list[dict[str, Any]]:
         row = {
             "name": layer.name,
             "type": type(layer).__name__,
-            "output_shape": list(layer.output.shape[1:]),
-            "parameters": layer.count_params(),
+            # A network that was searched may know its sizes as NumPy's numbers.
+            "output_shape": [side and int(side) for side in layer.output.shape[1:]],
+            "parameters": int(layer.count_params()),
         }
         if isinstance(layer.input, list):
             row["inputs"] = [tensor._keras_history.operation.name for tensor in layer.input]
@@ -62,8 +63,8 @@ def layer_table(model: keras.Model) -> list[dict[str, Any]]:
 
 def parameter_counts(model: keras.Model) -> dict[str, int]:
     """Count a model's weights under the names that the results table uses."""
-    total = model.count_params()
-    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    total = int(model.count_params())
+    trainable = sum(int(math.prod(weight.shape)) for weight in model.trainable_weights)
     return {
         "total_params": total,
         "trainable_params": trainable,
