@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -280,6 +281,30 @@ def test_idx_files_may_be_unpacked_and_a_part_of_the_cache_is_none(fashion, tmp_
     (tmp_path / "keras" / "datasets").mkdir(parents=True)
     (fashion / "fashion-mnist").rename(tmp_path / "keras" / "datasets" / "fashion-mnist")
     assert not sets.is_here(spec, fashion)
+
+
+def test_a_link_to_what_is_gone_is_no_reason_to_download(fashion):
+    shutil.rmtree(fashion / "fashion-mnist")
+    (fashion / "fashion-mnist").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"data/fashion-mnist: cannot be read \(No such file"):
+        load(fashion, name="fashion_mnist")
+
+
+# A data folder that is itself a data set, another one that is asked for, and what this then is.
+ITSELF = {
+    "clips of gestures": (["train.csv", "val.csv"], "fashion_mnist_five", "fashion_mnist_pairs"),
+    "photographs": (["train/cat/0.png", "train/dog/0.png", "test/cat/1.png"], "cifar10", "cifar10"),
+}
+
+
+@pytest.mark.parametrize("kind", ITSELF)
+def test_a_data_folder_that_is_itself_one_data_set_is_not_taken_for_another(folder, kind):
+    files, asked, found = ITSELF[kind]
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    resolved = sets.resolve(DataSpec(name=asked), folder)
+    assert (resolved.name, resolved.fingerprint) == (found, sets.SOURCES[found].fingerprint(None))
 
 
 @pytest.mark.parametrize("name", [IMAGES, TEST_LABELS.removesuffix(".gz")])

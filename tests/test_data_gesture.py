@@ -296,6 +296,26 @@ def test_one_clip_at_a_time_is_in_memory(course):
     assert peak < 3 * frames * side * side * 3
 
 
+def test_other_frames_of_the_same_names_and_sizes_are_decoded_anew(course):
+    before, named = load(course), fingerprint(course)
+    frames = sorted((course / "val" / "one").glob("*.png"))
+    content = [frame.read_bytes() for frame in frames]
+    for frame in frames:
+        frame.write_bytes(picture(77).ljust(len(frame.read_bytes()), b"\0"))
+    assert [len(each) for each in content] == [frame.stat().st_size for frame in frames]
+    after = load(course)
+    assert fingerprint(course) == named
+    assert before.content != after.content
+    assert 77 in {grey for clip in after.test.images for grey in greys(clip)}
+
+
+def test_table_that_is_a_link_to_what_is_gone_is_not_taken_for_none(course):
+    (course / "val.csv").unlink()
+    (course / "val.csv").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"val\.csv: cannot be read \(No such file"):
+        sets.resolve(DataSpec(name="gesture_or_digits", frames=3), course.parent)
+
+
 # --- identity --------------------------------------------------------------------------------
 
 

@@ -2,14 +2,17 @@
 
 import io
 import os
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from refit.data import arrays, cifar10, images, photographs, sets
+from refit.data import arrays, cache, cifar10, images, photographs, sets
 from refit.data.spec import DataSpec
 from refit.errors import DataError
 from tests.data_tools import read_in_plain_locale
@@ -171,6 +174,8 @@ OTHERS = {
         for part in ("train", "test")
         for name in cifar10.CLASS_NAMES
     },
+    "clips of gestures": {f"{part}.csv": b"one;Stop;0\n" for part in ("train", "val")}
+    | {f"{part}/one/{number}.png": flat(1) for part in ("train", "val") for number in range(3)},
     "a training part alone": {name: FILES[name] for name in FILES if name.startswith("train")},
 }
 
@@ -300,6 +305,39 @@ def test_link_to_nothing_is_named(folder):
     refused(folder, r"9\.png: cannot be read \(No such file")
 
 
+@pytest.mark.parametrize("gone", ["photographs/birds", "cats-and-dogs", "cats-and-dogs.zip"])
+def test_links_to_what_is_gone_are_neither_left_out_nor_replaced_by_other_photographs(folder, gone):
+    unpack(folder / "photographs", CLASSES)
+    (folder / gone).symlink_to("nowhere")
+    refused(folder, rf"{gone}: cannot be read \(No such file")
+
+
+@pytest.fixture
+def other_user() -> Iterator[Path]:
+    """A data folder for a test that runs as a user whom the administrator's rights do not help."""
+    user = os.geteuid()
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize("closed", ["cats-and-dogs", "photographs/cats", "photographs/cats/0.png"])
+def test_what_may_not_be_read_is_neither_left_out_nor_replaced_by_other_photographs(
+    other_user, closed
+):
+    unpack(other_user / "photographs", CLASSES)
+    if closed not in ("photographs/cats", "photographs/cats/0.png"):
+        unpack(other_user / closed, CLASSES)
+    (other_user / closed).chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    with pytest.raises(DataError, match=r"(cats-and-dogs|cats|0\.png): cannot be read \(Perm"):
+        load(other_user)
+
+
 # --- which files are images ------------------------------------------------------------------
 
 STRANGERS = [
@@ -359,6 +397,59 @@ def test_archive_knows_a_change_that_leaves_the_size(folder):
         pack(folder / "photographs.zip", CLASSES | {"cats/0.png": bytes([grey])})
         prints.add(fingerprint(folder))
     assert len(prints) == 2
+
+
+def exchanged(place: Path) -> None:
+    """The folders of both classes have each other's names."""
+    for old, new in (("cats", "other"), ("dogs", "cats"), ("other", "dogs")):
+        (place / old).rename(place / new)
+
+
+def overwritten(place: Path) -> None:
+    """Every file has the content of the one of that name in the other class."""
+    swapped = {"cats": "dogs", "dogs": "cats"}
+    content = {path: path.read_bytes() for path in place.glob("*/*")}
+    for path in content:
+        path.write_bytes(content[place / swapped[path.parent.name] / path.name])
+
+
+@pytest.mark.parametrize("change", [exchanged, overwritten])
+def test_other_photographs_of_the_same_names_and_sizes_are_decoded_anew(folder, change):
+    shades = {"cats": 10, "dogs": 200}
+    place = folder / "photographs"
+    unpack(
+        place, {f"{k}/{n}.bmp": flat(shades[k] + n, form="BMP") for k in shades for n in range(5)}
+    )
+    before, named = load(folder), fingerprint(folder)
+    change(place)
+    after = load(folder)
+    assert fingerprint(folder) == named, "it is part of the identity of trainings"
+    for dataset, cats in ((before, 10), (after, 200)):
+        assert {grey // 100 for grey in greys(dataset.train)} == {0, 2}
+        assert all(
+            g // 100 == cats // 100 for g in greys(dataset.train.take(dataset.train.labels == 0))
+        )
+    assert before.content != after.content == load(folder).content
+    for path in place.glob("*/*"):
+        path.touch()  # as a copy to another disk does
+    assert load(folder).content == after.content
+
+
+def test_photographs_are_in_memory_once(folder, monkeypatch):
+    monkeypatch.setattr(cache, "BLOCK", 2**18)
+    unpack(folder / "photographs", {f"{k}/{n}.png": flat(n) for k in "ab" for n in range(40)})
+    load(folder, validation="split")  # brings what is imported and kept
+    tracemalloc.start()
+    load(folder, validation="split", split_seed=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * 80 * SIDE * SIDE * 3
+
+
+def test_author_may_say_that_photographs_are_the_reports(folder):
+    unpack(folder / "photographs", FILES)
+    assert load(folder).stand_in
+    assert load(folder, of_the_report=True).stand_in == ""
 
 
 # --- how they are decoded --------------------------------------------------------------------

@@ -9,6 +9,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import stat
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -25,7 +28,7 @@ import fault_tools
 from conftest import tiny
 from refit import cli, files
 from refit.errors import TrialError
-from refit.run_directory import events, failures
+from refit.run_directory import directory, events, failures
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import (
     CHECKPOINT,
@@ -316,6 +319,60 @@ def test_two_drivers_train_each_trial_once(finished, tmp_path):
 def test_failures_of_storage_say_what_to_do(error, kind, said):
     assert failures.kind_of(error) == kind
     assert said in failures.describe(error)
+
+
+def test_a_full_disk_for_pages_is_not_blamed_on_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFIT_REPORTS", str(tmp_path / "reports"))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for folder, variable in (("reports", "REFIT_REPORTS"), ("runs", "REFIT_RUNS")):
+        said = rf"{folder}/a\.csv: No space left on device; the disk is full.* set {variable} "
+        with pytest.raises(TrialError, match=said), failures.told():
+            files.write_bytes(tmp_path / folder / "a.csv", b"1")
+
+
+def test_files_are_as_readable_as_the_user_wants_also_where_no_mode_can_be_changed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("os.chmod", None)
+    before = os.umask(0o027)
+    files.write_bytes(tmp_path / "file", b"1")
+    os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def refuse_locks(*_: object) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def test_a_file_system_without_flock_has_another_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refuse_locks)
+    with directory.held(tmp_path) as mine:
+        code = (
+            "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / directory.LOCK)]
+        other = subprocess.run(command, capture_output=True, check=False)
+    assert mine
+    assert b"BlockingIOError" in other.stderr
+
+
+def test_a_file_system_without_locks_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refuse_locks)
+    monkeypatch.setattr("fcntl.lockf", refuse_locks)
+    with pytest.raises(TrialError, match=r"lock: this file system has no locks.* let REFIT_RUNS"):
+        runner.run([TRIAL], tmp_path, workers=1)
+    assert not list(tmp_path.rglob("trial.json"))
+
+
+def test_a_long_folder_for_temporary_files_stops_no_training(tmp_path):
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    found = fault_tools.drive([TRIAL], tmp_path / "runs", {"TMPDIR": str(long)}, workers=1)
+    assert "1 trained" in found.told(240)
 
 
 def test_a_log_that_cannot_be_written_stops_no_training(finished):

@@ -1,6 +1,7 @@
 """What a run will take: judged by finished trainings, without reading any data."""
 
 import math
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -23,11 +24,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "full" / "experiment"
 
 
-def finish(trial, folder, epochs, seconds=2.0, fixed=10.0) -> None:
+def finish(trial, folder, epochs, seconds=2.0, fixed=10.0, **times) -> None:
     """Leave what a training of so many epochs would that took so many seconds each."""
     names = ("train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy")
     metrics = dict.fromkeys(names, 0.5) | {"epochs": epochs, "diverged": False, "classes": 5}
-    metrics |= {"seconds": seconds * epochs, "seconds_per_epoch": seconds, "weight_layers": 3}
+    metrics |= {
+        "seconds": seconds * epochs,
+        "seconds_per_epoch": seconds,
+        "weight_layers": 3,
+    } | times
     images = {"train_images": 160, "validation_images": 60, "test_images": 60}
     result = {
         "trial": trial.model_dump(mode="json"),
@@ -62,9 +67,38 @@ def test_trainings_that_may_stop_early_take_what_is_usual_in_their_sweep(make_ti
     times = order.Times(folder)
     assert times.seconds(make_tiny(**TARGET, seed=7, epochs=50)) == pytest.approx(4 * 2.0)
     assert times.seconds(make_tiny(**TARGET, seed=7, epochs=2)) == pytest.approx(2 * 2.0)
-    assert times.seconds(make_tiny(**TARGET, sweep="elsewhere", epochs=50)) == 50 * 2.0
+    elsewhere = make_tiny(**TARGET, sweep="elsewhere", epochs=50)
+    assert times.seconds(elsewhere) == pytest.approx(4 * 2.0), "as usual in the experiment"
+    assert order.Times(folder.with_name("third")).seconds(elsewhere) == pytest.approx(50 * 2.0)
     assert times.seconds(make_tiny(seed=7, epochs=50)) == 50 * 2.0, "it cannot stop early"
     assert math.isnan(order.Times(folder).seconds(make_tiny(model={"name": "mlp"})))
+
+
+def test_time_is_that_of_the_processor_because_trainings_of_record_ran_beside_others(
+    make_tiny, folder
+):
+    finish(make_tiny(), folder, epochs=3, processor_seconds=0.5, train_seconds=2.0)
+    assert order.Times(folder).seconds(make_tiny(seed=2)) == pytest.approx((3 * 2.0 + 10) / 4)
+
+
+def test_unseen_sizes_and_unread_data_are_judged_by_what_is_known_of_others(make_tiny, folder):
+    unread = {"name": "cifar10", "fingerprint": "not there"}
+    finish(make_tiny(data=unread), folder, epochs=3, fixed=0.0)
+    larger = make_tiny(sweep="larger", data=unread | {"image_size": 56}, epochs=5)
+    table = order.plan([make_tiny(data=unread, seed=2), larger], folder, workers=1)
+    assert (table["hours"] * HOUR).tolist() == pytest.approx([3 * 2.0, 4 * 5 * 2.0])
+    assert table["by finished trainings"].tolist() == [
+        "1 with the same settings",
+        "1 with the same kind of network on images of another size",
+    ]
+
+
+def test_plan_of_what_was_never_trained_here_rests_on_the_results_of_record(folder, monkeypatch):
+    monkeypatch.setattr(runner, "run", None)
+    found = CliRunner().invoke(cli.main, ["plan", "fmnist_grid", "--profile", "small"])
+    assert found.exit_code == 0, found.output
+    assert re.search(r"ordinary +\d+ +0 +\d+ +\d+\.\d\d +\d+ with the same", found.output)
+    assert "to train, about" in found.output
 
 
 def test_plan_goes_on_where_the_data_of_one_experiment_are_missing(folder, tmp_path):

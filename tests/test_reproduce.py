@@ -121,6 +121,30 @@ def test_status_and_plan_say_what_is_left(pages):
     assert "16 to train, about" in planned
 
 
+# Every Python that is started, kernels included, notes what it must not do, and does not do it.
+WATCH = """
+import os, sys
+def watch(event, details):
+    trains = event == "import" and details[0] == "refit.training.fit"
+    calls = event == "socket.connect" and isinstance(details[1], tuple)
+    if trains or (calls and details[1][0] != "127.0.0.1"):
+        open(os.environ["NOTED"], "a").write(f"{event} {details[:2]}\\n")
+        raise OSError("forbidden")
+sys.addaudithook(watch)
+"""
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "report"])
+def test_what_trains_nothing_needs_neither_network_nor_trainer(tmp_path, command):
+    (tmp_path / "sitecustomize.py").write_text(WATCH)
+    elsewhere = {name: str(tmp_path / name) for name in ("REFIT_RUNS", "REFIT_REPORTS", "NOTED")}
+    elsewhere |= {"KERAS_HOME": str(tmp_path / "keras"), "DATA_DIR": ""}
+    python = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    told = refit(command, "fmnist_grid", "--profile", "full", **elsewhere, PYTHONPATH=python)
+    assert told.returncode == 0, told.stderr
+    assert not (tmp_path / "NOTED").exists(), (tmp_path / "NOTED").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,6 @@
 """The runner: what is done stays done, what fails says why, and TensorBoard sees every trial."""
 
+import functools
 import json
 import os
 import shutil
@@ -12,12 +13,15 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from PIL import Image
 
 from refit import files
+from refit.data import sets
+from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError, ReportError, TrialError
 from refit.run_directory import directory, events, failures
 from refit.run_directory import log as run_log
-from refit.run_directory.directory import RESULT
+from refit.run_directory.directory import RESULT, result_of
 from refit.running import runner
 
 ENDLESS = 5000
@@ -316,6 +320,29 @@ def test_data_that_are_too_few_fail_their_trial_and_no_other(make_tiny, tmp_path
     row = run_log.read([greedy], tmp_path).results.iloc[0]
     assert row["status"] == "failed"
     assert "9000 images are asked for" in row["reason"]
+
+
+def test_data_that_changed_under_finished_trials_are_told(make_tiny, tmp_path):
+    def shades(**grey: int) -> None:
+        for name in grey:
+            (tmp_path / "photographs" / name).mkdir(parents=True, exist_ok=True)
+            for number in range(10):
+                image = Image.new("RGB", (32, 32), (grey[name] + number,) * 3)
+                image.save(tmp_path / "photographs" / name / f"{number}.bmp")
+
+    shades(dark=10, light=200)
+    spec = DataSpec(name="photographs", image_size=28, validation="test")
+    trial = make_tiny(data=sets.resolve(spec, tmp_path), epochs=1)
+    train = functools.partial(runner.run, [trial], tmp_path, workers=1, data_dir=tmp_path)
+    assert not train().notes
+    content = result_of(trial, tmp_path)["data"]["content"]
+    assert content[:12] in run_log.provenance([trial], tmp_path)["value"].tolist()
+    assert str(train()) == "1 trials: 1 done before, 0 trained"
+    shades(dark=200, light=10)
+    for _ in range(2):
+        told = train()
+        assert told.trained == 0
+        assert told.notes["photographs"].startswith("1 finished trials were made from files of the")
 
 
 @pytest.mark.parametrize("workers", [0, -1, 10_000])

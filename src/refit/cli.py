@@ -18,11 +18,10 @@ from refit.experiments.declaration import FULL
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
 from refit.run_directory import archive, failures
-from refit.run_directory.directory import PAGE
+from refit.run_directory.directory import PAGE, result_of
 from refit.running import order, runner
 from refit.running.progress import follow
 from refit.study import Study
-from refit.verdicts import comparison, words
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
 
@@ -109,6 +108,7 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
         click.echo(f"{study.name} ({study.profile_name}): {told}")
         for row in results[status.isin(["failed", "not run"])].itertuples():
             click.echo(f"  {row.trial} (seed {row.seed}): {row.reason}")
+        _tell_other_data(study)
 
 
 @main.command()
@@ -128,11 +128,11 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
         todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)
         if todo and hours != hours:
-            click.echo(f"{todo} to train; time unknown: nothing like it has been trained here yet,")
-            click.echo("or its data set has not been read yet")
+            click.echo(f"{todo} to train; time unknown: nothing like it has been trained yet, or")
+            click.echo("its data set has not been read yet")
             click.echo(f"for an estimate: refit plan {study.name} --profile {profile} --calibrate")
         else:
-            click.echo(f"{todo} to train, about {hours:.2f} hours")
+            click.echo(f"{todo} to train, about {hours:.2f} hours if nothing else runs")
 
 
 @main.command()
@@ -187,30 +187,6 @@ def verify(folder: Path) -> None:
     click.echo(f"{folder}: consistent. Results, verdicts, pages and pictures agree")
 
 
-@main.command()
-@click.argument("experiment")
-@click.argument("theirs", type=click.Path(exists=True, path_type=Path))
-@profile_option("full")
-def compare(experiment: str, theirs: Path, profile: str) -> None:
-    """Hold somebody else's trainings of EXPERIMENT against those of record.
-
-    THEIRS is their folder of runs, or a CSV file with the columns trial, seed, metric and value.
-    """
-    study = Study.open(experiment, profile, train=False)
-    if theirs.is_dir():
-        table, told = comparison.read_runs(theirs, study.trials)
-    else:
-        table, told = comparison.read_table(theirs, study.trials), []
-    for line in told:
-        click.secho(line, fg="yellow", err=True)
-    found = comparison.compare(table, study.log())
-    click.echo("\n".join(comparison.lines(found)))
-    judged = found[found["verdict"] != words.TOO_FEW_SEEDS]
-    inside = int((judged["verdict"] == words.INSIDE).sum())
-    click.echo(f"{inside} of {len(judged)} numbers lie where a repetition of record would")
-    sys.exit(0 if inside == len(judged) > 0 else 1)
-
-
 @main.group()
 def export() -> None:
     """Write finished trials for other tools."""
@@ -259,6 +235,13 @@ def _open(experiments: tuple[str, ...], leave_out: bool = False, **which: Any) -
     return studies
 
 
+def _tell_other_data(study: Study, decode: bool = False) -> None:
+    """Say where the data are others now than those that finished trials were made from."""
+    results = {trial: result_of(trial, study.runs) for trial in study.trials}
+    for name, told in runner.other_data(results, study.data_dir, decode).items():
+        click.secho(f"  {name}: {told}", fg="yellow", err=True)
+
+
 def _with_results(studies: list[Study], named: tuple[str, ...]) -> list[Study]:
     """Those with finished trials, of `full` all, so that their pages say what was not trained.
 
@@ -298,6 +281,7 @@ def _make_pages(
     for study in studies:
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
+        _tell_other_data(study, decode=train)
         # Folders travel in the environment: as parameters they would be printed on the page.
         os.environ["DATA_DIR"] = str(study.data_dir or "")
         named = {"seeds": which["seeds"], "profile": study.profile_name}

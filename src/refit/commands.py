@@ -15,6 +15,7 @@ from refit.run_directory import log as run_log
 from refit.run_directory import side_by_side
 from refit.running import runner
 from refit.study import Study
+from refit.verdicts import comparison, words
 
 # What takes time to import is imported where it is used.
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -147,6 +148,30 @@ def tensorboard(experiments: tuple[str, ...], profile: str) -> None:
     sys.exit(subprocess.run([*command, "--host", "localhost"], check=False).returncode)  # noqa: S603
 
 
+@click.command()
+@click.argument("experiment")
+@click.argument("theirs", type=click.Path(exists=True, path_type=Path))
+@profile_option("full")
+def compare(experiment: str, theirs: Path, profile: str) -> None:
+    """Hold somebody else's trainings of EXPERIMENT against those of record.
+
+    THEIRS is their folder of runs, or a CSV file with the columns trial, seed, metric and value.
+    """
+    study = Study.open(experiment, profile, train=False)
+    if theirs.is_dir():
+        table, told = comparison.read_runs(theirs, study.trials)
+    else:
+        table, told = comparison.read_table(theirs, study.trials), []
+    for line in told:
+        click.secho(line, fg="yellow", err=True)
+    found = comparison.compare(table, study.log())
+    click.echo("\n".join(comparison.lines(found)))
+    judged = found[found["verdict"] != words.TOO_FEW_SEEDS]
+    inside = int((judged["verdict"] == words.INSIDE).sum())
+    click.echo(f"{inside} of {len(judged)} numbers lie where a repetition of record would")
+    sys.exit(0 if inside == len(judged) > 0 else 1)
+
+
 @click.command("json")
 @click.argument("sweep", metavar="EXPERIMENT/SWEEP")
 @profile_option("full")
@@ -170,4 +195,4 @@ def _show(settings: Any, metrics: Any, curves: Any) -> None:
         click.echo(f"{title}\n{shown}\n")
 
 
-COMMANDS = (script, keep, predict, new, try_out, diff, tensorboard)
+COMMANDS = (script, keep, predict, new, try_out, diff, compare, tensorboard)

@@ -244,13 +244,15 @@ class Study:
 
         The test images are halved, even and odd positions; the trial that is best on one half is
         measured on the other, which had no part in the choice. One row per half, of the first seed;
-        none where the images are not here.
+        none where the images are not here or have no labels.
         """
         halves = {}
         for trial in self.trials if self.has_images else ():
             first = trial.sweep == sweep and self._is_first(trial)
             if first and directory.result_of(trial, self.runs):
-                right = self._predictions(trial) == self.data(trial.name).test.labels
+                if (labels := self.data(trial.name).test.labels) is None:
+                    break
+                right = self._predictions(trial) == labels
                 halves[trial.name] = {"even": right[::2].mean(), "odd": right[1::2].mean()}
         rows = []
         for half, other in (("even", "odd"), ("odd", "even")) if halves else ():
@@ -279,15 +281,15 @@ class Study:
             raise TrialError(f"{path}: cannot be read: {error}") from error
 
     def predictions(self, trial: Trial) -> None:
-        """Store what a trial makes of every test image: as `predictions.csv`, image, label and
-        prediction in words, and as `submission.csv`, Id and Label, as competitions want it.
+        """Store what a trial makes of every test image: as `predictions.csv`, image, label, if it
+        has one, and prediction in words, and as `submission.csv`, Id and Label, for competitions.
 
         Raises TrialError where the trial has no predictions.
         """
         data, predicted = self.data(trial.name), self._predictions(trial)
         names = np.array(data.class_names)
-        told = {"image": data.test.ids, "label": names[data.test.labels]}
-        told["prediction"] = names[predicted]
+        labels = {} if data.test.labels is None else {"label": names[data.test.labels]}
+        told = {"image": data.test.ids} | labels | {"prediction": names[predicted]}
         files.write_table(self.pages / "predictions.csv", pd.DataFrame(told))
         submitted = {"Id": data.test.ids, "Label": predicted}
         files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))

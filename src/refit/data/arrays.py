@@ -79,12 +79,13 @@ class Dataset(Description):
     """A data set ready for training.
 
     The arrays are read-only memory maps shared by all trials, or copies where only some of the
-    classes were chosen.
+    classes were chosen. content: the SHA-256 of all that was decoded; empty in an older cache.
     """
 
     train: Part
     validation: Part
     test: Part
+    content: str = ""
 
 
 def merge_pairs(decoded: Decoded, stand_in: str) -> Decoded:

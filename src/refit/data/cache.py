@@ -11,6 +11,7 @@ import os
 import tempfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from refit.errors import DataError
 
 PARTS = ("train", "validation", "test")
 INDEX = "index.json"
-# Images that are resized at once, so that memory holds few large ones at a time.
-BLOCK = 2048
+# In bytes, of images that are resized at once: all that is copied of those in memory.
+BLOCK = 2**24
 # Raised when the same declaration would be decoded into other files.
 LAYOUT = 1
 
@@ -36,10 +37,13 @@ def folder_of(spec: DataSpec, cache_dir: Path) -> Path:
     return cache_dir / f"{spec.name}-{size}-{digest[:12]}"
 
 
-def read(folder: Path) -> Dataset | None:
-    """Memory-map a cached data set; None where it is missing or a file has not its written size."""
+def read(folder: Path, stamp: str = "") -> Dataset | None:
+    """Memory-map a cached data set; None where it is missing, a file has not its written size, or
+    it was made from source files of another `stamp`, if one is given."""
     index = files.read_json(folder / INDEX)
     try:
+        if stamp and index.get("stamp") != stamp:
+            return None
         if any((folder / name).stat().st_size != size for name, size in index["bytes"].items()):
             return None
         arrays = {
@@ -53,34 +57,29 @@ def read(folder: Path) -> Dataset | None:
             for part in PARTS
         }
         names = tuple(index["description"].pop("class_names"))
-        return Dataset(**parts, class_names=names, **index["description"])
+        content = str(index.get("content", ""))
+        return Dataset(**parts, class_names=names, content=content, **index["description"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
-    """Split, resize and store a data set, then memory-map it.
+def write(folder: Path, decoded: Decoded, spec: DataSpec, stamp: str = "") -> Dataset:
+    """Split, resize and store a data set, made from source files of this `stamp`; then map it.
 
     Raises DataError where the split leaves a part empty or the folder cannot be written.
     """
-    parts = (*_split(decoded, spec), decoded.test)
+    parts = (*_split(decoded, spec), (decoded.test, np.arange(len(decoded.test))))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
             fresh = Path(name) / "fresh"
             fresh.mkdir()
-            for part, content in zip(PARTS, parts, strict=True):
-                _write_part(fresh, part, content, spec)
-            sizes = {}
-            for path in sorted(fresh.iterdir()):
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-                sizes[path.name] = path.stat().st_size
-            description = {each.name: getattr(decoded, each.name) for each in fields(Description)}
-            files.write_json(fresh / INDEX, {"description": description, "bytes": sizes})
+            for part, (source, positions) in zip(PARTS, parts, strict=True):
+                _write_part(fresh, part, source, positions, spec)
+            files.write_json(fresh / INDEX, _index(fresh, decoded) | {"stamp": stamp})
             # Maps outlive a rename and even a removal: a lost race costs work, never the result.
             dataset = read(fresh)
-            if read(folder) is None:
+            if read(folder, stamp) is None:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(Path(name) / "damaged")
                 # Fails where another writer's folder has appeared since, which serves as well.
@@ -91,11 +90,26 @@ def write(folder: Path, decoded: Decoded, spec: DataSpec) -> Dataset:
             f"The cache folder {folder} cannot be written ({error.strerror or error}): free some "
             "space there, or set REFIT_RUNS to a folder that can be written."
         ) from error
-    return read(folder) or dataset
+    return read(folder, stamp) or dataset
 
 
-def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:
-    """Split as the reports do: by train_test_split on all images, not stratified, or not at all,
+def _index(folder: Path, decoded: Decoded) -> dict[str, Any]:
+    """What is kept of the arrays in a folder, all of which are on disk afterwards."""
+    sizes, content = {}, hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            content.update(hashlib.file_digest(file, "sha256").digest())
+        sizes[path.name] = path.stat().st_size
+    description = {each.name: getattr(decoded, each.name) for each in fields(Description)}
+    return {"description": description, "bytes": sizes, "content": content.hexdigest()}
+
+
+def _split(decoded: Decoded, spec: DataSpec) -> tuple[tuple[Part, np.ndarray], ...]:
+    """The images to train on and those to validate with, as positions in a part, so that none is
+    copied.
+
+    Split as the reports do: by train_test_split on all images, not stratified, or not at all,
     so that their validation curves are those of the test set."""
     if spec.validation == "test":
         if decoded.test.labels is None:
@@ -103,7 +117,7 @@ def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:
                 f"{spec.name}: its test images have no labels, so they cannot validate a training; "
                 "use validation: split."
             )
-        return decoded.learning, decoded.test
+        return tuple((part, np.arange(len(part))) for part in (decoded.learning, decoded.test))
     from sklearn.model_selection import train_test_split  # a second to import, seldom needed
 
     positions, fraction = np.arange(len(decoded.learning)), spec.validation_fraction
@@ -114,22 +128,22 @@ def _split(decoded: Decoded, spec: DataSpec) -> tuple[Part, Part]:
             f"{spec.name}: {len(positions)} images cannot be split with validation_fraction "
             f"{fraction}; both parts need at least one image."
         ) from error
-    train, validation = map(decoded.learning.take, chosen)
-    return train, validation
+    return tuple((decoded.learning, part) for part in chosen)
 
 
-def _write_part(folder: Path, name: str, part: Part, spec: DataSpec) -> None:
-    side, images = spec.image_size, part.images
+def _write_part(folder: Path, name: str, part: Part, positions: np.ndarray, spec: DataSpec) -> None:
+    side, images, count = spec.image_size, part.images, len(positions)
     if isinstance(images, Clips):
-        shape = (len(part), spec.frames, side, side, 3)
-        blocks = images.decode(images.entries, spec.frames, side, spec.resampling)
+        shape = (count, spec.frames, side, side, 3)
+        blocks = images.decode(images[positions].entries, spec.frames, side, spec.resampling)
     else:
-        shape = (len(part), side, side, images.shape[3])
-        starts = range(0, len(images), BLOCK)
-        blocks = (resize(images[at : at + BLOCK], side, spec.resampling) for at in starts)
+        shape = (count, side, side, images.shape[3])
+        step = max(1, BLOCK // images[0].nbytes)
+        chosen = (positions[at : at + step] for at in range(0, count, step))
+        blocks = (resize(images[each], side, spec.resampling) for each in chosen)
     for field, values in (("ids", part.ids), ("labels", part.labels)):
         if values is not None:
-            np.save(folder / f"{name}_{field}.npy", values)
+            np.save(folder / f"{name}_{field}.npy", values[positions])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     # Written rather than mapped: a full disk is an error, where a map would kill us.
     with (folder / f"{name}_images.npy").open("wb") as file:

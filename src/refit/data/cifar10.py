@@ -14,7 +14,7 @@ import numpy as np
 
 from refit.data import images
 from refit.data.arrays import Decoded, Part
-from refit.data.folders import candidates, content, download, keras_cache
+from refit.data.folders import candidates, content, download, is_there, keras_cache
 from refit.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -35,6 +35,11 @@ def fingerprint(data_dir: Path | None) -> str:
     if listings is None:
         return CHECKSUM[:12]
     return hashlib.sha256("".join(one.fingerprint() for one in listings).encode()).hexdigest()[:12]
+
+
+def stamp(data_dir: Path | None) -> str:
+    """What changes with the content of image files, whatever their names and sizes."""
+    return "".join(listing.stamp() for listing in _listings(data_dir) or [])
 
 
 def read(data_dir: Path | None) -> Decoded:
@@ -85,9 +90,11 @@ def _listings(data_dir: Path | None) -> list[images.Listing] | None:
 
 
 def _place(folder: Path, part: str) -> Path | None:
-    if (archive := folder / f"{part}.zip").is_file():
+    if is_there(archive := folder / f"{part}.zip"):
         return archive
-    return folder / part if any((folder / part / name).is_dir() for name in CLASS_NAMES) else None
+    # Photographs of cats and dogs may have folders of these names too.
+    named = (is_there(folder / part) and (folder / part / name).is_dir() for name in CLASS_NAMES)
+    return folder / part if sum(named) > len(CLASS_NAMES) / 2 else None
 
 
 def is_here(data_dir: Path | None) -> bool:
@@ -100,7 +107,7 @@ def _archive(data_dir: Path | None) -> Path | None:
     names = (ARCHIVE, "cifar-10-batches-py-target_archive", "cifar-10-batches-py.tar.gz")
     folders = [*candidates(data_dir, *FOLDERS), keras_cache()]
     paths = (folder / name for folder in folders for name in names)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_there(path) and path.is_file()), None)
 
 
 def _read_archive(path: Path) -> Decoded:

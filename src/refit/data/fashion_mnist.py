@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from refit.data import gesture
 from refit.data.arrays import Decoded, Part, merge_pairs
-from refit.data.folders import candidates, content, download, keras_cache, whole
+from refit.data.folders import candidates, content, download, is_there, keras_cache, whole
 from refit.errors import DataError
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -88,12 +89,12 @@ def is_here(data_dir: Path | None) -> bool:
 def _local(data_dir: Path | None) -> list[Path]:
     """The four files, packed or not, none where a download is needed."""
     for folder in candidates(data_dir, "fashion-mnist", "fashion_mnist"):
-        names = [name if (folder / name).is_file() else f"{name}.gz" for name in UNPACKED]
+        names = [name if is_there(folder / name) else f"{name}.gz" for name in UNPACKED]
         if found := whole(folder, names, "Fashion-MNIST"):
             return found
     # Of what an interrupted download left in the cache, the rest is downloaded.
     cached = [keras_cache() / "fashion-mnist" / name for name in PACKED]
-    return cached if all(path.is_file() for path in cached) else []
+    return cached if all(map(is_there, cached)) else []
 
 
 def _read_part(images: Path, labels: Path) -> Part:
@@ -120,7 +121,8 @@ def find_course(data_dir: Path | None) -> list[Path]:
 
     Raises DataError where only one of the two is there, or where data_dir is not a folder.
     """
-    folders = candidates(data_dir, *COURSE_FOLDERS)
+    own = gesture.find(data_dir)  # has a train.csv of another kind
+    folders = (folder for folder in candidates(data_dir, *COURSE_FOLDERS) if folder != own)
     found = (whole(folder, COURSE_FILES, "the course's tables") for folder in folders)
     return next(filter(None, found), [])
 

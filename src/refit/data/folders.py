@@ -21,7 +21,22 @@ def candidates(data_dir: Path | None, *names: str) -> list[Path]:
         return []
     if not data_dir.is_dir():
         raise DataError(f"DATA_DIR: {data_dir} should be a folder that exists.")
-    return [data_dir, *(data_dir / name for name in names)]
+    folders = [data_dir, *(data_dir / name for name in names)]
+    for folder in folders:
+        is_there(folder)
+    return folders
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises DataError for a link to what is gone and for what
+    this user may not read: another would be taken in its place."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        with os.scandir(path) if path.is_dir() else path.open("rb"):
+            return True
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def whole(folder: Path, names: Iterable[str], what: str) -> list[Path]:
@@ -30,7 +45,7 @@ def whole(folder: Path, names: Iterable[str], what: str) -> list[Path]:
     Raises DataError where it has only some.
     """
     files = [folder / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not (is_there(file) and file.is_file())]
     if not missing or len(missing) == len(files):
         return [] if missing else files
     raise DataError(f"{folder}: holds only a part of {what}; {', '.join(missing)} missing.")

@@ -32,7 +32,7 @@ from PIL import Image
 
 from refit.data import images
 from refit.data.arrays import Clips, Decoded, Part
-from refit.data.folders import as_text, candidates, content, is_visible, on_disk
+from refit.data.folders import as_text, candidates, content, is_there, is_visible, on_disk
 from refit.errors import DataError, legible
 
 NAMES = ("gesture", "Project_data", "gestures")
@@ -58,11 +58,11 @@ class Row(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A folder of frames: their names in the order of time, with their sizes in bytes."""
+    """A folder of frames: their names in the order of time, with what the system says of them."""
 
     folder: Path
     label: int
-    frames: dict[str, int]
+    frames: dict[str, os.stat_result]
 
 
 class Listing(NamedTuple):
@@ -78,20 +78,31 @@ class Listing(NamedTuple):
         for part, clips in self.parts.items():
             digest.update(content(_table(self.folder, part)))
             for clip in clips:
-                names, sizes = tuple(clip.frames), tuple(clip.frames.values())
-                digest.update(repr((as_text(clip.folder.name), names, sizes)).encode())
+                sizes = tuple(state.st_size for state in clip.frames.values())
+                named = (as_text(clip.folder.name), tuple(clip.frames), sizes)
+                digest.update(repr(named).encode())
         return digest.hexdigest()[:12]
+
+    def stamp(self) -> str:
+        """What changes with the content of frames, whatever their names and sizes."""
+        clips = [clip for part in self.parts.values() for clip in part]
+        times = [[state.st_ctime_ns for state in clip.frames.values()] for clip in clips]
+        return hashlib.sha256(repr(times).encode()).hexdigest()
 
 
 def find(data_dir: Path | None) -> Path | None:
     """The first folder with both tables; what else there is may still be damaged or missing."""
     folders = candidates(data_dir, *NAMES)
-    found = (each for each in folders if all(_table(each, part).is_file() for part in PARTS))
+    found = (each for each in folders if all(is_there(_table(each, part)) for part in PARTS))
     return next(found, None)
 
 
 def fingerprint(data_dir: Path | None) -> str:
     return list_clips(_found(data_dir)).fingerprint()
+
+
+def stamp(data_dir: Path | None) -> str:
+    return list_clips(_found(data_dir)).stamp()
 
 
 def read(data_dir: Path | None) -> Decoded:
@@ -264,8 +275,8 @@ def _clip(part: Path, row: Row) -> Clip:
     folder = part / on_disk(row.folder)
     try:
         with os.scandir(folder) as files:
-            sizes = {
-                as_text(file.name): file.stat().st_size
+            states = {
+                as_text(file.name): file.stat()
                 for file in files
                 if is_visible(file.name) and file.name.lower().endswith(FRAMES)
                 if not file.is_dir()
@@ -274,7 +285,7 @@ def _clip(part: Path, row: Row) -> Clip:
         raise DataError(
             f"{row.place}: {error.filename or folder} cannot be read ({error.strerror})."
         ) from error
-    return Clip(folder, row.label, {name: sizes[name] for name in sorted(sizes, key=_natural)})
+    return Clip(folder, row.label, {name: states[name] for name in sorted(states, key=_natural)})
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

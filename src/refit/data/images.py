@@ -36,12 +36,14 @@ DEEPEST = 3
 
 
 class Entry(NamedTuple):
-    """One image file: its path below the root, its class folder, its size in bytes."""
+    """One image file: its path below the root, its class folder, its size in bytes; in an archive
+    its checksum, in a folder the time of its last change, in nanoseconds."""
 
     path: str
     label: str
     size: int
     checksum: int
+    changed: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Listing:
         lines = [f"{entry.path[start:]} {entry.size} {entry.checksum}" for entry in self.entries]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
+    def stamp(self) -> str:
+        """A hash of what also changes with the content of files that keep their names and sizes."""
+        return hashlib.sha256(repr(self.entries).encode()).hexdigest()
+
 
 class Tree(NamedTuple):
     """All visible folders of a folder or zip archive with the images in them.
@@ -72,14 +78,17 @@ class Tree(NamedTuple):
     root: Path
     folders: dict[tuple[str, ...], list[Entry]]
 
-    def add(self, folder: tuple[str, ...], name: str, size: int, checksum: int = 0) -> None:
+    def add(
+        self, folder: tuple[str, ...], name: str, size: int, checksum: int = 0, changed: int = 0
+    ) -> None:
         """Add an image. Raises DataError for a name that acts on a terminal rather than is read."""
         path = "/".join((*folder, name))
         if "\n" in path or legible(path) != path:
             raise DataError(
                 f"{self.root}: {path!r} has characters that cannot be shown; give it another name."
             )
-        self.folders[folder].append(Entry(path, folder[-1] if folder else "", size, checksum))
+        label = folder[-1] if folder else ""
+        self.folders[folder].append(Entry(path, label, size, checksum, changed))
 
     def places(self) -> list[tuple[str, ...]]:
         """The folders in which class folders stand: those of two and more, the uppermost first."""
@@ -126,11 +135,14 @@ def _list_folder(tree: Tree, place: tuple[str, ...] = ()) -> None:
         with os.scandir(folder) as files:
             for file in files:
                 name = as_text(file.name)
+                if not is_visible(name):
+                    continue
+                state = file.stat()  # a link to what is gone could be that of a class
                 if file.is_dir():
-                    if is_visible(name) and len(place) < DEEPEST:
+                    if len(place) < DEEPEST:
                         _list_folder(tree, (*place, name))
                 elif is_image(name):
-                    tree.add(place, name, file.stat().st_size)
+                    tree.add(place, name, state.st_size, changed=state.st_ctime_ns)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror})."
@@ -147,7 +159,7 @@ def _list_archive(tree: Tree) -> None:
                 f"{tree.root}: {path} is packed by another method than deflate, the usual one; "
                 "pack the images again."
             )
-        if all(map(is_visible, path.parts)):
+        if path.parts and all(map(is_visible, path.parts)):
             folder = path.parts if info.is_dir() else path.parts[:-1]
             for depth in range(len(folder) + 1):
                 tree.folders.setdefault(folder[:depth], [])

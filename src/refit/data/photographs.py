@@ -1,9 +1,10 @@
 """The user's own photographs, a folder per class: what a transfer of learned features starts from.
 
 The report of the transfer learning does not name its data, so any set of photographs can take their
-place. They are the first of NAMES below the data folder that is there, a folder or a zip archive of
-that name; or the data folder itself, where it has `train`
-and a validation folder that do not hold CIFAR-10. All may stand in one more folder.
+place; who has the report's own says so in the experiment file, by `of_the_report`. They are the
+first of NAMES below the data folder that is there, a folder or a zip archive of that name; or the
+data folder itself, where it has `train` and a validation folder and is neither CIFAR-10 nor clips
+of gestures. All may stand in one more folder.
 
 With `train` and one of `validation`, `valid`, `val` or `test`, the first in this order, each with a
 folder per class, the former are learned from and the latter are the test images; what is there
@@ -25,9 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refit.data import cifar10, images
+from refit.data import cifar10, gesture, images
 from refit.data.arrays import Decoded
-from refit.data.folders import candidates
+from refit.data.folders import candidates, is_there
 from refit.errors import DataError
 
 NAMES = (
@@ -67,6 +68,12 @@ def fingerprint(data_dir: Path | None) -> str:
     return _find(data_dir).fingerprint()
 
 
+def stamp(data_dir: Path | None) -> str:
+    """What changes with the content of the files, whatever their names and sizes."""
+    found = _find(data_dir)
+    return found.learning.stamp() + found.test.stamp()
+
+
 def read(data_dir: Path | None) -> Decoded:
     """Read all photographs, 224x224 colour, labelled by their folders' names in sorted order.
 
@@ -94,10 +101,10 @@ def _find(data_dir: Path | None) -> Found:
     """The first place that holds photographs, checked as far as this needs no decoding."""
     for folder in candidates(data_dir, *NAMES)[1:]:
         archive = folder.with_name(f"{folder.name}.zip")
-        if folder.is_dir() or archive.is_file():
+        if folder.is_dir() or is_there(archive):
             return _checked(_parts(folder if folder.is_dir() else archive))
-    has = [(data_dir / name).is_dir() for name in (TRAIN, *VALIDATION)] if data_dir else [False]
-    if has[0] and any(has[1:]):
+    has = [is_there(data_dir / name) for name in (TRAIN, *VALIDATION)] if data_dir else [False]
+    if has[0] and any(has[1:]) and gesture.find(data_dir) != data_dir:
         found = _parts(data_dir)
         if found.learning.class_names != cifar10.CLASS_NAMES:
             return _checked(found)

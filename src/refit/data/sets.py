@@ -4,6 +4,7 @@ Sources import the heavy libraries when they decode; a cached data set needs Num
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,15 @@ from refit.errors import DataError, DeclarationError
 class Source(NamedTuple):
     """How a registered data set is identified, quickly, and how it is read.
 
-    clips: whether it is made of clips, which are read without decoding them. is_here: whether it is
-    there without a download, of those that can be downloaded.
+    stamp: what changes with the content of files that keep names and sizes, by which alone the
+    fingerprint knows some; empty where it knows the content. clips: whether it is made of clips,
+    which are read without decoding them. is_here: whether it is there without a download, of those
+    that can be downloaded.
     """
 
     fingerprint: Callable[[Path | None], str]
     read: Callable[[Path | None], Decoded]
+    stamp: Callable[[Path | None], str] = lambda data_dir: ""
     clips: bool = False
     is_here: Callable[[Path | None], bool] = lambda data_dir: True
 
@@ -34,12 +38,12 @@ SOURCES = {
     "fashion_mnist": Source(read=fashion_mnist.read, **_FASHION),
     "fashion_mnist_course": Source(fashion_mnist.course_fingerprint, fashion_mnist.read_course),
     "fashion_mnist_pairs": Source(read=fashion_mnist.read_pairs, **_FASHION),
-    "cifar10": Source(cifar10.fingerprint, cifar10.read, is_here=cifar10.is_here),
+    "cifar10": Source(cifar10.fingerprint, cifar10.read, cifar10.stamp, is_here=cifar10.is_here),
     "digits": Source(digits.fingerprint, digits.read),
     "digits_colour": Source(digits.fingerprint, digits.read_colour),
     "digits_pairs": Source(digits.fingerprint, digits.read_pairs),
-    "photographs": Source(photographs.fingerprint, photographs.read),
-    "gesture": Source(gesture.fingerprint, gesture.read, clips=True),
+    "photographs": Source(photographs.fingerprint, photographs.read, photographs.stamp),
+    "gesture": Source(gesture.fingerprint, gesture.read, gesture.stamp, clips=True),
     "digit_clips": Source(digit_clips.fingerprint, digit_clips.read, clips=True),
 }
 
@@ -82,8 +86,9 @@ def is_here(spec: DataSpec, data_dir: Path | None) -> bool:
         return False
 
 
-def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
-    """Load a data set, decoding it into the cache first where it is not there yet.
+def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path, prepared: bool = False) -> Dataset:
+    """Load a data set, decoding it into the cache first where it is not there yet, or where the
+    source files have changed since, unless it has been `prepared` by a call of this run.
 
     Images are uint8 (n, image_size, image_size, channels) from 0 to 255, clips (n, frames,
     image_size, image_size, 3), labels int32 (n,). The official test images are the test part; the
@@ -95,7 +100,8 @@ def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
         spec = resolve(spec, data_dir)
     source = _source(spec.name, spec.frames)
     folder = cache.folder_of(spec, cache_dir)
-    dataset = cache.read(folder)
+    stamp = "" if prepared else _stamp(spec, data_dir)
+    dataset = cache.read(folder, stamp)
     if dataset is None:
         present = source.fingerprint(data_dir)
         if present != spec.fingerprint:
@@ -103,8 +109,31 @@ def load(spec: DataSpec, data_dir: Path | None, cache_dir: Path) -> Dataset:
                 f"{spec.name}: the source files have the fingerprint {present}, not the declared "
                 f"{spec.fingerprint}; they changed after the declaration, so start the run again."
             )
-        dataset = cache.write(folder, source.read(data_dir), spec)
+        dataset = cache.write(folder, source.read(data_dir), spec, stamp)
     return _selected(dataset, spec)
+
+
+def content(spec: DataSpec, data_dir: Path | None, cache_dir: Path, decode: bool) -> str:
+    """The `content` of a data set that has been decoded before, as it is now; empty where that is
+    not known. Where the files have changed since, it is only if they may be read again.
+    """
+    folder = cache.folder_of(spec, cache_dir)
+    if cache.read(folder) is None:
+        return ""
+    with suppress(DataError):
+        found = cache.read(folder, _stamp(spec, data_dir))
+        found = found or (load(spec, data_dir, cache_dir) if decode else None)
+        return found.content if found else ""
+    return ""
+
+
+def _stamp(spec: DataSpec, data_dir: Path | None) -> str:
+    """The stamp of the declared source files; empty where others are there, or none."""
+    source = SOURCES[spec.name]
+    with suppress(DataError):
+        if (stamp := source.stamp(data_dir)) and source.fingerprint(data_dir) == spec.fingerprint:
+            return stamp
+    return ""
 
 
 def _source(name: str, frames: int | None) -> Source:
@@ -128,6 +157,8 @@ def _selected(dataset: Dataset, spec: DataSpec) -> Dataset:
             )
         names = tuple(names[position] for position in spec.only_classes)
     parts = {name: _selected_part(dataset, name, spec) for name in cache.PARTS}
+    if spec.of_the_report:
+        dataset = replace(dataset, stand_in="")
     return replace(dataset, class_names=names, **parts)
 
 

@@ -15,7 +15,9 @@ from pydantic import (
 )
 
 # What selects from a decoded data set and does not change what is decoded.
-SELECTION = frozenset({"only_classes", "train_images", "validation_images", "test_images"})
+SELECTION = frozenset(
+    {"only_classes", "train_images", "validation_images", "test_images", "of_the_report"}
+)
 
 
 Count = Annotated[int, Field(gt=0)]
@@ -59,6 +61,9 @@ class DataSpec(BaseModel):
     train_images: Count | None = Field(None, description="the first n of the training part")
     validation_images: Count | None = Field(None, description="the first n of the validation part")
     test_images: Count | None = Field(None, description="the first n of the test part")
+    of_the_report: bool = Field(
+        False, description="the author says that these images are the report's, no stand-in"
+    )
     fingerprint: str = Field("", description="hash of the source files, filled in by resolve()")
 
     @model_validator(mode="after")

@@ -240,6 +240,10 @@ class Trial(Strict):
             flat["reduce_lr_on_plateau.factor"] = used["reduce_lr_on_plateau"].factor
         if "stop_at_target" in used:
             flat["target"] = used["stop_at_target"].target
+        if "stop_when_stagnant" in used:
+            flat["stop_when_stagnant.patience"] = used["stop_when_stagnant"].patience
+        if "keep_best" in used:
+            flat["keep_best.at_least"] = used["keep_best"].at_least
         if self.pretrained:
             flat["pretrained"] = self.pretrained.weights or self.pretrained.trial
         if self.carried_over:

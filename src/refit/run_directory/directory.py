@@ -4,13 +4,14 @@ A trial is done while its result is whole, with all the files that it names.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from pydantic import (
     AwareDatetime,
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from refit import files
+from refit.errors import TrialError
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
 
@@ -59,16 +61,30 @@ PAGE = "page.json"
 def held(folder: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of a folder, which is made where there is none.
 
-    Says whether it was to be had, which is certain for those who `wait`.
+    Says whether it was to be had, which is certain for those who `wait`. Raises TrialError where
+    the file system has no locks of either kind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
+        yield _locked(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def _locked(lock: TextIO, how: int) -> bool:
+    """Lock an open file; also where flock is missing, as it is on some networks' file systems."""
+    for kind in (fcntl.flock, fcntl.lockf):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
+            kind(lock, how)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK):
+                raise
         else:
-            yield True
+            return True
+    raise TrialError(
+        f"{lock.name}: this file system has no locks, without which two runs would write into each "
+        "other's results; let REFIT_RUNS name a folder on another one"
+    )
 
 
 class _Metrics(BaseModel):
@@ -92,6 +108,7 @@ class _Metrics(BaseModel):
 
 class _Data(BaseModel):
     source: str
+    content: str = ""
     stand_in: str
     embedded: bool
     classes: list[str]
@@ -119,8 +136,9 @@ class _Candidate(BaseModel):
 
 class Result(BaseModel):
     """What tables and pages read of a result; `files` has size and digest of each file beside it,
-    `weights` the SHA-256 of the file that the training started from, if no trial of ours made it,
-    and `checksum` is that of all the others. Older results lack these and the times."""
+    `data.content` is the SHA-256 of the decoded images, `weights` has that of the file that the
+    training started from, if no trial of ours made it, and `checksum` is that of all the others.
+    Older results lack these and the times."""
 
     trial: dict[str, Any]
     digest: str

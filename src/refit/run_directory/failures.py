@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from refit import files
+from refit import files, paths
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 
 FAILURE = "failure.json"
@@ -23,11 +24,11 @@ ADVICE = (
 
 # What to do where a file cannot be written or read, by the number of the error.
 _FULL = (
-    "the disk is full: free some space there, or set REFIT_RUNS to a folder on another disk; the "
+    "the disk is full: free some space there, or set {variable} to a folder on another disk; the "
     "next run goes on from what is finished"
 )
 _DENIED = (
-    "this user may not do that there: change the permissions, or set REFIT_RUNS to a folder of "
+    "this user may not do that there: change the permissions, or set {variable} to a folder of "
     "your own; the next run goes on from what is finished"
 )
 _IN_THE_WAY = "something else lies in its place: move that away; the next run goes on from there"
@@ -68,9 +69,12 @@ def describe(error: BaseException) -> str:
         number = errno.ENOSPC
     if number not in _MENDING:
         return text[:2000]
-    place = getattr(error, "filename", None)
-    text = f"{place}: {error.strerror}" if place else text  # type: ignore[attr-defined]
-    return f"{text[:1500]}; {_MENDING[number]}"
+    place, variable = getattr(error, "filename", None), "REFIT_RUNS"
+    if place:
+        text = f"{place}: {error.strerror}"  # type: ignore[attr-defined]
+        if Path(os.fsdecode(place)).is_relative_to(paths.reports()):
+            variable = "REFIT_REPORTS"
+    return f"{text[:1500]}; {_MENDING[number].format(variable=variable)}"
 
 
 @contextlib.contextmanager

@@ -101,6 +101,7 @@ def origin(result: dict[str, Any]) -> dict[str, str]:
     parts = ("train", "validation", "test")
     images = ", ".join(f"{data[f'{part}_images']:,} {part}" for part in parts)
     facts = {"data": data["source"], "stand-in": data["stand_in"], "images": images}
+    facts["SHA-256 of the images"] = data.get("content", "")[:12]
     for name, digest in result.get("weights", {}).items():
         known = _OTHER_WEIGHTS.get(digest, "not compared with the file that Keras publishes")
         facts["weights"] = f"{name}: {known} (SHA-256 {digest})"

@@ -1,7 +1,7 @@
 """In which order trials are trained, and how long that will take, judged by those that are done.
 
-Times come from finished trainings of whatever profile: the same network on images of the same
-size, scaled by the number of images and epochs.
+Times come from finished trainings of whatever profile, most of all of the same network, scaled by
+the number of images, their pixels and the epochs.
 """
 
 import functools
@@ -17,18 +17,22 @@ import pandas as pd
 from refit import files, paths
 from refit.data import cache
 from refit.data.spec import DataSpec
+from refit.experiments import expand
+from refit.experiments.declaration import FULL
 from refit.experiments.trial import StopAtTarget, StopWhenStagnant, Trial
+from refit.run_directory import archive
 from refit.run_directory.directory import RESULT, Result, result_of
 
-# What makes two trainings take equally long per image, from the closest match to the loosest.
-_LIKENESS = (
-    ("model", "options", "size", "batch_size", "optimizer", "settings"),
-    ("model", "options", "size", "batch_size", "optimizer"),
-    ("model", "options", "size", "batch_size"),
-    ("model", "options", "size"),
-    ("model", "size"),
-    ("model",),
-)
+# What makes two trainings take equally long per pixel, from the closest match to the loosest, and
+# what such trainings have in common.
+_LIKENESS = {
+    ("model", "options", "pixels", "batch_size", "optimizer", "settings"): "the same settings",
+    ("model", "options", "pixels", "batch_size", "optimizer"): "the same optimizer",
+    ("model", "options", "pixels", "batch_size"): "the same batch size",
+    ("model", "options", "pixels"): "the same network",
+    ("model", "pixels"): "the same kind of network",
+    ("model",): "the same kind of network on images of another size",
+}
 
 
 class Schedule:
@@ -75,31 +79,57 @@ class Times:
     def __init__(self, folder: Path) -> None:
         self._place = "/".join(folder.parts[-2:])
         self._records = pd.DataFrame(_records(paths.runs()))
-        self._images_of = functools.cache(_images_of)
+        self._images_of = functools.cache(self._find_images)
+        self._alike = functools.cache(self._find_alike)
 
     def seconds(self, trial: Trial) -> float:
         """How long a trial will take; NaN where nothing is like it, or its images are not known."""
-        traits = _traits(trial)
-        for names in _LIKENESS if len(self._records) else ():
+        _, best = self._alike(trial)
+        if best.empty:
+            return math.nan
+        candidates = trial.model.options.get("candidates", 1)  # of a search
+        # Multiplications, of convolutions and of what they end in, are proportional to pixels.
+        pixels = self._images_of(trial.data) * _pixels(trial)
+        epochs = self._epochs(trial) * candidates
+        return best["seconds_per_pixel"].median() * pixels * epochs + best["fixed"].median()
+
+    def rest_on(self, trials: Sequence[Trial]) -> str:
+        """What the times of some trials rest on: how many others, and the loosest likeness."""
+        found = [self._alike(trial) for trial in trials]
+        rank, best = max(found, key=lambda pair: pair[0], default=(0, pd.DataFrame()))
+        return f"{len(best)} with {[*_LIKENESS.values()][rank]}" if len(best) else ""
+
+    def _find_alike(self, trial: Trial) -> tuple[int, pd.DataFrame]:
+        """The finished trainings that are most like a trial, none at the end; and how much so."""
+        traits, alike = _traits(trial), self._records
+        for rank, names in enumerate(_LIKENESS if len(alike) else ()):
             alike = self._records
             for name in names:
                 alike = alike[alike[name] == traits[name]]
             if len(alike):
                 # Trainings on many images tell most: short epochs are mostly fixed cost.
-                best = alike[alike["images"] == alike["images"].max()]
-                candidates = trial.model.options.get("candidates", 1)  # of a search
-                epochs = self._epochs(trial) * candidates
-                images = self._images_of(trial.data)
-                return best["seconds_per_image"].median() * images * epochs + best["fixed"].median()
-        return math.nan
+                return rank, alike[alike["images"] == alike["images"].max()]
+        return len(_LIKENESS), alike
 
     def _epochs(self, trial: Trial) -> float:
-        """The epochs of a trial; where it may stop early, as many as are usual in its sweep."""
+        """The epochs of a trial; where it may stop early, as many as are usual in its sweep, or
+        else in its experiment."""
         known, usual = self._records, math.nan
         if _stops_early(trial):
-            sweep = (known["place"] == self._place) & (known["sweep"] == trial.sweep)
-            usual = known.loc[sweep & known["early"], "epochs"].median()
+            early = known[(known["place"] == self._place) & known["early"]]
+            usual = early.loc[early["sweep"] == trial.sweep, "epochs"].median()
+            usual = early["epochs"].median() if math.isnan(usual) else usual
         return trial.epochs if math.isnan(usual) else min(usual, trial.epochs)
+
+    def _find_images(self, spec: DataSpec) -> float:
+        """How many images a data set trains on; NaN where no result says so and none is decoded."""
+        if spec.train_images:
+            return spec.train_images
+        dataset = cache.read(cache.folder_of(spec, paths.cache()))
+        if dataset is None:
+            return self._records.loc[self._records["part"] == _part(spec), "images"].median()
+        labels = dataset.train.labels
+        return int(np.isin(labels, spec.only_classes).sum()) if spec.only_classes else len(labels)
 
 
 def expected(trials: Sequence[Trial], folder: Path) -> dict[Trial, float]:
@@ -111,31 +141,26 @@ def expected(trials: Sequence[Trial], folder: Path) -> dict[Trial, float]:
 
 
 def plan(trials: Sequence[Trial], folder: Path, workers: int) -> pd.DataFrame:
-    """One row per sweep: trials, done, to train, and hours with `workers` trainings at once.
+    """One row per sweep: trials, done, to train, hours with `workers` trainings at once, and what
+    these rest on: how many finished trainings, and what they have in common with those to train.
 
-    `folder` has the experiment's runs. Reads no data and downloads none: hours are NaN where
-    nothing comparable has been trained yet, or where only the data could tell how many they are.
+    `folder` has the experiment's runs. Where nothing like a trial was trained here, the results of
+    record are taken. Reads no data and downloads none: hours are NaN where nothing comparable has
+    been trained yet, or where only the data could tell how many they are.
     """
-    times = Times(folder)
-    rows = []
+    times, rows = Times(folder), []
+    if any(math.isnan(times.seconds(trial)) for trial in trials):
+        for name in expand.names():
+            archive.take(FULL, name)
+        times = Times(folder)
     for sweep in dict.fromkeys(trial.sweep for trial in trials):
         of_sweep = [trial for trial in trials if trial.sweep == sweep]
         missing = [trial for trial in of_sweep if result_of(trial, folder) is None]
         seconds = sum(times.seconds(trial) for trial in missing)
         counts = (len(of_sweep), len(of_sweep) - len(missing), len(missing))
-        rows.append((sweep, *counts, seconds / 3600 / workers))
-    return pd.DataFrame(rows, columns=["sweep", "trials", "done", "to train", "hours"])
-
-
-def _images_of(spec: DataSpec) -> float:
-    """How many images a data set trains on; NaN where nobody has said so or decoded it."""
-    if spec.train_images:
-        return spec.train_images
-    dataset = cache.read(cache.folder_of(spec, paths.cache()))
-    if dataset is None:
-        return math.nan
-    labels = dataset.train.labels
-    return int(np.isin(labels, spec.only_classes).sum()) if spec.only_classes else len(labels)
+        rows.append((sweep, *counts, seconds / 3600 / workers, times.rest_on(missing)))
+    columns = ["sweep", "trials", "done", "to train", "hours", "by finished trainings"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _records(runs: Path) -> Iterator[dict[str, object]]:
@@ -146,16 +171,39 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
         except ValueError:  # of a version whose settings were others
             continue
         if result and trial:
-            images = result.data.train_images
+            images, share = result.data.train_images, _share_of_processor(result)
             yield _traits(trial) | {
                 "place": "/".join(path.parts[-5:-3]),
                 "sweep": trial.sweep,
                 "early": _stops_early(trial),
                 "images": images,
                 "epochs": result.metrics.epochs,
-                "seconds_per_image": result.metrics.seconds_per_epoch / images,
-                "fixed": _fixed(result),
+                "part": _part(trial.data),
+                "seconds_per_pixel": result.metrics.seconds_per_epoch
+                * share
+                / (images * _pixels(trial)),
+                "fixed": _fixed(result) * share,
             }
+
+
+def _share_of_processor(result: Result) -> float:
+    """The part of its time in which a training was computed: beside others, on a CPU, it waits."""
+    worked, took = (
+        getattr(result.metrics, name, None) or math.nan
+        for name in ("processor_seconds", "train_seconds")
+    )
+    share = math.nan if result.environment.gpus else worked / took
+    return min(share, 1.0) if share > 0 else 1.0
+
+
+def _part(spec: DataSpec) -> str:
+    """What decides how many images a data set trains on."""
+    asked = {"name", "validation", "validation_fraction", "only_classes", "train_images"}
+    return spec.model_dump_json(include=asked)
+
+
+def _pixels(trial: Trial) -> int:
+    return trial.data.image_size**2 * (trial.data.frames or 1)
 
 
 def _fixed(result: Result) -> float:
@@ -173,7 +221,7 @@ def _traits(trial: Trial) -> dict[str, object]:
     return {
         "model": trial.model.name,
         "options": json.dumps(trial.model.options, sort_keys=True),
-        "size": (trial.data.image_size, trial.data.frames or 1),
+        "pixels": _pixels(trial),
         "batch_size": trial.batch_size,
         "optimizer": trial.optimizer.name,
         "settings": trial.optimizer.model_dump_json(),

@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from typing import Any
 
 import pebble
@@ -19,6 +20,8 @@ from refit.running.machine import VISIBLE_GPUS
 
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
+# In bytes: with the names of a folder and of a socket in it, the system's 107 are used up.
+LONGEST_TMPDIR = 70
 # How often a process is tried to be started; another server is begun where there is none.
 TRIES = 3
 # The name of these processes.
@@ -117,12 +120,22 @@ def _call(gpu: str, function: Callable[..., Outcome], *args: Any, **kwargs: Any)
     return function(*args, **kwargs)
 
 
+def _keep_sockets_short() -> None:
+    """Let processes meet below /tmp where TMPDIR is too long for the names of sockets."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - a folder of our own is made in it
+    util.get_temp_dir()  # made once
+    tempfile.tempdir = before
+
+
 def _start_server(preload: Sequence[str]) -> None:
     """Start the fork server, unless it runs, with its standard error in a file.
 
     Its backend is TensorFlow, whatever the user's Keras has been told.
     """
     multiprocessing.set_forkserver_preload(list(preload))
+    _keep_sockets_short()
     backend = os.environ.get(BACKEND)
     try:
         os.environ[BACKEND] = "tensorflow"

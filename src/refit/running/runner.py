@@ -5,6 +5,7 @@ or a full memory costs one trial and importing TensorFlow is paid once per run a
 trains is handed to the runner by name, because only those processes need it.
 """
 
+import functools
 import multiprocessing
 import pkgutil
 import signal
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,7 +45,8 @@ FIT = "refit.training.fit:train"
 class Summary:
     """What a run did: trials that were done before, trained now, and failed now by kind.
 
-    `notes` has a sentence about each that was trained again because its result was damaged.
+    `notes` has a sentence about each that was trained again because its result was damaged, and
+    about data that are others now than those that finished trials were made from.
     """
 
     total: int
@@ -84,10 +87,13 @@ def run(
     and TrialError where the folder cannot be written.
     """
     workers = check_workers(workers, executor)
-    missing = [trial for trial in trials if result_of(trial, folder) is None]
-    before = len(trials) - len(missing)
+    results = {trial: result_of(trial, folder) for trial in trials}
+    missing = [trial for trial in trials if results[trial] is None]
+    before, others = len(trials) - len(missing), other_data(results, data_dir, decode=True)
     if not missing:
-        return Summary(len(trials), before, 0)
+        return Summary(len(trials), before, 0, notes=others)
+    with directory.held(folder):  # tells of a file system without locks before anything is trained
+        pass
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
     failed = _fail_without_data(missing, folder, data_dir)
     ready = [trial for trial in missing if trial.directory.name not in failed]
@@ -105,7 +111,28 @@ def run(
         for name, damage in notes.items()
         if damage and name not in failed
     }
-    return Summary(len(trials), before, len(missing) - len(failed), failed, notes)
+    return Summary(len(trials), before, len(missing) - len(failed), failed, notes | others)
+
+
+def other_data(
+    results: Mapping[Trial, dict[str, Any] | None], data_dir: Path | None, decode: bool
+) -> dict[str, str]:
+    """A sentence on each data set whose files have other content now than when results were made
+    from them; with `decode`, files that changed since they were decoded are read again for it."""
+    now = functools.cache(lambda spec: sets.content(spec, data_dir, paths.cache(), decode))
+    made_from = {
+        trial: result["data"].get("content") for trial, result in results.items() if result
+    }
+    others = Counter(
+        trial.data.name
+        for trial, content in made_from.items()
+        if content and now(trial.data) not in ("", content)
+    )
+    return {
+        name: f"{count} finished trials were made from files of the same names and sizes, but "
+        "another content than is there now; to train them again, move their run directories away"
+        for name, count in others.items()
+    }
 
 
 def _train_all(

@@ -100,7 +100,7 @@ def fit_trial(
     """
     started = datetime.now(UTC)
     _prepare_folder(trial, run_dir)
-    dataset = sets.load(trial.data, data_dir, cache)
+    dataset = sets.load(trial.data, data_dir, cache, prepared=True)
     keras.utils.set_random_seed(trial.seed)
     recorder = Recorder(run_dir, trial.epochs, facts["workers"], wanted)
     with closing(events.EventWriter(run_dir)) as log, closing(recorder):

@@ -107,6 +107,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """Which data a result was made from."""
     return {
         "source": dataset.source,
+        "content": dataset.content,
         "stand_in": dataset.stand_in,
         "embedded": dataset.embedded,
         "classes": list(dataset.class_names),
