@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -22,6 +24,9 @@ from refit.data import fashion_mnist, sets
 from refit.data.arrays import Dataset
 from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError
+from refit.run_directory.directory import PREDICTIONS
+from refit.study import Study
+from tests.test_order import finish
 
 LEARNING, TEST = 50, 20
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.PACKED
@@ -458,6 +463,21 @@ def test_classes_that_cannot_be_chosen_are_refused(course, tmp_path):
         digits(tmp_path, only_classes=absent, **few)
     with pytest.raises(DataError, match=r"only_classes: the test images of .* have no labels"):
         load(course, name="fashion_mnist_course", only_classes=(0, 1))
+
+
+def test_images_without_labels_are_predicted_and_judge_nothing(course, tmp_path, make_tiny):
+    study = Study.open("fmnist_zoo")
+    spec = sets.resolve(DataSpec(name="fashion_mnist_course"), course)
+    trial = make_tiny(data=spec, seed=study.declaration.seed)
+    folders = {"runs": tmp_path / "runs", "pages": tmp_path / "pages", "data_dir": course}
+    study = replace(study, trials=[trial], **folders)
+    finish(trial, study.runs, epochs=1)
+    np.save(study.runs / trial.directory / PREDICTIONS, np.arange(8, dtype=np.uint8) % 5)
+    assert study.selection_check(trial.sweep).empty
+    study.predictions(trial)
+    told = pd.read_csv(study.pages / "predictions.csv")
+    assert told.columns.tolist() == ["image", "prediction"]
+    assert told["prediction"].tolist()[:2] == ["label 0", "label 1"]
 
 
 @pytest.mark.skipif(not os.environ.get("DATA_DIR"), reason="DATA_DIR names no real data")

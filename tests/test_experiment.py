@@ -797,3 +797,10 @@ def test_hyper_parameters_are_flat_and_plain(zoo):
 def test_hyper_parameters_name_the_target(make_tiny):
     settings = make_tiny(callbacks=[{"name": "stop_at_target", "target": 0.9}]).hyper_parameters()
     assert (settings["target"], settings["reduce_lr_on_plateau"]) == (0.9, False)
+
+
+def test_hyper_parameters_name_when_a_training_ends_and_what_it_keeps(make_tiny):
+    used = [{"name": "stop_when_stagnant", "patience": 5}, {"name": "keep_best", "at_least": 0.5}]
+    settings = make_tiny(callbacks=used).hyper_parameters()
+    named = ("stop_when_stagnant.patience", "keep_best.at_least")
+    assert [settings[name] for name in named] == [5, 0.5]

@@ -3,12 +3,15 @@
 import multiprocessing
 import os
 import signal
+import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from multiprocessing import forkserver, util
+from pathlib import Path
 from typing import Any
 
 import pebble
@@ -20,8 +23,6 @@ from refit.running.machine import VISIBLE_GPUS
 
 # What the training processes print; useful when one of them dies.
 TRAINING_LOG = "training.log"
-# In bytes: with the names of a folder and of a socket in it, the system's 107 are used up.
-LONGEST_TMPDIR = 70
 # How often a process is tried to be started; another server is begun where there is none.
 TRIES = 3
 # The name of these processes.
@@ -91,6 +92,7 @@ class TrainingPool:
                         f"no process for a training can be started ({error}); the end of "
                         f"{paths.runs() / TRAINING_LOG} may tell why"
                     ) from error
+                time.sleep(1)  # the system takes its time to bury a server
             else:
                 self._jobs[job] = key, gpu
                 return
@@ -120,13 +122,29 @@ def _call(gpu: str, function: Callable[..., Outcome], *args: Any, **kwargs: Any)
     return function(*args, **kwargs)
 
 
-def _keep_sockets_short() -> None:
-    """Let processes meet below /tmp where TMPDIR is too long for the names of sockets."""
+def _let_processes_meet() -> None:
+    """Let processes meet below /tmp where TMPDIR is no place for sockets."""
     before = tempfile.tempdir
-    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
+    if not _takes_sockets(tempfile.gettempdir()):
         tempfile.tempdir = "/tmp"  # noqa: S108 - a folder of our own is made in it
     util.get_temp_dir()  # made once
     tempfile.tempdir = before
+
+
+def _takes_sockets(folder: str) -> bool:
+    """Whether a socket can be made as multiprocessing does it; not where the name gets too long, or
+    the file system knows no sockets or changes no modes."""
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix="pymp-") as place,
+            socket.socket(socket.AF_UNIX) as listener,
+        ):
+            address = Path(place, "listener-12345678")
+            listener.bind(str(address))
+            address.chmod(0o600)
+    except OSError:
+        return False
+    return True
 
 
 def _start_server(preload: Sequence[str]) -> None:
@@ -135,7 +153,7 @@ def _start_server(preload: Sequence[str]) -> None:
     Its backend is TensorFlow, whatever the user's Keras has been told.
     """
     multiprocessing.set_forkserver_preload(list(preload))
-    _keep_sockets_short()
+    _let_processes_meet()
     backend = os.environ.get(BACKEND)
     try:
         os.environ[BACKEND] = "tensorflow"
