@@ -331,6 +331,7 @@ def test_stand_in_labels_bar_levels_but_not_orders_of_networks():
     [
         ({"data": "photographs", "stand_in": True}, words.PHOTOGRAPHS),
         ({"data": "digit_clips"}, words.VIDEOS),
+        ({"data": "gesture", "status": "missing"}, words.VIDEOS),
         ({"pretrained": "imagenet", "status": "missing"}, words.WEIGHTS),
     ],
 )

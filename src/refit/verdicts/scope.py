@@ -22,6 +22,8 @@ STAND_INS = {
     "fashion_mnist_pairs": words.LABELS,
     "photographs": words.PHOTOGRAPHS,
 }
+# A report's own data that are not public: where nothing is trained on them, they are what lacks.
+NOT_PUBLIC = {"gesture": words.VIDEOS}
 TIME_UNITS = {"s", "min", "µs"}
 
 
@@ -65,11 +67,13 @@ def resolution(test: IntervalTest, rows: pd.DataFrame) -> float:
 
 
 def _lacks(rows: pd.DataFrame) -> list[str]:
-    reasons = {STAND_INS.get(name, "") for name in rows.get("data", pd.Series(dtype=object))}
+    nothing = (rows["status"] != "done").all() if "status" in rows else False
+    missing = STAND_INS | NOT_PUBLIC if nothing else STAND_INS
+    reasons = {missing.get(name, "") for name in rows.get("data", pd.Series(dtype=object))}
     if flagged(rows, "demonstration") and not reasons & set(STAND_INS.values()):
         reasons.add(words.EMBEDDED)
     if "pretrained" in rows and (rows["pretrained"] == "imagenet").any():
-        reasons.add(words.WEIGHTS if (rows["status"] != "done").all() else words.PHOTOGRAPHS)
+        reasons.add(words.WEIGHTS if nothing else words.PHOTOGRAPHS)
     return sorted(reasons - {""})
 
 
