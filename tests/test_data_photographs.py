@@ -5,17 +5,23 @@ import os
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image, ImageOps
 
+from refit import paths
+from refit.cli import main
 from refit.data import arrays, cache, cifar10, images, photographs, sets
 from refit.data.spec import DataSpec
 from refit.errors import DataError
+from refit.study import Study
 from tests.data_tools import read_in_plain_locale
+from tests.test_order import finish
 
 SIDE = photographs.SIDE
 # Flat colours, one for each image, so that an image is known again in every size and format.
@@ -433,6 +439,19 @@ def test_other_photographs_of_the_same_names_and_sizes_are_decoded_anew(folder, 
     for path in place.glob("*/*"):
         path.touch()  # as a copy to another disk does
     assert load(folder).content == after.content
+
+
+def test_status_says_which_results_were_made_from_others(folder, tmp_path, monkeypatch):
+    unpack(folder / "photographs", FILES)
+    monkeypatch.setenv("REFIT_RUNS", str(tmp_path / "runs"))
+    study = Study.open("transfer", "small", data_dir=folder)
+    trial = next(each for each in study.trials if each.data.name == "photographs")
+    with suppress(DataError):  # too few for this trial, which others are not
+        sets.load(trial.data, folder, paths.cache())
+    finish(trial, study.runs, epochs=1, content="that of other files")
+    command = ["status", "transfer", "--profile", "small", "--data-dir", str(folder)]
+    told = CliRunner().invoke(main, command, catch_exceptions=False).output
+    assert "photographs: 1 finished trials were made from files of the same names" in told
 
 
 def test_photographs_are_in_memory_once(folder, monkeypatch):

@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "full" / "experiment"
 
 
-def finish(trial, folder, epochs, seconds=2.0, fixed=10.0, **times) -> None:
+def finish(trial, folder, epochs, seconds=2.0, fixed=10.0, content="", **times) -> None:
     """Leave what a training of so many epochs would that took so many seconds each."""
     names = ("train_accuracy", "train_loss", "val_accuracy", "val_loss", "best_val_accuracy")
     metrics = dict.fromkeys(names, 0.5) | {"epochs": epochs, "diverged": False, "classes": 5}
@@ -38,7 +38,14 @@ def finish(trial, folder, epochs, seconds=2.0, fixed=10.0, **times) -> None:
         "trial": trial.model_dump(mode="json"),
         "digest": trial.digest,
         "metrics": metrics,
-        "data": images | {"source": "", "stand_in": "", "embedded": True, "classes": [*"abcde"]},
+        "data": images
+        | {
+            "source": "",
+            "stand_in": "",
+            "embedded": True,
+            "classes": [*"abcde"],
+            "content": content,
+        },
         "environment": {},
         "layers": [],
         "confusion_matrix": None,
@@ -89,7 +96,7 @@ def test_unseen_sizes_and_unread_data_are_judged_by_what_is_known_of_others(make
     assert (table["hours"] * HOUR).tolist() == pytest.approx([3 * 2.0, 4 * 5 * 2.0])
     assert table["by finished trainings"].tolist() == [
         "1 with the same settings",
-        "1 with the same kind of network on images of another size",
+        "1 with the same network on images of another size",
     ]
 
 

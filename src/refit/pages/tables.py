@@ -118,12 +118,12 @@ def _heading(name: Any) -> str:
 def figures(numbers: pd.DataFrame, name: Callable[[str], str]) -> HTML:
     """Every published number beside the reproduced one, with trials named as by `name`."""
     spread = numbers["spread"].map(lambda value: "" if pd.isna(value) else f" ± {value:.2g}")
-    reproduced = numbers["reproduced"].map(lambda value: "–" if pd.isna(value) else _number(value))
+    reproduced = numbers["reproduced"].map(words.number, na_action="ignore").fillna("–")
     frame = pd.DataFrame(
         {
             "trial": numbers["trial"].map(name),
             "metric": numbers["metric"].map(label),
-            "published": numbers["published"].map(_number),
+            "published": numbers["published"].map(words.number),
             "reproduced": (reproduced + spread).where(numbers["n"] > 0, None),
             "verdict": numbers["verdict"].map(words.FIGURES),
             "seeds": numbers["n"] if numbers["n"].any() else None,
@@ -148,11 +148,6 @@ def beside(numbers: pd.DataFrame, name: Callable[[str], str]) -> pd.DataFrame:
         upper=rows["interval_high"].fillna(rows["upper"]),
         agreement=tones.map(dict(zip(("yes", "no", "open", "none"), AGREEMENTS, strict=True))),
     )
-
-
-def _number(value: float) -> str:
-    """A published or measured number, in full where it is large."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def figure_counts(numbers: pd.DataFrame) -> HTML:

@@ -30,6 +30,7 @@ _LIKENESS = {
     ("model", "options", "pixels", "batch_size", "optimizer"): "the same optimizer",
     ("model", "options", "pixels", "batch_size"): "the same batch size",
     ("model", "options", "pixels"): "the same network",
+    ("model", "options"): "the same network on images of another size",
     ("model", "pixels"): "the same kind of network",
     ("model",): "the same kind of network on images of another size",
 }

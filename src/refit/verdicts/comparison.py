@@ -57,8 +57,8 @@ def lines(compared: pd.DataFrame) -> list[str]:
         count = rows["verdict"].value_counts()
         told = [f"{count[words.INSIDE]} numbers inside"] if words.INSIDE in count else []
         told += [
-            f"{row.metric} is {row.value:.4g}, and a repetition would lie in "
-            f"{row.low:.4g} to {row.high:.4g} ({row.n} seeds)"
+            f"{row.metric} is {words.number(row.value)}, and a repetition would lie in "
+            f"{words.number(row.low)} to {words.number(row.high)} ({row.n} seeds)"
             for row in rows[rows["verdict"] == words.DIFFERS].itertuples()
         ]
         if words.TOO_FEW_SEEDS in count:

@@ -16,6 +16,7 @@ import scipy
 
 from refit.experiments.metrics import METRICS
 from refit.verdicts.moderated import prior_of
+from refit.verdicts.words import number
 
 Kind = Literal["number", "difference", "ratio", "epoch", "flag", "share", "correlation", "lead"]
 # Percent or points for what is kept as a fraction, by whether it is a difference.
@@ -108,13 +109,8 @@ class IntervalTest:
     def __str__(self) -> str:
         signs = (">", "<") if self.strict else ("≥", "≤")
         ends = zip(signs, (self.low, self.high), strict=True)
-        wanted = " and ".join(f"{sign} {_short(end)}" for sign, end in ends if math.isfinite(end))
-        return f"{self.label}: {_short(self.estimate)}, claimed {wanted}"
-
-
-def _short(value: float) -> str:
-    """Four digits, or a large number in full."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
+        wanted = [f"{sign} {number(end)}" for sign, end in ends if math.isfinite(end)]
+        return f"{self.label}: {number(self.estimate)}, claimed {' and '.join(wanted)}"
 
 
 @dataclass(frozen=True)
@@ -143,26 +139,26 @@ class Outcome:
 def spreads(tests: Sequence[IntervalTest]) -> list[Spread | None]:
     """The moderated spread of each test's values; None where there is none, or none to believe.
 
-    Each is drawn towards what all tests of its metric and unit say. A difference of two numbers
+    Each is drawn towards what all tests of its metric and unit say. A difference of two places
     scatters by the square root of 2 more than each, and is scaled so.
     """
     found: list[Spread | None] = [None] * len(tests)
     groups: dict[tuple[str, ...], list[int]] = {}
-    for number, test in enumerate(tests):
+    for place, test in enumerate(tests):
         # Values that are all the same, where no smallest step is known, tell nothing of a spread.
         if _has_spread(test) and _variance(test) > 0:
-            groups.setdefault(_group(test), []).append(number)
-    for numbers in groups.values():
+            groups.setdefault(_group(test), []).append(place)
+    for places in groups.values():
         # What several claims ask counts once.
-        distinct = list({tuple(tests[each].values): tests[each] for each in numbers}.values())
+        distinct = list({tuple(tests[each].values): tests[each] for each in places}.values())
         variances, counts = zip(*((_variance(test), test.n) for test in distinct), strict=True)
         prior = prior_of(np.array(variances), np.array(counts))
-        for number in numbers:
-            test = tests[number]
+        for place in places:
+            test = tests[place]
             variance, freedom = prior.moderate(_variance(test), test.n - 1)
             terms = 2 if test.kind == "difference" else 1
             deviation = math.sqrt(terms * max(variance, test.resolution**2))
-            found[number] = Spread(deviation, freedom)
+            found[place] = Spread(deviation, freedom)
     return found
 
 

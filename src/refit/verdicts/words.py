@@ -3,6 +3,8 @@
 They stand in one place, so that a page cannot call a thing otherwise than the scoreboard counts it.
 """
 
+import math
+
 AS_PUBLISHED = "as published"
 AT_SMALL_SCALE = "at small scale"
 
@@ -46,3 +48,8 @@ NEEDS = {
     "hardware": HARDWARE,
     "data": PHOTOGRAPHS,
 }
+
+
+def number(value: float) -> str:
+    """A published or measured number: four digits, or in full where it is large."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
