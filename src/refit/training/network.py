@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from refit import files
 from refit.data.arrays import Dataset
 from refit.errors import TrialError
 from refit.experiments.trial import Trial
@@ -33,7 +32,7 @@ def _fit_and_keep(
         fitted.model.load_weights(best)
     unfinished = recorder.run_dir / f".{NETWORK}"
     keras.Model(fitted.model.inputs, fitted.model.outputs).save(unfinished)
-    files.replace(unfinished, recorder.run_dir / NETWORK)
+    unfinished.replace(recorder.run_dir / NETWORK)
     return fitted
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from refit.data.folders import candidates, download, keras_home
+from refit.data.folders import candidates, download, is_there, keras_home
 from refit.errors import DataError, TrialError, UnavailableError
 from refit.experiments.trial import Trial
 from refit.models.transfer import BASE
@@ -117,7 +117,7 @@ def find(trial: Trial, data_dir: Path | None) -> Path:
     cache = keras_home() / "models"
     places = candidates(data_dir, *FOLDERS) + [cache] * published
     for place in places:
-        if (place / name).is_file():
+        if is_there(place / name):
             return place / name
     if published:
         try:
