@@ -56,9 +56,9 @@ help: ## show this help
 
 setup: $(READY) ## make the virtual environment .venv with the pinned packages
 
-# pip checks versions against requirements.txt; the package itself is installed in place. Python
-# compiles a module when it is first imported; of the 20,000 that are installed, a quarter ever is.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# pip checks versions against requirements.txt; the package itself is installed in place. Its modules
+# are compiled here once: where PYTHONDONTWRITEBYTECODE is set, every process would do it anew.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --compile
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "refit needs Python 3.11 to 3.13, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12")'
 	echo "setting up the environment in $(VENV), two to three minutes"

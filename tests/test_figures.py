@@ -9,6 +9,7 @@ import seaborn as sns
 
 from refit.figures import batches as batch_figures
 from refit.figures import curves, picture, published, settings
+from refit.figures.labels import label
 from refit.figures.picture import Picture, theme
 
 HOSTILE = ["<b>$a_b$</b>", "a" * 90, "Größe ×2", "per cent %s {x}", "", "$", "\\alpha", "a\nb"]
@@ -111,7 +112,7 @@ def test_forty_families_are_told_apart_and_values_get_lighter():
     ],
 )
 def test_labels_have_units(column, words):
-    assert picture.label(column, "test") == words
+    assert label(column, "test") == words
 
 
 def test_words_for_values():

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.ticker import FuncFormatter
 
 from refit.figures import picture as pictures
+from refit.figures.labels import label
 from refit.figures.picture import COLOURS, GREY, Picture, nothing_finished, theme
 
 WINDOW = 100  # batches: single ones are too noisy to be compared, so their running mean is drawn
@@ -49,7 +50,7 @@ def batch_curves(
         ran = "grey" if (rows["trial"] == drawn[0][0]).any() else "not run"
         over = f" ({ran}: {ordinary})" if ordinary else ""
         panel.set_title(textwrap.fill(f"{titles[trial]}{over}", 70), loc="left")
-        panel.set_ylabel(pictures.label(measure))
+        panel.set_ylabel(label(measure))
         panel.set_xlabel({"images": "images seen", "batch": "batches"}[x])
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if measure.endswith("loss"):

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from refit.figures import picture as pictures
+from refit.figures.labels import label
 from refit.figures.picture import GREY, Picture, listed, nothing_finished, theme
 
 LOSSES = ["train_loss", "val_loss"]
@@ -85,7 +86,7 @@ def small_multiples(
             _line(part, x="epoch", y=f"{kind}_{metric}", ax=panel, **style)
         told = part["name"].max() if len(part) else f"{name} (not finished)"
         panel.set_title(textwrap.fill(told, 76 // columns))
-        panel.set(xlabel="epoch", ylabel=pictures.label(metric))
+        panel.set(xlabel="epoch", ylabel=label(metric))
         panel.tick_params(labelbottom=place + columns >= len(titles))
         panel.xaxis.label.set_visible(place + columns >= len(titles))
     for panel in panels.flat[len(titles) :]:
@@ -126,14 +127,14 @@ def curves_by_setting(
             _line(_medians(means, measure), x="epoch", y=measure, ax=panel, **style, lw=2.4)
         if measure.endswith("loss"):
             limits.append(_cut([panel], rows, [measure]))
-        panel.set_ylabel(pictures.label(measure, part))
+        panel.set_ylabel(label(measure, part))
         _whole_epochs(panel)
     for panel in panels.flat[len(measures) :]:
         panel.set_visible(False)
     _explain_values(picture, rows, style["palette"], setting)
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     ends = last.groupby("value")[measures[-1]].mean()
-    final = f"final {pictures.label(measures[-1], part)}"
+    final = f"final {label(measures[-1], part)}"
     return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits))
 
 
@@ -164,12 +165,12 @@ def against(
         if y.endswith("loss"):
             limits.append(_cut([panel], rows, [y]))
         panel.axline((0, 0), slope=1, color=GREY, ls="--", lw=1)
-        panel.set(xlabel=pictures.label(x, part), ylabel=pictures.label(y, part))
+        panel.set(xlabel=label(x, part), ylabel=label(y, part))
     _explain_values(picture, rows, style["palette"], setting)
     x, y = pairs[-1]
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     gaps = (last[x] - last[y]).groupby(last["value"]).mean()
-    what = f"{pictures.label(x, part)} less {pictures.label(y, part)}"
+    what = f"{label(x, part)} less {label(y, part)}"
     return picture.say(pictures.extremes(gaps, what, setting), *limits)
 
 

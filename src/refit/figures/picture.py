@@ -194,20 +194,6 @@ def in_order(values: Iterable[Hashable]) -> list[Hashable]:
     return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
 
-def label(column: str, part: str = "validation") -> str:
-    """A table's column as the label of an axis, with the unit unless its words name it."""
-    words = re.sub(r"^\w+\.(?=\w)", "", column).replace("_", " ").removeprefix("model ")
-    words = (
-        words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
-    )
-    words = re.sub(r"(?<=[a-z])(\d)$", r" \1", re.sub("^min ", "lowest ", words))
-    if words.endswith(" epoch"):
-        return f"epoch of {words.removesuffix(' epoch')}"
-    if words.endswith(("loss", "entropy")):
-        return f"{words} (nats)"
-    return f"{words} (s)" if "seconds" in column else words
-
-
 def written(value: Any) -> str:
     """The value of a setting as a reader writes it: 16, not 16.0; a dash where there is none."""
     if isinstance(value, bool | np.bool_):

@@ -4,17 +4,11 @@ import numpy as np
 import pandas as pd
 
 from refit.figures import picture as pictures
+from refit.figures.labels import AGREEMENTS
 from refit.figures.picture import Picture, listed, nothing_finished, theme
 
 ROW = 0.25  # inches
 MOST, PANELS = 14, 3  # rows, and quantities
-# Words for each agreement, with its colour, as pages have them for verdicts.
-AGREEMENTS = {
-    "agrees": "#0B6E4F",
-    "differs": "#B3261E",
-    "too few seeds": "#7D6200",
-    "not comparable": "#8A939E",
-}
 
 
 @theme()

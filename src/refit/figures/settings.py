@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 
 from refit.figures import picture as pictures
+from refit.figures.labels import label
 from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme, written
 
 RANGE = ("pi", 100)  # error bars from the lowest to the highest training
@@ -243,7 +244,7 @@ def pareto_front(
         panel.annotate(str(number + 1), (point[cost], point[value]), ha="center", **spot)
         handles.append(Line2D([], [], ls=""))
         texts.append(f"{number + 1}: {titles.get(point['trial'], point['trial'])}")
-    price = names.get(cost, pictures.label(cost))
+    price = names.get(cost, label(cost))
     panel.set(xlabel=price, ylabel=names[value])
     picture.explain(handles, texts)
     gone = len(means) - len(points)
@@ -258,7 +259,7 @@ def _prepared(
 ) -> tuple[dict[str, str], pd.DataFrame, str]:
     """The names of columns, the rows with settings as texts, and a sentence about diverged ones."""
     columns = [*settings, metric]
-    names = {name: pictures.label(name) for name in columns} | dict(labels or {})
+    names = {name: label(name) for name in columns} | dict(labels or {})
     if results.empty or results.reindex(columns=columns)[metric].isna().all():
         return names, results.iloc[:0], ""
     lost = results.get("diverged", pd.Series(False, results.index)).eq(True)

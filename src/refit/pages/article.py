@@ -21,7 +21,7 @@ from refit.errors import DeclarationError
 from refit.experiments import expand, factories
 from refit.experiments.declaration import FULL
 from refit.figures import published
-from refit.figures.picture import label
+from refit.figures.labels import label
 from refit.pages import claim_items, script, tables
 from refit.pages.templating import fill, trusted
 from refit.run_directory import log as run_log

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from refit.experiments.metrics import METRICS
-from refit.figures.picture import label
+from refit.figures.labels import label
 from refit.verdicts import words
 from refit.verdicts.interval_tests import PERCENT
 

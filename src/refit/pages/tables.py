@@ -11,8 +11,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from refit.errors import ReportError
-from refit.figures.picture import label
-from refit.figures.published import AGREEMENTS
+from refit.figures.labels import AGREEMENTS, label
 from refit.pages.templating import fill
 from refit.verdicts import published_figures, words
 

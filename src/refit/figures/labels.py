@@ -1,0 +1,25 @@
+"""What columns and agreements are called where people read them; needs no drawing library."""
+
+import re
+
+# Words for each agreement, with its colour, as pages have them for verdicts.
+AGREEMENTS = {
+    "agrees": "#0B6E4F",
+    "differs": "#B3261E",
+    "too few seeds": "#7D6200",
+    "not comparable": "#8A939E",
+}
+
+
+def label(column: str, part: str = "validation") -> str:
+    """A table's column as the label of an axis, with the unit unless its words name it."""
+    words = re.sub(r"^\w+\.(?=\w)", "", column).replace("_", " ").removeprefix("model ")
+    words = (
+        words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
+    )
+    words = re.sub(r"(?<=[a-z])(\d)$", r" \1", re.sub("^min ", "lowest ", words))
+    if words.endswith(" epoch"):
+        return f"epoch of {words.removesuffix(' epoch')}"
+    if words.endswith(("loss", "entropy")):
+        return f"{words} (nats)"
+    return f"{words} (s)" if "seconds" in column else words
