@@ -221,8 +221,10 @@ def test_second_ctrl_c_leaves_no_process_behind(tmp_path):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        runner.run([endless, TRIAL], tmp_path, workers=1)
-    thread.join()
+        try:
+            runner.run([endless, TRIAL], tmp_path, workers=1)
+        finally:
+            thread.join()  # the second may come as late as here, and is not for pytest
     wait_for(lambda: not workers(), 10)
     log = (tmp_path / "progress.log").read_text()
     assert log.endswith("0 of 2 trials done, interrupted; the next run goes on from here\n")

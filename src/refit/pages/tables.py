@@ -117,7 +117,8 @@ def _heading(name: Any) -> str:
 def figures(numbers: pd.DataFrame, name: Callable[[str], str]) -> HTML:
     """Every published number beside the reproduced one, with trials named as by `name`."""
     spread = numbers["spread"].map(lambda value: "" if pd.isna(value) else f" ± {value:.2g}")
-    reproduced = numbers["reproduced"].map(words.number, na_action="ignore").fillna("–")
+    known = numbers["reproduced"].notna()
+    reproduced = numbers["reproduced"].map(words.number).where(known, "–")
     frame = pd.DataFrame(
         {
             "trial": numbers["trial"].map(name),

@@ -16,7 +16,7 @@ def settings(trials: Sequence[Trial]) -> pd.DataFrame:
     plain = [first[name].model_dump(mode="json", exclude=LABELS) for name in reversed(first)]
     table = pd.json_normalize(plain).T.set_axis(list(reversed(first)), axis=1)
     differs = table.astype(str).nunique(axis=1) > 1
-    return table[differs].fillna("-").rename_axis("setting").reset_index()
+    return table[differs].astype(object).fillna("-").rename_axis("setting").reset_index()
 
 
 def metrics(log: RunLog) -> pd.DataFrame:
