@@ -218,13 +218,16 @@ def test_second_ctrl_c_leaves_no_process_behind(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.02)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    def run_until_interrupted() -> None:
         try:
             runner.run([endless, TRIAL], tmp_path, workers=1)
         finally:
             thread.join()  # the second may come as late as here, and is not for pytest
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_until_interrupted()
     wait_for(lambda: not workers(), 10)
     log = (tmp_path / "progress.log").read_text()
     assert log.endswith("0 of 2 trials done, interrupted; the next run goes on from here\n")
