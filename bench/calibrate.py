@@ -175,6 +175,7 @@ def _experiment(cell: Cell) -> tuple[Declaration, pd.DataFrame]:
     names = [(f"{side}{n}", seed) for n in range(cell.claims) for side in "ab"
              for seed in range(cell.seeds)]  # fmt: skip
     frame = pd.DataFrame(names, columns=["trial", "seed"])
+    frame = frame.assign(title=frame["trial"])
     return declaration, frame.assign(
         sweep="pairs", status="done", planned_epochs=1, published_epochs=1, test_images=cell.images
     )
