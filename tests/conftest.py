@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def _results_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("refit")
     os.environ.setdefault("REFIT_RUNS", str(folder / "runs"))
     os.environ.setdefault("REFIT_REPORTS", str(folder / "reports"))
+
+
+@pytest.fixture(scope="module")
+def runs_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Results of a module of their own, where others may have trained the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFIT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield
 
 
 @pytest.fixture

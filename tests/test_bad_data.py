@@ -306,6 +306,13 @@ def test_archive_whose_members_unpack_without_bounds_is_refused(method):
         assert not check(folder, "photographs", 3)
 
 
+def test_image_that_stands_twice_in_an_archive_counts_for_neither():
+    """It would be learned from and tested on."""
+    with sandbox() as folder:
+        (folder / "photographs.zip").write_bytes(archive([*SOUND, SOUND[0]]))
+        assert not check(folder, "photographs", 3)
+
+
 @pytest.mark.parametrize(
     "name", ["cat\n/x.png", "cat/\x1b[31m.png", "cat/\udcff.png", "\udcff/x.png", "\u202etac/x.png"]
 )

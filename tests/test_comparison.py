@@ -92,6 +92,18 @@ def test_a_folder_of_runs_is_compared(theirs):
     assert f"{count} of {count} numbers lie where" in told
 
 
+def test_of_all_that_somebody_has_trained_the_asked_profile_is_compared(theirs, tmp_path):
+    """What else is there, of other profiles and experiments, is not spoken of."""
+    whole = tmp_path / "whole"
+    for place in ("full/cifar10/mlp_bn", "small/cifar10/mlp_bn"):
+        shutil.copytree(theirs, whole / place)
+    for path in (whole / "small").rglob(RESULT):
+        files.write_json(path, files.read_object(path) | {"trial": {"name": TRIAL}})
+    code, told = compare(whole)
+    assert code == 0
+    assert "left out" not in told
+
+
 def test_a_doctored_result_differs_and_a_damaged_or_other_one_is_left_out(theirs):
     first, second, third, *others = sorted(theirs.iterdir())
     result = files.read_object(first / RESULT)

@@ -178,6 +178,8 @@ WRONG = {
     "trial without a name": (change(*CNN1, "name"), "sweeps.cnn.*name: missing key"),
     "no epochs": (change("sweeps", "cnn", "base", "epochs"), r"cnn1.*epochs: missing key"),
     "epochs in words": (change(*CNN1, "epochs", to="many"), "cnn1.*epochs: .*valid integer"),
+    "epochs as text": (change(*CNN1, "epochs", to="5"), "cnn1.*epochs: .*valid integer"),
+    "epochs that are true": (change(*CNN1, "epochs", to=True), "cnn1.*epochs: .*valid integer"),
     "zero epochs": (change(*CNN1, "epochs", to=0), "cnn1.*: epochs: .*than 0"),
     "half an epoch": (change(*CNN1, "epochs", to=0.5), "cnn1.*epochs: .*integer"),
     "negative rate": (change(*CNN1, "optimizer", to={"learning_rate": -1}), "cnn1.*learning_rate"),

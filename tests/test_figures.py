@@ -9,7 +9,7 @@ import seaborn as sns
 
 from refit.figures import batches as batch_figures
 from refit.figures import curves, picture, published, settings
-from refit.figures.labels import label
+from refit.figures.labels import amount, label
 from refit.figures.picture import Picture, theme
 
 HOSTILE = ["<b>$a_b$</b>", "a" * 90, "Größe ×2", "per cent %s {x}", "", "$", "\\alpha", "a\nb"]
@@ -119,7 +119,7 @@ def test_words_for_values():
     assert [picture.written(value) for value in (16.0, True, None, "x")] == ["16", "yes", "–", "x"]
     assert picture.listed(["a"]) == "a"
     assert picture.listed("abcde") == "a, b and 3 more"
-    assert [picture.amount(value) for value in (0.87123, 12345)] == ["0.871", "12,345"]
+    assert [amount(value) for value in (0.87123, 12345)] == ["0.871", "12,345"]
     assert picture.extremes(pd.Series({0.1: 0.5, 0.2: 0.75}), "accuracy", "rate") == (
         "Mean accuracy is highest with rate 0.2 (0.75) and lowest with 0.1 (0.5)."
     )

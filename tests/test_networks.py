@@ -20,12 +20,7 @@ def refit(*arguments):
     return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _runs_apart(tmp_path_factory):
-    """Other tests may have trained the same."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REFIT_RUNS", str(tmp_path_factory.mktemp("runs")))
-        yield
+pytestmark = pytest.mark.usefixtures("runs_apart")
 
 
 @pytest.fixture(scope="module")

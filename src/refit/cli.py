@@ -276,21 +276,24 @@ def _make_pages(
 
     failed = []
     folder = studies[0].pages.parent
-    known = {path.parent.name for path in folder.glob(f"*/{PAGE}")}
-    siblings = sorted(known | {study.name for study in studies})
+    recorded = {path.parent.name: files.read_object(path) for path in folder.glob(f"*/{PAGE}")}
+    titles = {name: str(entry.get("title", name)) for name, entry in recorded.items()}
+    titles |= {study.name: study.declaration.title for study in studies}
     for study in studies:
         started = time.monotonic()
         click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
-        _tell_other_data(study, decode=train)
         # Folders travel in the environment: as parameters they would be printed on the page.
         os.environ["DATA_DIR"] = str(study.data_dir or "")
         named = {"seeds": which["seeds"], "profile": study.profile_name}
         parameters = how | {"train": train} | named
         if train and freshness.is_unchanged(study, parameters):
             click.echo(f"  {study.pages}.html (unchanged: nothing to train, made from the same)")
+            _tell_other_data(study, decode=True)
             continue
+        if not train:  # else the training of the notebook looks for them, and tells
+            _tell_other_data(study)
         with follow(study.runs):
-            failure = page.make(study, parameters, siblings)
+            failure = page.make(study, parameters, dict(sorted(titles.items())))
         click.echo(f"  {study.pages}.html ({time.monotonic() - started:.0f} s)")
         if failure:
             failed.append(study.name)

@@ -159,7 +159,8 @@ def compare(experiment: str, theirs: Path, profile: str) -> None:
     """
     study = Study.open(experiment, profile, train=False)
     if theirs.is_dir():
-        table, told = comparison.read_runs(theirs, study.trials)
+        place = theirs / profile / experiment  # as refit keeps them; else all that is there
+        table, told = comparison.read_runs(place if place.is_dir() else theirs, study.trials)
     else:
         table, told = comparison.read_table(theirs, study.trials), []
     for line in told:

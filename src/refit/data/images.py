@@ -152,8 +152,12 @@ def _list_folder(tree: Tree, place: tuple[str, ...] = ()) -> None:
 def _list_archive(tree: Tree) -> None:
     with _archive(tree.root) as archive:
         members = archive.infolist()
+    names: set[str] = set()
     for info in members:
         path = PurePosixPath(info.filename)
+        if info.filename in names:
+            raise DataError(f"{tree.root}: holds {path} twice; pack the images again.")
+        names.add(info.filename)
         if info.compress_type not in PACKED:
             raise DataError(
                 f"{tree.root}: {path} is packed by another method than deflate, the usual one; "

@@ -179,7 +179,7 @@ class Trial(Strict):
     model: Model
     optimizer: Optimizer
     callbacks: tuple[Callback, ...] = ()
-    epochs: PositiveInt
+    epochs: Annotated[int, Field(gt=0, strict=True)]
     batch_size: PositiveInt
     seed: int
     shuffle: bool = False

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from refit import files, paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
+from refit.experiments import factories
 from refit.experiments.trial import Trial
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS, RESULT, TRIAL, result_of
@@ -139,7 +140,7 @@ def _export(client: "MlflowClient", folder: Path, study: Study, trials: Sequence
 
 def _parent(client: "MlflowClient", experiment: str, runs: list[Any], trial: Trial) -> str:
     """The id of the run of a trial's settings, whose children are its seeds; made where missing."""
-    setting = f"{trial.sweep}/{trial.name}"
+    setting = factories.group(trial)
     for run in runs:
         if run.data.tags.get(SETTING) == setting:
             return run.info.run_id

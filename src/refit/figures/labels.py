@@ -1,4 +1,4 @@
-"""What columns and agreements are called where people read them; needs no drawing library."""
+"""How columns, agreements and numbers are written for readers; needs no drawing library."""
 
 import re
 
@@ -23,3 +23,8 @@ def label(column: str, part: str = "validation") -> str:
     if words.endswith(("loss", "entropy")):
         return f"{words} (nats)"
     return f"{words} (s)" if "seconds" in column else words
+
+
+def amount(value: float) -> str:
+    """A number with the digits that a reader compares: 0.871, 47.9, 12,345, 1e-06."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

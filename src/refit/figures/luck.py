@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from refit.figures import picture as pictures
+from refit.figures.labels import amount
 from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme
 
 DRAWS = 20_000  # of a best score; their quantiles are then certain to a hundredth of their spread
@@ -140,7 +141,7 @@ def _verdict(
     scores: pd.Series, default: str, luck: tuple[float, float, float], table: pd.DataFrame
 ) -> list[str]:
     """Whether luck alone explains the best score, and what is left of it in new trainings."""
-    best, amount = scores.max(), pictures.amount
+    best = scores.max()
     winners = scores.index[scores == best]
     tied = f", a tie of {len(winners)} trials" if len(winners) > 1 else ""
     told = [f"The best of {len(scores)} trials is {listed(winners)} ({amount(best)}){tied}."]

@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from PIL import Image
 
+from refit.figures.labels import amount
 from refit.files import write_bytes
 
 # Okabe and Ito (2008): told apart with any of the common colour-vision deficiencies.
@@ -249,8 +250,3 @@ def loss_limit(highest: pd.Series) -> float:
         return 1.0
     usual = known[known <= 4 * known.quantile(0.5, interpolation="lower")]
     return 1.05 * float(usual.max()) or 1.0
-
-
-def amount(value: float) -> str:
-    """A measured value with the digits that a reader compares: 0.871, 47.9, 12,345."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

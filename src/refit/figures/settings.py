@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 
 from refit.figures import picture as pictures
-from refit.figures.labels import label
+from refit.figures.labels import amount, label
 from refit.figures.picture import COLOURS, GREY, Picture, listed, nothing_finished, theme, written
 
 RANGE = ("pi", 100)  # error bars from the lowest to the highest training
@@ -45,7 +45,7 @@ def bars(
     order = [written(value) for value in pictures.in_order(results[x].dropna())]
     sns.barplot(rows, x=x, y=y, order=order, ax=panel, **groups, **style)
     for bar in panel.containers:
-        texts = [pictures.amount(height) for height in bar.datavalues]
+        texts = [amount(height) for height in bar.datavalues]
         panel.bar_label(bar, texts, label_type="center", color="white", weight="bold")
     panel.set(xlabel=names[x], ylabel=names[y])
     if max(map(len, order)) * len(order) > 50:
@@ -102,8 +102,8 @@ def strips(
         return picture.say(pictures.extremes(*means.values(), names[y], *means), lost)
     moved = pd.Series({name: mean.max() - mean.min() for name, mean in means.items()}).sort_values()
     said = f"Of the settings {moved.index[-1]} moves mean {names[y]} most, by "
-    said += f"{pictures.amount(moved.iloc[-1])}, "
-    said += f"and {moved.index[0]} least, by {pictures.amount(moved.iloc[0])}."
+    said += f"{amount(moved.iloc[-1])}, "
+    said += f"and {moved.index[0]} least, by {amount(moved.iloc[0])}."
     return picture.say(said, lost)
 
 
@@ -130,7 +130,7 @@ def heat_map(
     )
     cells = means.groupby([row, column]).max().unstack().reindex(index=up[::-1], columns=across)
     gone = rows.groupby([row, column])["diverged"].all().unstack().reindex_like(cells).eq(True)
-    texts = cells.map(lambda cell: "" if pd.isna(cell) else pictures.amount(cell))
+    texts = cells.map(lambda cell: "" if pd.isna(cell) else amount(cell))
     picture = Picture(title, 1.2 + 0.5 * len(up))
     panel = picture.panels()[0, 0]
     style = {"cmap": "crest", "linewidths": 1.5, "cbar_kws": {"label": names[value]}}
@@ -190,8 +190,8 @@ def ordered(
     panel.set(xlabel=names[metric], ylabel="", ylim=(heights.sum() + ROW, 0))
     picture.explain(*pictures.keys(panel))
     ends = [titles.get(trial, trial) for trial in order.index[[0, -1]]]
-    said = f"{ends[0]} ({pictures.amount(order.iloc[0])}) is the best of {len(order)} trials by "
-    said += f"{names[metric]}, {ends[1]} ({pictures.amount(order.iloc[-1])}) the last."
+    said = f"{ends[0]} ({amount(order.iloc[0])}) is the best of {len(order)} trials by "
+    said += f"{names[metric]}, {ends[1]} ({amount(order.iloc[-1])}) the last."
     return picture.say(said, lost)
 
 

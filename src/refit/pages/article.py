@@ -44,11 +44,6 @@ class Updated(HTML):
         display(HTML(self.data), display_id=self.name)
 
 
-def measured(study: Study) -> tuple[RunLog, pd.DataFrame, pd.DataFrame]:
-    """The study's log, its published figures beside reproduced ones, and its judged claims."""
-    return study.measured
-
-
 def summary(study: Study) -> Updated:
     """What was found: the verdicts in one line, a bar of them, the contradictions and the strongest
     confirmations in words, published against reproduced numbers as a figure, what was trained on
@@ -57,15 +52,15 @@ def summary(study: Study) -> Updated:
     _refuse_unknown_parameters()
     log, numbers, _ = study.measured
     items = _items(study)
-    reasons = [*_reasons(items), *numbers["reason"]]
+    reasons, declared = [*_reasons(items), *numbers["reason"]], _declared(study)
     title = f"{study.declaration.title}: published and here"
     picture = published.published_against_reproduced(tables.beside(numbers, _names(study)), title)
     html = _html(
         "summary",
         found=trusted(findings(items)["summary"]),
-        banners=_banners(study, log),
+        banners=_banners(study, log, declared),
         needs=[each for each in dict.fromkeys(reasons) if each.startswith("needs")],
-        declared=_declared(study),
+        declared=declared,
         picture=trusted(picture.save(study.pages, "published")._repr_html_()),
         done=len(log.done),
         total=len(log.results),
@@ -274,9 +269,9 @@ def _table(frame: pd.DataFrame, caption: str) -> Any:
     return trusted(tables.table(frame, caption).data)
 
 
-def _banners(study: Study, log: RunLog) -> list[str]:
+def _banners(study: Study, log: RunLog, declared: int) -> list[str]:
     """What a reader must know before believing a number; none where all is as published."""
-    found = ["try"] if len(study.trials) < _declared(study) else []
+    found = ["try"] if len(study.trials) < declared else []
     flags = log.done.get("demonstration", pd.Series(dtype=bool))
     if not study.profile.comparable or flags.astype(bool).any():
         return ["demonstration", *found]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from refit.experiments.metrics import METRICS
-from refit.figures.labels import label
+from refit.figures.labels import amount, label
 from refit.verdicts import words
 from refit.verdicts.interval_tests import PERCENT
 
@@ -205,8 +205,3 @@ def sentence(found: Sequence[ClaimItem]) -> str:
     parts = [part for part in (" and ".join(decided), ", ".join(rest)) if part]
     start = "At small scale, of" if any(item.at_small_scale for item in found) else "Of"
     return f"{start} {len(found)} claims {'; '.join(parts)}."
-
-
-def amount(value: float) -> str:
-    """A number with the digits that a reader compares: 0.871, 47.9, 12,345, 1e-06."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -4,7 +4,7 @@ Pages are complete in themselves: they open from a file, offline, and run no scr
 and plotly's, from a file beside them, where they have figures to explore.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from itertools import pairwise
@@ -64,10 +64,13 @@ class PageEntry:
     inputs: str = ""
 
 
-def make(study: Study, parameters: Mapping[str, Any], siblings: Sequence[str] = ()) -> str:
+def make(
+    study: Study, parameters: Mapping[str, Any], titles: Mapping[str, str] | None = None
+) -> str:
     """Run and render the notebook of a study, also a failed one; returns what failed, or nothing.
 
-    `siblings` are the experiments that have pages in the same folder, in their order.
+    `titles` are those of the experiments that have pages in the same folder, by name, in the order
+    in which a reader turns them.
     """
     from refit.pages import notebook  # takes seconds, which pages that stay need not pay
 
@@ -84,7 +87,7 @@ def make(study: Study, parameters: Mapping[str, Any], siblings: Sequence[str] = 
         failure = str(error)
         study.save()
     files.write_bytes(study.pages / NOTEBOOK, source.read_bytes())
-    publish(study, executed, parameters, failure, siblings, recipe)
+    publish(study, executed, parameters, failure, titles, recipe)
     return failure
 
 
@@ -93,7 +96,7 @@ def publish(
     executed: Path,
     parameters: Mapping[str, Any],
     failure: str = "",
-    siblings: Sequence[str] = (),
+    titles: Mapping[str, str] | None = None,
     recipe: str = "",
 ) -> None:
     """Render an executed notebook, beside which its tables are stored, and record the page."""
@@ -104,12 +107,11 @@ def publish(
     facts = study.provenance()
     links = {text: f"{study.name}/{file}" for text, file in LINKS.items()}
     links = {text: link for text, link in links.items() if (html.parent / link).exists()}
-    titles = {name: expand.load(name).title for name in siblings}
     turns = {}
-    for before, after in pairwise(siblings):
+    for before, after in pairwise(titles or {}):
         if study.name in (before, after):
             there, arrow = (before, "← {}") if after == study.name else (after, "{} →")
-            turns[arrow.format(titles[there])] = f"{there}.html"
+            turns[arrow.format((titles or {})[there])] = f"{there}.html"
     known = (facts.get(name, "none") for name in ("processor", "gpus"))
     hardware = ", ".join(name for name in known if name != "none")
     render(executed, html, study.declaration.title, links, _provenance(facts), turns)

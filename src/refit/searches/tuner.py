@@ -138,11 +138,6 @@ def _ask(
     space = keras_tuner.HyperParameters()
     for axis, values in grid.axes.items():
         space.Choice(axis, values)
-    budget = {
-        "random": {"max_trials": spec.trials},
-        "bayesian": {"max_trials": spec.trials, "num_initial_points": spec.initial_points},
-        "hyperband": {"max_epochs": spec.hyperband_epochs},
-    }
     kind = type("Searcher", (getattr(keras_tuner, TUNERS[tuner]),), {"run_trial": run_trial})
     # On few points several threads make its Gaussian process many times slower.
     with warnings.catch_warnings(), threadpool_limits(1):
@@ -155,7 +150,15 @@ def _ask(
             directory=record.parent,
             project_name=record.stem,
             overwrite=True,  # what an interrupted search has left
-            **budget[tuner],
+            **_budget(tuner, spec),
         )
         searcher.search(verbose=0)
     return rows
+
+
+def _budget(tuner: str, spec: Search) -> dict[str, int]:
+    """How much a tuner may try."""
+    if tuner == "hyperband":
+        return {"max_epochs": spec.hyperband_epochs}
+    first = {"num_initial_points": spec.initial_points} if tuner == "bayesian" else {}
+    return {"max_trials": spec.trials} | first
