@@ -194,6 +194,20 @@ def test_limits_take_the_first_images_from_the_same_cache(tmp_path):
         sets.load(DataSpec(name="digits", test_images=298), None, tmp_path)
 
 
+def test_a_seed_draws_which_images_are_left(tmp_path):
+    whole = digits(tmp_path).train
+    drawn = [digits(tmp_path, train_images=9, draw_seed=seed) for seed in (1, 1, 2)]
+    once, again, other = [set(each.train.ids.tolist()) for each in drawn]
+    assert once == again != other != set(whole.ids[:9].tolist())
+    assert all(len(each.train) == 9 and len(each.validation) == 300 for each in drawn)
+    own = np.flatnonzero(np.isin(whole.ids, drawn[2].train.ids))
+    for field in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(drawn[2].train, field), getattr(whole, field)[own])
+    some = digits(tmp_path, only_classes=(3, 8), train_images=9, draw_seed=1).train
+    assert set(some.labels.tolist()) == {0, 1}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_the_test_images_can_be_the_validation_images(fashion):
     dataset, originals = load(fashion, name="fashion_mnist", validation="test"), arrays()
     np.testing.assert_array_equal(dataset.train.images[..., 0], originals[IMAGES])

@@ -667,6 +667,20 @@ def test_profile_replaces_data_and_its_sweeps_can_go_further(zoo):
     assert all(data.fingerprint for data in trials.values())
 
 
+def test_where_a_profile_cuts_the_seed_draws_the_images(zoo):
+    drawn = {profile: expand(zoo, profile, 2) for profile in ("small", "full")}
+    assert all(trial.data.draw_seed == trial.seed for trial in drawn["small"])
+    assert {trial.data.draw_seed for trial in drawn["full"]} == {None}
+    assert {trial.data.test_images for trial in drawn["small"]} == {None}
+    again = [drawn[profile][0].with_seed(7).data.draw_seed for profile in drawn]
+    assert again == [7, None]
+    transfer = experiments.load("transfer")
+    small = experiments.expand(transfer, "small", resolve=lambda spec: spec)
+    declared = {trial.data.train_images: trial.data.draw_seed for trial in small}
+    assert declared[125] is None  # as declared: the profile leaves it alone
+    assert declared[8000] == transfer.seed
+
+
 # --- identity --------------------------------------------------------------------------------
 
 MEANINGS = {
@@ -688,6 +702,7 @@ MEANINGS = {
     "source files": {"data": {"name": "digits_pairs", "fingerprint": "other"}},
     "images": {"data": {"name": "digits_pairs", "train_images": 100}},
     "test images": {"data": {"name": "digits_pairs", "test_images": 100}},
+    "drawn images": {"data": {"name": "digits_pairs", "train_images": 100, "draw_seed": 1}},
     "split": {"data": {"name": "digits_pairs", "split_seed": 1}},
     "image size": {"data": {"name": "digits_pairs", "image_size": 32}},
     "validation images": {"data": {"name": "digits_pairs", "validation": "test"}},

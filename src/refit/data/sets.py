@@ -177,10 +177,14 @@ def _selected_part(dataset: Dataset, name: str, spec: DataSpec) -> Part:
             f"data.{name}_images: {limit or 'some'} images are asked for, but the {name} part of "
             f"{spec.name} has {available}{' of only_classes' if spec.only_classes else ''}."
         )
+    chosen: slice | np.ndarray = slice(limit)
+    if limit and spec.draw_seed is not None:
+        generator = np.random.default_rng([spec.draw_seed, cache.PARTS.index(name)])
+        chosen = np.sort(generator.choice(available, limit, replace=False))
     if not spec.only_classes:
-        return part.take(slice(limit))
+        return part.take(chosen)
     # Cut before the images are copied out of the memory map.
-    kept = part.take(positions[:limit])
+    kept = part.take(positions[chosen])
     numbers = np.zeros(len(dataset.class_names), np.int32)
     numbers[list(spec.only_classes)] = np.arange(len(spec.only_classes))
     return replace(kept, labels=numbers[kept.labels])

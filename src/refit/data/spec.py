@@ -15,9 +15,8 @@ from pydantic import (
 )
 
 # What selects from a decoded data set and does not change what is decoded.
-SELECTION = frozenset(
-    {"only_classes", "train_images", "validation_images", "test_images", "of_the_report"}
-)
+LIMITS = frozenset({"train_images", "validation_images", "test_images"})
+SELECTION = LIMITS | {"only_classes", "draw_seed", "of_the_report"}
 
 
 Count = Annotated[int, Field(gt=0)]
@@ -58,9 +57,12 @@ class DataSpec(BaseModel):
     only_classes: Classes | None = Field(
         None, description="positions of the classes that are kept, numbered anew in this order"
     )
-    train_images: Count | None = Field(None, description="the first n of the training part")
-    validation_images: Count | None = Field(None, description="the first n of the validation part")
-    test_images: Count | None = Field(None, description="the first n of the test part")
+    train_images: Count | None = Field(None, description="only n of the training part")
+    validation_images: Count | None = Field(None, description="only n of the validation part")
+    test_images: Count | None = Field(None, description="only n of the test part")
+    draw_seed: int | None = Field(
+        None, ge=0, description="draws which n of a part are used; None: the first n"
+    )
     of_the_report: bool = Field(
         False, description="the author says that these images are the report's, no stand-in"
     )

@@ -13,7 +13,7 @@ import pydantic
 
 from refit import paths
 from refit.data import sets
-from refit.data.spec import DataSpec
+from refit.data.spec import LIMITS, DataSpec
 from refit.errors import DeclarationError
 from refit.experiments import checks, json_file, yaml_file
 from refit.experiments.declaration import Cut, Declaration, Profile, Sweep
@@ -168,12 +168,12 @@ def _expand_sweep(
         with named(f"sweeps.{name}, trial {entry.get('name')!r}"):
             if given := [key for key in GIVEN if key in settings]:
                 raise DeclarationError(f"{given[0]}: cannot be set here")
-            settings["data"] = _cut_data(settings["data"], profile, cut)
             repetition = settings.pop("repetition", 0)
             if type(repetition) is not int or not 0 <= repetition < SEED_STEP:
                 raise DeclarationError(f"repetition: {repetition!r} is not a small whole number")
             settings |= {"published_epochs": 1, "sweep": name, "altered": bool(cut.changes)}
             settings["seed"] = seed + SEED_STEP * repetition
+            settings["data"] = _cut_data(settings["data"], profile, cut, settings["seed"])
             try:
                 trials.append(_cut_epochs(Trial.model_validate(settings), cut))
             except pydantic.ValidationError as error:
@@ -193,14 +193,19 @@ def _cut_epochs(trial: Trial, cut: Cut) -> Trial:
     return Trial.model_validate(dict(trial) | changes)
 
 
-def _cut_data(settings: Any, profile: Profile, cut: Cut) -> Any:
-    """A trial's data settings as the profile changes them; what is no mapping is left alone."""
+def _cut_data(settings: Any, profile: Profile, cut: Cut, seed: int) -> Any:
+    """A trial's data settings as the profile changes them; what is no mapping is left alone.
+
+    Where the profile leaves some of the images, the seed draws them: else all replicates would
+    share the luck of one choice.
+    """
     if not isinstance(settings, dict):
         return settings
     name = settings.get("name")
     replaced = profile.data_sets.get(name) if isinstance(name, str) else None
     changes = {"name": replaced} if replaced else {}
-    return _overlay(_overlay(settings | changes, profile.data), cut.data)
+    drawn = {"draw_seed": seed} if LIMITS & {*profile.data, *cut.data} else {}
+    return _overlay(_overlay(settings | changes, profile.data), cut.data) | drawn
 
 
 def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:

@@ -216,6 +216,11 @@ class Trial(Strict):
     def __hash__(self) -> int:
         return int(self.digest, 16)
 
+    def with_seed(self, seed: int) -> "Trial":
+        """The same training with another seed, which draws its images anew if it draws any."""
+        drawn = {} if self.data.draw_seed is None else {"draw_seed": seed}
+        return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update=drawn)})
+
     @property
     def starts_from(self) -> str:
         """The run directory of the trial whose weights this one starts from; empty without one."""

@@ -48,7 +48,7 @@ def run(
     by_name = {trial.name: trial for trial in first}
     roles = {"default": by_name[spec.default], "winner": by_name[str(others.idxmax())]}
     again = {
-        (role, number): trial.model_copy(update={"seed": trial.seed + SEED_STEP * (FIRST + number)})
+        (role, number): trial.with_seed(trial.seed + SEED_STEP * (FIRST + number))
         for role, trial in roles.items()
         for number in range(1, spec.repetitions + 1)
     }
