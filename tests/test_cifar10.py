@@ -130,6 +130,12 @@ def test_one_part_alone_is_refused(folder, part):
             ask(folder)
 
 
+def test_an_archive_of_other_images_is_not_taken_for_a_part(folder):
+    picture = next(iter(image_files().values()))
+    archive(folder, {"train/cat.0.jpg": picture, "train/dog.0.jpg": picture}, parts=("train",))
+    assert fingerprint(folder) == fingerprint(None)
+
+
 def renamed(old: str, new: str) -> dict[str, bytes]:
     """The files with a part of their names replaced."""
     return {name.replace(old, new): content for name, content in image_files().items()}

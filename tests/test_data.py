@@ -120,6 +120,31 @@ def test_idx_files_arrive_unchanged_in_the_order_of_train_test_split(fashion):
     assert (len(dataset.class_names), dataset.stand_in, dataset.embedded) == (10, "", False)
 
 
+@pytest.mark.parametrize("wrong", ["", "row", "pixel"])
+def test_kaggles_tables_are_put_into_the_published_order(folder, monkeypatch, tmp_path, wrong):
+    pin({name: idx(values) for name, values in arrays().items()}, monkeypatch)
+    orders, names, originals = {}, ("train", "test"), list(arrays().values())
+    for part, images, labels in zip(names, originals[::2], originals[1::2], strict=True):
+        rows = np.column_stack([labels, images.reshape(len(labels), -1)]).astype(np.uint8)
+        orders[part] = np.array(sorted(range(len(rows)), key=lambda row: rows[row].tobytes()))
+        if wrong == "pixel":
+            rows[3, 9] ^= 1
+        lines = [",".join(["label", *(f"pixel{number}" for number in range(1, 785))])]
+        lines += [",".join(map(str, row)) for row in rows[:: 2 if wrong == "row" else -1]]
+        (folder / f"fashion-mnist_{part}.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(fashion_mnist, "ORDER", tmp_path / "order.npz")
+    np.savez(tmp_path / "order.npz", **orders)
+    if wrong:
+        with pytest.raises(DataError, match=r"mnist_train\.csv: does not hold the 50 published"):
+            load(folder, name="fashion_mnist")
+        return
+    dataset = load(folder, name="fashion_mnist", validation="test")
+    np.testing.assert_array_equal(dataset.train.images[..., 0], arrays()[IMAGES])
+    np.testing.assert_array_equal(dataset.test.labels, arrays()[TEST_LABELS])
+    assert "Kaggle's two tables from the user's data folder" in dataset.source
+    assert sets.is_here(DataSpec(name="fashion_mnist"), folder)
+
+
 def test_pairs_are_five_equal_classes_and_call_themselves_a_stand_in(fashion):
     dataset = load(fashion, name="fashion_mnist_pairs")
     labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
@@ -354,7 +379,7 @@ def edit(path: Path, line: int, column: int, cell: str) -> None:
     [
         ("train.csv", 1, 1, "label", r"begins with id, label.*; expected the columns id, Label"),
         ("testX.csv", 1, 0, "Id", r"begins with Id, pixel1.*; expected the columns id and 784 "),
-        ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* a Label of 0 to 4"),
+        ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* labels of 0 to 4"),
         ("train.csv", 4, 1, "coat", r"string 'coat' to int64 at row 2, column 2"),
         ("train.csv", 26, 785, "256", r"string '256' to uint8 at row 24, column 786"),
         ("train.csv", 2, 2, "1.5", r"at row 0, column 3"),

@@ -77,24 +77,29 @@ def _listings(data_dir: Path | None) -> list[images.Listing] | None:
     Raises DataError where one part is there without the other.
     """
     for folder in candidates(data_dir, *FOLDERS):
-        places = {part: _place(folder, part) for part in ("train", "test")}
-        found = [part for part, place in places.items() if place]
+        trees = {part: _tree(folder, part) for part in ("train", "test")}
+        found = [part for part, tree in trees.items() if tree]
         if len(found) == 1:
             raise DataError(
                 f"{folder}: has only the {found[0]} images of CIFAR-10; train and test are both "
                 "needed, each a zip archive or a folder with a folder per class."
             )
         if found:
-            return [images.list_tree(place).classes() for place in places.values()]
+            return [tree.classes() for tree in trees.values() if tree]
     return None
 
 
-def _place(folder: Path, part: str) -> Path | None:
+def _tree(folder: Path, part: str) -> images.Tree | None:
+    """The images of a part, if they are CIFAR-10's: photographs may have such names too."""
+    tree, place = None, folder / part
     if is_there(archive := folder / f"{part}.zip"):
-        return archive
-    # Photographs of cats and dogs may have folders of these names too.
-    named = (is_there(folder / part) and (folder / part / name).is_dir() for name in CLASS_NAMES)
-    return folder / part if sum(named) > len(CLASS_NAMES) / 2 else None
+        tree = images.list_tree(archive)
+        named = {names[-1] for names in tree.folders if names}
+    else:
+        named = {name for name in CLASS_NAMES if is_there(place) and (place / name).is_dir()}
+    if len(named.intersection(CLASS_NAMES)) <= len(CLASS_NAMES) / 2:
+        return None
+    return tree or images.list_tree(place)
 
 
 def is_here(data_dir: Path | None) -> bool:

@@ -1,8 +1,9 @@
 """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017), and the five classes that a course made of it.
 
-The four original IDX files are looked for in the user's data folder, packed or not, then in the
-Keras cache, and are downloaded into that cache otherwise. Their checksums are pinned, because a
-silently different file would make every comparison with a published figure worthless.
+The four original IDX files are looked for in the user's data folder, packed or not, or the two
+tables into which Kaggle made them, then the files in the Keras cache, into which they are
+downloaded otherwise. Their checksums are pinned, because a silently different file would make every
+comparison with a published figure worthless; the tables are put into the published order for it.
 
 The course competition ece657a-w20-asg3-part2 has two tables, for users who have them. They were
 made by hand or by script more than once on their way to a user, so every cell is checked.
@@ -35,6 +36,9 @@ UNPACKED = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+KAGGLE = ("fashion-mnist_train.csv", "fashion-mnist_test.csv")
+# Kaggle's tables have another order. Of each, sorted by label and pixels, the published positions.
+ORDER = Path(__file__).with_name("fashion_mnist_order.npz")
 IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes before the values in an IDX file
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -67,11 +71,16 @@ def read(data_dir: Path | None) -> Decoded:
         for name, checksum in PACKED.items()
     ]
     place = "the Keras cache" if paths[0].parent == cache else "the user's data folder"
+    kind = "the four IDX files"
+    if len(paths) == len(KAGGLE):
+        kind, parts = "Kaggle's two tables", [_read_kaggle(path) for path in paths]
+    else:
+        parts = [_read_part(*paths[:2]), _read_part(*paths[2:])]
     return Decoded(
-        learning=_read_part(*paths[:2]),
-        test=_read_part(*paths[2:]),
+        learning=parts[0],
+        test=parts[1],
         class_names=CLASS_NAMES,
-        source=f"Fashion-MNIST (Zalando Research): the four IDX files from {place}, "
+        source=f"Fashion-MNIST (Zalando Research): {kind} from {place}, "
         f"MD5 verified (training images {next(iter(PACKED.values()))}).",
     )
 
@@ -82,15 +91,16 @@ def read_pairs(data_dir: Path | None) -> Decoded:
 
 
 def is_here(data_dir: Path | None) -> bool:
-    """Whether the four files are in the data folder or in Keras's cache."""
+    """Whether the data are in the data folder or in Keras's cache."""
     return bool(_local(data_dir))
 
 
 def _local(data_dir: Path | None) -> list[Path]:
-    """The four files, packed or not, none where a download is needed."""
+    """The four files, packed or not, or Kaggle's two; none where a download is needed."""
     for folder in candidates(data_dir, "fashion-mnist", "fashion_mnist"):
         names = [name if is_there(folder / name) else f"{name}.gz" for name in UNPACKED]
-        if found := whole(folder, names, "Fashion-MNIST"):
+        found = whole(folder, names, "Fashion-MNIST")
+        if found := found or whole(folder, KAGGLE, "Kaggle's Fashion-MNIST"):
             return found
     # Of what an interrupted download left in the cache, the rest is downloaded.
     cached = [keras_cache() / "fashion-mnist" / name for name in PACKED]
@@ -107,13 +117,35 @@ def _read_part(images: Path, labels: Path) -> Part:
 def _published(path: Path) -> bytes:
     """The unpacked content of a file. Raises DataError where it is not the published one."""
     found, expected = content(path), (PACKED | UNPACKED)[path.name]
-    checksum = hashlib.md5(found, usedforsecurity=False).hexdigest()
+    checksum = _md5(found)
     if checksum != expected:
         raise DataError(
             f"{path}: its MD5 checksum is {checksum} and should be {expected}; delete the file or "
             "replace it by the published one."
         )
     return gzip.decompress(found) if path.name in PACKED else found
+
+
+def _read_kaggle(path: Path) -> Part:
+    """A table of Kaggle's, label and pixels, in the order of the published files."""
+    test = KAGGLE.index(path.name)
+    with np.load(ORDER, allow_pickle=False) as orders:
+        order = orders["test" if test else "train"]
+    table = _read_table(path, ["label"], len(CLASS_NAMES))
+    rows = np.column_stack([table.labels.astype(np.uint8), table.images.reshape(-1, PIXELS)])
+    published = np.zeros((len(order), 1 + PIXELS), np.uint8)
+    if len(rows) == len(order):
+        published[order] = rows[sorted(range(len(rows)), key=lambda row: rows[row].tobytes())]
+    images, labels = published[:, 1:].reshape(-1, SIDE, SIDE), published[:, 0]
+    sums = [
+        _md5(np.array([0x800 + part.ndim, *part.shape], ">u4").tobytes() + part.tobytes())
+        for part in (images, labels)
+    ]
+    if sums != list(UNPACKED.values())[2 * test :][:2]:
+        raise DataError(
+            f"{path}: does not hold the {len(order):,} published images; replace it by Kaggle's."
+        )
+    return Part(images[..., None], labels.astype(np.int32), np.arange(len(order)))
 
 
 def find_course(data_dir: Path | None) -> list[Path]:
@@ -140,8 +172,8 @@ def read_course(data_dir: Path | None) -> Decoded:
     """
     train, test = _course_paths(data_dir)
     return Decoded(
-        learning=_read_table(train, ["id", "Label"]),
-        test=_read_table(test, ["id"]),
+        learning=_read_table(train, ["id", "Label"], COURSE_CLASSES),
+        test=_read_table(test, ["id"], COURSE_CLASSES),
         class_names=tuple(f"label {label}" for label in range(COURSE_CLASSES)),
         source="The course competition's tables from the user's data folder: "
         f"train.csv (SHA-256 {_sha256(train)[:12]}) and testX.csv, which has no labels "
@@ -159,9 +191,9 @@ def _course_paths(data_dir: Path | None) -> list[Path]:
     )
 
 
-def _read_table(path: Path, names: list[str]) -> Part:
+def _read_table(path: Path, names: list[str], classes: int) -> Part:
     """Read one table: the columns of these names, then 784 pixels from 0 to 255."""
-    columns = [(name, np.int64) for name in names] + [("pixels", np.uint8, (PIXELS,))]
+    columns = [(name.lower(), np.int64) for name in names] + [("pixels", np.uint8, (PIXELS,))]
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = [cell.strip(' "\n') for cell in file.readline().split(",")]
@@ -172,22 +204,28 @@ def _read_table(path: Path, names: list[str]) -> Part:
                 path, columns, delimiter=",", quotechar='"', comments=None, skiprows=1,
                 encoding="utf-8-sig", ndmin=1,
             )  # fmt: skip
-        ids, counts = np.unique(table["id"], return_counts=True)
-        if counts.max() > 1:
-            raise ValueError(f"the id {ids[counts.argmax()]} stands more than once")
-        labels = table["Label"] if "Label" in names else None
-        if labels is not None:
-            wrong = np.flatnonzero((labels < 0) | (labels >= COURSE_CLASSES))
+        read = dict.fromkeys(("id", "label")) | {name: table[name] for name, *_ in columns}
+        if read["id"] is not None:
+            ids, counts = np.unique(read["id"], return_counts=True)
+            if counts.max() > 1:
+                raise ValueError(f"the id {ids[counts.argmax()]} stands more than once")
+        if (labels := read["label"]) is not None:
+            wrong = np.flatnonzero((labels < 0) | (labels >= classes))
             if len(wrong):
-                raise ValueError(f"the Label {labels[wrong[0]]} at row {wrong[0]}")
+                raise ValueError(f"the {names[-1]} {labels[wrong[0]]} at row {wrong[0]}")
             labels = labels.astype(np.int32)
     except (OSError, ValueError, Warning) as error:
         raise DataError(
             f"{path}: cannot be read as a table ({str(error).split('; ')[0].rstrip('.')}, where "
             f"rows count from 0 below the header); expected the columns {', '.join(names)} and "
-            f"{PIXELS} pixels of 0 to 255, each id once, and a Label of 0 to {COURSE_CLASSES - 1}."
+            f"{PIXELS} pixels of 0 to 255, each id once, and labels of 0 to {classes - 1}."
         ) from error
-    return Part(table["pixels"].reshape(-1, SIDE, SIDE, 1), labels, table["id"])
+    ids = np.arange(len(table)) if read["id"] is None else read["id"]
+    return Part(read["pixels"].reshape(-1, SIDE, SIDE, 1), labels, ids)
+
+
+def _md5(found: bytes) -> str:
+    return hashlib.md5(found, usedforsecurity=False).hexdigest()
 
 
 def _sha256(path: Path) -> str:
