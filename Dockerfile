@@ -6,5 +6,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /refit
 COPY . .
+# What is installed is kept, and no second copy of it.
+ENV UV_NO_CACHE=1
 RUN make setup
 CMD ["make", "reproduce"]
