@@ -1,12 +1,15 @@
 """The runner: what is done stays done, what fails says why, and TensorBoard sees every trial."""
 
 import functools
+import io
 import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -293,11 +296,28 @@ def test_killed_child_costs_one_trial_and_is_tried_again(make_tiny, tmp_path):
     assert failure["kind"] == "timed out"
 
 
-def test_wrong_option_is_told_as_such(make_tiny, tmp_path):
+def test_wrong_option_is_told_as_such_and_tried_once_by_a_command(make_tiny, tmp_path, monkeypatch):
     trial = make_tiny(model={"name": "lenet", "options": {"widht": 3}})
+    monkeypatch.setenv(failures.SINCE, datetime.now(UTC).isoformat())
     summary = runner.run([trial], tmp_path, workers=1)
     assert "bad declaration" in summary.failures[trial.directory.name]
     assert "widht" in summary.failures[trial.directory.name]
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "TrainingPool", None)  # nothing may be started
+        assert runner.run([trial], tmp_path, workers=1) == summary
+        patch.setenv(failures.SINCE, datetime.now(UTC).isoformat())
+        with pytest.raises(TypeError):
+            runner.run([trial], tmp_path, workers=1)
+
+
+def test_a_terminal_shows_a_bar_at_once_and_no_lines(make_tiny, tmp_path, monkeypatch, capsys):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    runner.run([make_tiny(epochs=1)], tmp_path, workers=1)
+    shown = terminal.getvalue()
+    assert shown.index("loading Keras") < shown.index("1/1") < shown.index("finished")
+    assert not capsys.readouterr().out
 
 
 def test_missing_data_stop_the_run_before_anything_is_trained(make_tiny, tmp_path):

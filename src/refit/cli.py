@@ -1,14 +1,20 @@
 """The command line, by which make runs, plans, shows and verifies experiments."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import pebble
 
 from refit import files, paths
 from refit.commands import COMMANDS, data_dir_option, export_json, profile_option
@@ -19,8 +25,8 @@ from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.pages import freshness
 from refit.run_directory import archive, failures
 from refit.run_directory.directory import PAGE, result_of
-from refit.running import order, runner
-from refit.running.progress import follow
+from refit.running import machine, order, runner
+from refit.running.progress import bar
 from refit.study import Study
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
@@ -272,33 +278,86 @@ def _make_pages(
     if not train:
         studies = _with_results(studies, experiments)
     # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
-    from refit.pages import index, page
+    from refit.pages import index
 
-    failed = []
+    changed = []
+    try:
+        os.environ[failures.SINCE] = datetime.now(UTC).isoformat()
+        for study in studies:
+            click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
+            # Folders travel in the environment: as parameters they would be printed on the page.
+            os.environ["DATA_DIR"] = str(study.data_dir or "")
+            named = {"seeds": which["seeds"], "profile": study.profile_name}
+            parameters = how | {"train": train} | named
+            unchanged = train and freshness.is_unchanged(study, parameters)
+            if unchanged:
+                click.echo(
+                    f"  {study.pages}.html (unchanged: nothing to train, made from the same)"
+                )
+            else:
+                changed.append((study, parameters))
+            if unchanged or not train:  # else the training looks for them, and tells
+                _tell_other_data(study, decode=unchanged)
+            else:
+                _train(study, how)
+        failed = _run_notebooks(changed, studies) if changed else []
+    finally:
+        os.environ.pop(failures.SINCE, None)
+    written = index.write(studies[0].pages.parent).resolve().as_uri()
+    if failed:
+        raise click.ClickException(f"failed: {', '.join(failed)}; all pages: {written}")
+    click.echo(f"All pages: {written}")
+
+
+def _train(study: Study, how: dict[str, Any]) -> None:
+    """Train what the notebook would: here one server that has loaded Keras serves all experiments.
+
+    What fails is not tried again in the notebook, which tells of it.
+    """
+    with suppress(Exception):
+        how = {"workers": how["workers"] or None, "executor": how["executor"]}
+        study.train(**how)
+        for name, sweep in study.declaration.sweeps.items():
+            if sweep.retrain:
+                study.retrain(name, **how)
+
+
+def _run_notebooks(
+    changed: Sequence[tuple[Study, dict[str, Any]]], studies: Sequence[Study]
+) -> list[str]:
+    """Make the pages, as many at once as there are cores; returns which failed."""
     folder = studies[0].pages.parent
     recorded = {path.parent.name: files.read_object(path) for path in folder.glob(f"*/{PAGE}")}
     titles = {name: str(entry.get("title", name)) for name, entry in recorded.items()}
     titles |= {study.name: study.declaration.title for study in studies}
-    for study in studies:
-        started = time.monotonic()
-        click.echo(f"{study.name} ({study.profile_name}): {len(study.trials)} trials")
-        # Folders travel in the environment: as parameters they would be printed on the page.
-        os.environ["DATA_DIR"] = str(study.data_dir or "")
-        named = {"seeds": which["seeds"], "profile": study.profile_name}
-        parameters = how | {"train": train} | named
-        if train and freshness.is_unchanged(study, parameters):
-            click.echo(f"  {study.pages}.html (unchanged: nothing to train, made from the same)")
-            _tell_other_data(study, decode=True)
-            continue
-        if not train:  # else the training of the notebook looks for them, and tells
-            _tell_other_data(study)
-        with follow(study.runs):
-            failure = page.make(study, parameters, dict(sorted(titles.items())))
-        click.echo(f"  {study.pages}.html ({time.monotonic() - started:.0f} s)")
-        if failure:
-            failed.append(study.name)
-            click.secho(f"  {failure}", fg="red", err=True)
-    written = index.write(folder).resolve().as_uri()
-    if failed:
-        raise click.ClickException(f"failed: {', '.join(failed)}; all pages: {written}")
-    click.echo(f"All pages: {written}")
+    ordered, failed = dict(sorted(titles.items())), []
+    form = "  making the pages: {n_fmt} of {total_fmt}, {elapsed}"
+    context = multiprocessing.get_context("spawn")
+    with (
+        bar(len(changed), form, leave=False) as shown,
+        pebble.ProcessPool(min(len(changed), machine.usable_cores()), context=context) as pool,
+    ):
+        jobs = {pool.schedule(_make_page, [*each, ordered]): each[0] for each in changed}
+        try:
+            while jobs:
+                for job in wait(jobs, 0.5, FIRST_COMPLETED).done:
+                    study = jobs.pop(job)
+                    failure, seconds = job.result()
+                    shown.update()
+                    click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
+                    if failure:
+                        failed.append(study.name)
+                        click.secho(f"  {failure}", fg="red", err=True)
+                shown.refresh()
+        finally:
+            pool.stop()
+    return failed
+
+
+def _make_page(
+    study: Study, parameters: dict[str, Any], titles: dict[str, str]
+) -> tuple[str, float]:
+    from refit.pages import page  # papermill and nbconvert take seconds
+
+    started = time.monotonic()
+    return page.make(study, parameters, titles), time.monotonic() - started

@@ -4,8 +4,8 @@ import contextlib
 import errno
 import os
 import signal
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -14,6 +14,8 @@ from refit import files, paths
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
 
 FAILURE = "failure.json"
+# Set by a command that trains before it runs notebooks: what failed since is not tried again.
+SINCE = "REFIT_FAILED_SINCE"
 # Kinds behind which there may be too large a batch: on the CPU, TensorFlow crashes where it gets no
 # memory, and a system that has none left kills.
 TOO_LARGE = ("out of memory", "killed")
@@ -94,7 +96,7 @@ class Failure(BaseModel):
     kind: str
     reason: str
     traceback: str = ""
-    time: str = ""
+    time: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 def read(run_dir: Path) -> Failure | None:
@@ -102,13 +104,19 @@ def read(run_dir: Path) -> Failure | None:
     return files.read_model(run_dir / FAILURE, Failure)
 
 
+def of_this_command(run_dir: Path) -> Failure | None:
+    """The failure of a training that the command by which this process runs has tried already."""
+    since, failure = os.environ.get(SINCE), read(run_dir)
+    return failure if since and failure and failure.time >= datetime.fromisoformat(since) else None
+
+
 def store(run_dir: Path, kind: str, reason: str, trace: str) -> None:
     """Write the failure into the run directory."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    now = datetime.now(UTC)
     failure = Failure(kind=kind, reason=reason, traceback=trace, time=now)
     # Where even this cannot be written, the summary of the run still tells what happened.
     with contextlib.suppress(OSError):
-        files.write_json(run_dir / FAILURE, failure.model_dump())
+        files.write_json(run_dir / FAILURE, failure.model_dump(mode="json"))
 
 
 def death(exit_code: int) -> str:

@@ -1,14 +1,11 @@
-"""How far a run is, shown where it is watched: terminal, notebook, and lines in a log file."""
+"""How far a run is: a bar in a terminal or a notebook, else lines; lines in a log file as well."""
 
 import contextlib
 import math
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from pydantic import BaseModel, NonNegativeInt
 
 # Not tqdm.auto: its widgets are dead on a page, and without ipywidgets it warns on every one.
 from tqdm import tqdm
@@ -20,15 +17,7 @@ from refit.run_directory.directory import PROGRESS, RESULT, Result, TrialProgres
 LOG = "progress.log"
 # A log file is read afterwards; more lines would hide the trials that ended.
 LOG_SECONDS = 30.0
-
-
-class RunProgress(BaseModel):
-    """How far a run is, for whoever follows it from another process."""
-
-    total: NonNegativeInt
-    done: NonNegativeInt
-    text: str
-    ended: bool = False
+BAR = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{postfix}"
 
 
 class Progress:
@@ -54,14 +43,15 @@ class Progress:
     def __enter__(self) -> "Progress":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._log = (self.folder / LOG).open("a", encoding="utf-8")
-        self._bar = _bar(self.total)
+        self._bar = bar(self.total, BAR)
         self._write(f"{self.total - self.done} of {self.total} trials to train in {self.folder}")
+        self._show("loading Keras")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         end = "finished" if kind is None else "interrupted; the next run goes on from here"
         self._write(f"{self._counts()}, {end}")
-        self._show(f"{self._counts()}, {end}", ended=True)
+        self._show(f"{self._counts()}, {end}")
         self._bar.close()
         with contextlib.suppress(OSError):
             self._log.close()
@@ -99,12 +89,9 @@ class Progress:
         if time.monotonic() - self._last_log > LOG_SECONDS:
             self._write(f"{self._counts()}: {text}")
 
-    def _show(self, text: str, ended: bool = False) -> None:
+    def _show(self, text: str) -> None:
         self._bar.n = self.done
         self._bar.set_postfix_str(text)
-        state = RunProgress(total=self.total, done=self.done, text=text, ended=ended)
-        with contextlib.suppress(OSError):
-            files.write_json(self.folder / PROGRESS, state.model_dump())
 
     def _counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
@@ -120,80 +107,15 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._last_log = time.monotonic()
+        line = f"{time.strftime('%H:%M:%S')} {line}"
+        if self._bar.disable:
+            print(f"  {line}", flush=True)
         with contextlib.suppress(OSError):
-            self._log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            self._log.write(f"{line}\n")
             self._log.flush()
 
 
-def _bar(total: int) -> tqdm:
+def bar(total: int, form: str, leave: bool = True) -> tqdm:
     """A bar on standard error, where that is a terminal or a notebook."""
-    form = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{postfix}"
     hidden = None if "ipykernel" not in sys.modules else False  # None: but in a terminal
-    return tqdm(total=total, bar_format=form, dynamic_ncols=True, disable=hidden)
-
-
-@contextlib.contextmanager
-def follow(folder: Path) -> Iterator[None]:
-    """Show in this terminal the progress of a run that another process makes in `folder`.
-
-    A notebook's own output is captured. Where standard error is no terminal, the lines that the
-    run adds to its log are printed.
-    """
-    with contextlib.suppress(OSError):
-        (folder / PROGRESS).unlink()  # of an earlier run
-    stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(folder, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _follow(folder: Path, stop: threading.Event) -> None:
-    log = folder / LOG
-    position, last, line = log.stat().st_size if log.exists() else 0, False, _Line()
-    while not last:
-        if sys.stderr.isatty():
-            line.show(files.read_model(folder / PROGRESS, RunProgress))
-        elif log.exists():
-            with log.open(encoding="utf-8", errors="replace") as file:
-                file.seek(position)
-                for text in file:
-                    print(f"  {text.rstrip()}", flush=True)
-                position = file.tell()
-        last = stop.wait(0.5)
-    line.close()
-
-
-class _Line:
-    """The last line of a terminal: the bar of a run, and before and after it what else is done."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._training = False
-        self._since = time.monotonic()
-
-    def show(self, state: RunProgress | None) -> None:
-        training = state is not None and not state.ended
-        changes = training != self._training
-        if self._bar is None or (changes and training):
-            self.close()
-            form = {"bar_format": "  {desc}", "leave": False}
-            self._bar = _bar(state.total) if state and training else tqdm(**form)
-        if state is not None and (training or changes):
-            self._bar.n = state.done
-            self._bar.set_postfix_str(state.text)
-        if changes:
-            self._training, self._since = training, time.monotonic()
-        if changes and not training:
-            self.close()
-        elif not training:
-            doing = "making the page" if state else "starting the notebook"
-            self._bar.set_description_str(f"{doing}, {time.monotonic() - self._since:.0f} s")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
+    return tqdm(total=total, bar_format=form, dynamic_ncols=True, leave=leave, disable=hidden)

@@ -95,8 +95,16 @@ def run(
     with directory.held(folder):  # tells of a file system without locks before anything is trained
         pass
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
-    failed = _fail_without_data(missing, folder, data_dir)
+    tried = {trial: failures.of_this_command(folder / trial.directory) for trial in missing}
+    failed = {
+        trial.directory.name: f"{failure.kind}: {failure.reason}"
+        for trial, failure in tried.items()
+        if failure
+    }
+    failed |= _fail_without_data([t for t in missing if not tried[t]], folder, data_dir)
     ready = [trial for trial in missing if trial.directory.name not in failed]
+    if not ready:
+        return Summary(len(trials), before, 0, failed, others)
     if describe:
         describe_to_tensorboard(trials, folder)
     expected = order.expected(ready, folder)
@@ -194,7 +202,7 @@ def _fail_without_data(
             sets.load(spec, data_dir, paths.cache())
         except DataError as error:
             errors[spec] = error
-    if len(errors) == len(specs):
+    if errors and len(errors) == len(specs):
         raise next(iter(errors.values()))
     failed: dict[str, str] = {}
     for trial in trials:

@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from refit import files
+from refit import files, paths
 from refit.experiments.declaration import Search
 from refit.experiments.trial import Trial
 from refit.run_directory import log as run_log
+from refit.running.pool import TRAINING_LOG
 
 FOLDER = "search"
 # Beside a page: what this begins, the sweep's name ends.
@@ -119,7 +120,8 @@ def _ask(
 
     Its own project stays in a folder beside the record, for its `reload` and `results_summary`.
     """
-    import keras_tuner
+    with files.stderr_in(paths.runs() / TRAINING_LOG):
+        import keras_tuner
 
     rows: list[list[Any]] = []
     paid: Counter[str] = Counter()
