@@ -116,7 +116,11 @@ def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
                 parameters=dict(parameters),
                 kernel_name=NATIVE_KERNEL_NAME,
                 kernel_manager_class=CurrentPython,
-                extra_arguments=[f"--ipython-dir={settings}", "--InteractiveShellApp.ignore_cwd=1"],
+                extra_arguments=[
+                    f"--ipython-dir={settings}",
+                    "--InteractiveShellApp.ignore_cwd=1",
+                    "--log-level=ERROR",
+                ],
                 start_timeout=START_SECONDS,
                 progress_bar=False,
             )
