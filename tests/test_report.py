@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import sys
 
 import nbformat
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
+from refit import paths
 from refit.errors import DataError, ReportError
 from refit.pages import index
 from refit.pages.notebook import NotebookFailed, execute
@@ -112,6 +114,19 @@ def test_page_of_a_failed_notebook_leads_to_the_cell(failed):
     assert page.index('class="banner"') < page.index('id="papermill-error-cell"')
     assert "output_error" in page
     assert "<b>boom" not in page
+
+
+def test_nbval_keeps_what_a_failed_notebook_was(tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in ("print(6 * 7)", "1 / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "wrong.ipynb")
+    shutil.copy(paths.NOTEBOOKS / "conftest.py", tmp_path)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "."]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in run.stdout
+    assert "reports/nbval/wrong.ipynb" in run.stdout
+    first, second = nbformat.read(tmp_path / "reports" / "nbval" / "wrong.ipynb", 4).cells
+    assert first.outputs[0].text == "42\n"
+    assert second.outputs[0].ename == "ZeroDivisionError"
 
 
 def test_killed_kernel_is_a_failed_cell(tmp_path):
