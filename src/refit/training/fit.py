@@ -6,6 +6,7 @@ process of its own, so it may set the backend's threads and need not clean up af
 
 import contextlib
 import io
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -42,6 +43,8 @@ from refit.training.recorder import Recorder, TrainEvaluation, batch_metrics
 # Hides nothing, because curves are recorded per epoch.
 MOST_STEPS = 32
 MULTIPLICATIONS = 20e9
+# To trace a loop over steps takes as long as so many of them save.
+FEW_STEPS = 500
 
 
 class Fitted(NamedTuple):
@@ -217,13 +220,14 @@ def _compile(model: keras.Model, trial: Trial, optimizer: Optimizer) -> None:
     if model.losses:
         metrics.append(keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"))
     work = layers.multiplications(model) * trial.batch_size
+    at_once = int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS))
+    if trial.epochs * (trial.data.train_images or math.inf) <= FEW_STEPS * trial.batch_size:
+        at_once = 1
     model.compile(
         optimizer=optimizers.build(optimizer),
         loss="sparse_categorical_crossentropy",
         metrics=metrics,
-        steps_per_execution=1
-        if trial.record_batches
-        else int(min(max(MULTIPLICATIONS / work, 1), MOST_STEPS)),
+        steps_per_execution=1 if trial.record_batches else at_once,
         # XLA costs seconds per trial on a CPU and runs slower there; on a GPU Keras knows best.
         jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
     )
