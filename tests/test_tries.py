@@ -69,7 +69,7 @@ def test_change_without_a_value_is_told():
     assert "write it as name=value" in refit("try", "fmnist_zoo", "lenet1", "epochs").stderr
 
 
-def test_two_trials_side_by_side(study):
+def test_two_trials_side_by_side(study, tmp_path):
     missing = refit("diff", "fmnist_zoo", "lenet3", "lenet4")
     assert missing.exit_code == 1
     assert "no result of lenet3, lenet4" in missing.stderr
@@ -77,8 +77,15 @@ def test_two_trials_side_by_side(study):
 
     trials = [study.trial(name) for name in ("lenet3", "lenet4")]
     runner.check(runner.run(trials, study.runs, describe=False))
-    told = refit("diff", "fmnist_zoo", "lenet3", "lenet4")
+    page = tmp_path / "two.html"
+    told = refit("diff", "fmnist_zoo", "lenet3", "lenet4", "--page", str(page))
     assert told.exit_code == 0, told.output
+    assert page.as_uri() in told.output
+    html = page.read_text(encoding="utf-8")
+    titles = [study.titles[name] for name in ("lenet3", "lenet4")]
+    assert f"<h1>{' and '.join(titles)}</h1>" in html
+    assert "data:image/png" in html
+    assert ">val_accuracy<" in html or ">validation accuracy<" in html
     settings, metrics, curves = told.output.split("\n\n")[:3]
     assert "model.options" in settings or "optimizer" in settings
     assert "val_accuracy" in metrics

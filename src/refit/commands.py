@@ -8,7 +8,7 @@ from typing import Any
 import click
 import yaml
 
-from refit import paths
+from refit import files, paths
 from refit.errors import DeclarationError, TrialError, legible
 from refit.experiments import expand, json_file
 from refit.run_directory import log as run_log
@@ -118,7 +118,12 @@ def try_out(
 @click.argument("trials", nargs=2, metavar="TRIAL TRIAL")
 @profile_option("smoke")
 @data_dir_option
-def diff(experiment: str, trials: tuple[str, str], profile: str, data_dir: str) -> None:
+@click.option(
+    "--page", type=click.Path(dir_okay=False, path_type=Path), help="write a page, as HTML, too"
+)
+def diff(
+    experiment: str, trials: tuple[str, str], profile: str, data_dir: str, page: Path | None
+) -> None:
     """Show two finished trials side by side: settings that differ, metrics, validation curves."""
     study = Study.open(experiment, profile, data_dir=data_dir, train=False)
     chosen = [each for each in study.trials if each.name in trials]
@@ -126,7 +131,24 @@ def diff(experiment: str, trials: tuple[str, str], profile: str, data_dir: str) 
     if missing := sorted(set(trials) - set(log.done["trial"])):
         known = ", ".join(study.titles)
         raise TrialError(f"no result of {', '.join(missing)} in {profile}; trials are: {known}")
-    _show(side_by_side.settings(chosen), side_by_side.metrics(log), side_by_side.curves(log))
+    settings, metrics = side_by_side.settings(chosen), side_by_side.metrics(log)
+    _show(settings, metrics, side_by_side.curves(log))
+    if page:
+        from refit.figures.curves import learning_curves
+        from refit.pages import tables, templating
+
+        title = " and ".join(study.titles[name] for name in dict.fromkeys(trials))
+        picture = learning_curves(log.curves, f"{study.declaration.title}: {title}", study.titles)
+        shown = {"Settings that differ": settings, "What was reached, means over seeds": metrics}
+        html = templating.page(
+            "diff.html.j2",
+            experiment=study.name,
+            title=title,
+            picture=templating.trusted(picture._repr_html_()),
+            tables=[tables.table(each, name) for name, each in shown.items()],
+        )
+        files.write_bytes(page, html.encode())
+        click.echo(f"page: {page.resolve().as_uri()}")
 
 
 @click.command()

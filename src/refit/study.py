@@ -281,18 +281,24 @@ class Study:
             raise TrialError(f"{path}: cannot be read: {error}") from error
 
     def predictions(self, trial: Trial) -> None:
-        """Store what a trial makes of every test image: as `predictions.csv`, image, label, if it
-        has one, and prediction in words, and as `submission.csv`, Id and Label, for competitions.
+        """Store what a trial makes of every test image: as `predictions.csv`, see `told`, and as
+        `submission.csv`, Id and Label, for competitions.
 
         Raises TrialError where the trial has no predictions.
         """
-        data, predicted = self.data(trial.name), self._predictions(trial)
+        predicted = self._predictions(trial)
+        told = self.told(trial, predicted)
+        files.write_table(self.pages / "predictions.csv", told)
+        submitted = {"Id": told["image"], "Label": predicted}
+        files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))
+
+    def told(self, trial: Trial, predicted: np.ndarray) -> pd.DataFrame:
+        """One row per test image: image, label, if it has one, and prediction in words."""
+        data = self.data(trial.name)
         names = np.array(data.class_names)
         labels = {} if data.test.labels is None else {"label": names[data.test.labels]}
         told = {"image": data.test.ids} | labels | {"prediction": names[predicted]}
-        files.write_table(self.pages / "predictions.csv", pd.DataFrame(told))
-        submitted = {"Id": data.test.ids, "Label": predicted}
-        files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))
+        return pd.DataFrame(told)
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""

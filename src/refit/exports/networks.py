@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import ImageOps
 from pydantic import BaseModel
 
@@ -49,7 +50,8 @@ class Card(BaseModel):
 
 
 def keep(study: Study, trial: Trial, out: Path) -> Path:
-    """Train a trial, unless its network is there, and put network and card into the folder `out`.
+    """Train a trial, unless its network is there, and put network and card into the folder `out`,
+    with a table of every test image: image, label, prediction and its probability.
 
     The training has a folder of its own, so that results of record are left alone, and a digest
     like any other. Raises DataError for clips, TrialError where the training fails.
@@ -86,7 +88,21 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
     path = out / f"{study.name}-{trial.name}.keras"
     files.write_bytes(path, content)
     files.write_json(path.with_suffix(".json"), card.model_dump(mode="json"))
+    files.write_table(path.with_suffix(".csv"), _tested(study, trial, path))
     return path
+
+
+def _tested(study: Study, trial: Trial, network: Path) -> pd.DataFrame:
+    probabilities = _probabilities(network, study.data(trial.name).test.images)
+    table = study.told(trial, probabilities.argmax(axis=1))
+    return table.assign(probability=probabilities.max(axis=1).round(4))
+
+
+def _probabilities(network: Path, shown: np.ndarray) -> np.ndarray:
+    with files.stderr_in(paths.runs() / TRAINING_LOG):
+        from refit.training import network as networks  # imports Keras
+
+        return networks.predict(network, shown)
 
 
 def find(experiment: str, trial: str) -> tuple[Path, Card]:
@@ -117,11 +133,7 @@ def predict(
     Raises DataError for what is no picture.
     """
     fitted = [_fit(picture, card, invert) for picture in pictures]
-    shown = np.stack([image for image, _ in fitted])
-    with files.stderr_in(paths.runs() / TRAINING_LOG):
-        from refit.training import network as networks  # imports Keras
-
-        probabilities = networks.predict(network, shown)
+    probabilities = _probabilities(network, np.stack([image for image, _ in fitted]))
     return [
         (note, sorted(zip(card.classes, map(float, row), strict=True), key=lambda pair: -pair[1]))
         for (_, note), row in zip(fitted, probabilities, strict=True)
