@@ -83,7 +83,7 @@ def test_two_trials_side_by_side(study, tmp_path):
     assert page.as_uri() in told.output
     html = page.read_text(encoding="utf-8")
     titles = [study.titles[name] for name in ("lenet3", "lenet4")]
-    assert f"<h1>{' and '.join(titles)}</h1>" in html
+    assert f"<h1>{' against '.join(titles)}</h1>" in html
     assert "data:image/png" in html
     assert ">val_accuracy<" in html or ">validation accuracy<" in html
     settings, metrics, curves = told.output.split("\n\n")[:3]

@@ -137,7 +137,7 @@ def diff(
         from refit.figures.curves import learning_curves
         from refit.pages import tables, templating
 
-        title = " and ".join(study.titles[name] for name in dict.fromkeys(trials))
+        title = " against ".join(study.titles[name] for name in dict.fromkeys(trials))
         picture = learning_curves(log.curves, f"{study.declaration.title}: {title}", study.titles)
         shown = {"Settings that differ": settings, "What was reached, means over seeds": metrics}
         html = templating.page(
