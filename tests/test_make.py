@@ -97,7 +97,8 @@ def planned(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_environment_of_another_folder_or_python_is_made_anew(checkout, tmp_path):
     """A copied checkout would run the original, and a moved one nothing."""
     assert "-m venv" not in planned(checkout).stdout
-    assert "-m venv" not in planned(checkout, f"PYTHON={sys.executable}").stdout
+    (same := tmp_path / "same").symlink_to(sys.executable)  # by a name without blanks
+    assert "-m venv" not in planned(checkout, f"PYTHON={same}").stdout
     moved = checkout.rename(tmp_path / "moved")
     assert "-m venv" in planned(moved).stdout
     other = tmp_path / "python"

@@ -144,7 +144,7 @@ def test_run_is_the_trial(study, run):
 
 def test_seeds_are_children_of_their_settings_and_verdicts_are_tags(study, store, run):
     first = study.trials[0]
-    again = first.model_copy(update={"seed": first.seed + 1})
+    again = first.with_seed(first.seed + 1)
     leave(study, again)
     exported("--seeds", 2)
     reader = client(store)

@@ -105,6 +105,8 @@ def cluster():
     """The head, which has a GPU by its own account, and a second node."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is optional; `make extras` installs it")
+    if " " in sys.prefix:
+        pytest.skip("Ray starts no node by a Python whose path has a blank")
     # Ray puts sockets there, whose paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))
     address = f"127.0.0.2:{free_port()}"
