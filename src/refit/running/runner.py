@@ -95,13 +95,9 @@ def run(
     with directory.held(folder):  # tells of a file system without locks before anything is trained
         pass
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
-    tried = {trial: failures.of_this_command(folder / trial.directory) for trial in missing}
-    failed = {
-        trial.directory.name: f"{failure.kind}: {failure.reason}"
-        for trial, failure in tried.items()
-        if failure
-    }
-    failed |= _fail_without_data([t for t in missing if not tried[t]], folder, data_dir)
+    failed = _tried(missing, folder)
+    left = [trial for trial in missing if trial.directory.name not in failed]
+    failed |= _fail_without_data(left, folder, data_dir)
     ready = [trial for trial in missing if trial.directory.name not in failed]
     if not ready:
         return Summary(len(trials), before, 0, failed, others)
@@ -120,6 +116,12 @@ def run(
         if damage and name not in failed
     }
     return Summary(len(trials), before, len(missing) - len(failed), failed, notes | others)
+
+
+def _tried(trials: Sequence[Trial], folder: Path) -> dict[str, str]:
+    """What failed in the command by which this process runs, by the names of run directories."""
+    found = {t.directory.name: failures.of_this_command(folder / t.directory) for t in trials}
+    return {name: f"{each.kind}: {each.reason}" for name, each in found.items() if each}
 
 
 def other_data(
