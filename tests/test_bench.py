@@ -29,6 +29,8 @@ def test_benchmark_writes_a_table_and_the_raw_numbers(tmp_path):
     [
         ({"most": 3.0}, "yes"),
         ({"most": 2.9}, "no"),
+        ({"least": 3.0}, "yes"),
+        ({"least": 3.1}, "no"),
         ({"least_ratio": 2.0}, "yes"),
         ({"least_ratio": 2.1}, "no"),
         ({"most_ratio": 2.0}, "yes"),

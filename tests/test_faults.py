@@ -31,6 +31,7 @@ from refit.errors import TrialError
 from refit.run_directory import directory, events, failures
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import (
+    BATCHES,
     CHECKPOINT,
     PREDICTIONS,
     PROGRESS,
@@ -127,6 +128,7 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
     damage = [
         (CHECKPOINT, encrypted, 0),
         ("train", fault_tools.unreadable, 1),
+        (BATCHES, shutil.rmtree, 0),
     ]
     copies = []
     for target, change, _ in damage:

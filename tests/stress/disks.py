@@ -83,7 +83,8 @@ def _damaged(stress: Stress, trial: Trial, run_dir: Path, whole: dict) -> tuple[
             if directory.result_of(copy, place) is None:
                 reason = summary.failures[copy.directory.name]
                 assert "; the next run goes on" in reason, f"{copy.title}: {reason}"
-                shutil.rmtree(place / copy.directory)
+                left = place / copy.directory
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
                 runner.check(runner.run([copy], place))
             found = tables(copy := [copy], place)
             for frame in found.values():

@@ -102,6 +102,9 @@ class Recorder(keras.callbacks.Callback):
         self._others = others
         if saved is None or not saved.fits(model):
             return 0
+        batches = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
+        if not set(batches).issuperset(range(saved.state.get("batches", 0))):
+            return 0  # what was recorded of them beside the checkpoint is lost
         saved.restore(model)
         state = saved.state
         self.history = state["history"]
@@ -166,6 +169,7 @@ class Recorder(keras.callbacks.Callback):
                 "history": self.history,
                 "untrained": self.untrained,
                 "workers": self.workers,
+                "batches": len(self.history) * self.params["steps"] * (BATCHES in self._writers),
             }
             checkpoint.save(self.run_dir / CHECKPOINT, self.model, self._others, state)
         self._log()
