@@ -50,7 +50,7 @@ help: ## show this help
 	echo "  WORKERS        trainings at once; one per core of the job where empty"
 	echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
 	echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
-	echo "  BENCH          what to measure: sweep, fixed_cost, real_data, analysis, resume, second_run; all where empty"
+	echo "  BENCH          what to measure: sweep, fixed_cost, limit, real_data, analysis, resume, second_run; all where empty"
 	echo "  PACK           files to import, separated by spaces, or the folder to write packs into"
 	echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
-from bench import analysis, fixed_cost, real_data, resume, second_run, sweep, table
+from bench import analysis, fixed_cost, limit, real_data, resume, second_run, sweep, table
 from bench.measure import Options
 from refit import paths
 
 MEASUREMENTS = {
     "sweep": sweep.measure,
     "fixed_cost": fixed_cost.measure,
+    "limit": limit.measure,
     "real_data": real_data.measure,
     "analysis": analysis.measure,
     "resume": resume.measure,

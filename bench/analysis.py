@@ -13,14 +13,13 @@ from bench.measure import Options, Sample, Series, call, in_turns, refit
 # It has 176 trials per seed at full scale, and they take 100 epochs.
 EXPERIMENT = "cifar10"
 PROFILE = "full"
-FEW, MANY = 1, 3  # seeds
-# Of three times as many trials; a tenth more than in proportion is noise.
-GROWTH = 1.1 * MANY / FEW
+FEW, *MANY = SIZES = (3, 12, 28)  # seeds
 
 
 def measure(options: Options) -> list[Series]:
+    sizes = SIZES[:1] if options.tiny else SIZES
     with tempfile.TemporaryDirectory() as folder:
-        runs = {seeds: Path(folder) / str(seeds) for seeds in (FEW, MANY)}
+        runs = {seeds: Path(folder) / str(seeds) for seeds in sizes}
         counts = {seeds: _fabricate(seeds, runs[seeds]) for seeds in runs}
         samples = in_turns(
             options.rounds,
@@ -28,22 +27,25 @@ def measure(options: Options) -> list[Series]:
              for what, way in (("tables", _tables), ("page", _page)) for seeds in runs},
         )  # fmt: skip
     found = {seeds: _series(samples, seeds, f"{counts[seeds]} finished trials") for seeds in runs}
-    pairs = zip(found[FEW], found[MANY], strict=True)
-    what = f"processor seconds of {counts[MANY]} trials against those of {counts[FEW]}"
-    growth = [_growth(what, few, many) for few, many in pairs if many.unit == "s"]
-    return found[FEW] + found[MANY] + growth
+    growth = [
+        _growth(f"{counts[more]} trials against {counts[FEW]}", few, many, more / FEW)
+        for more in sizes[1:]
+        for few, many in zip(found[FEW], found[more], strict=True)
+    ]
+    return [*(one for series in found.values() for one in series), *growth]
 
 
-def _growth(what: str, few: Series, many: Series) -> Series:
+def _growth(what: str, few: Series, many: Series, times: float) -> Series:
     less, more = (one.processor or one.values for one in (few, many))
     fewer = dataclasses.replace(few, values=less)
-    return Series(what, many.way, more, against=fewer, most_ratio=GROWTH)
+    # A tenth more than in proportion is noise.
+    return Series(what, many.way, more, many.unit, against=fewer, most_ratio=1.1 * times)
 
 
 def _series(samples: dict[str, list[Sample]], seeds: int, trials: str) -> list[Series]:
     what = f"{trials} of {EPOCHS} epochs"
     tables, pages = samples[f"tables {seeds}"], samples[f"page {seeds}"]
-    goals = {"seconds": 30.0, "megabytes": 1024.0} if seeds == MANY else {}
+    goals = {"seconds": 8.0, "megabytes": 250.0} if seeds == FEW else {}
     reading, judging = (
         [sample.returned[part] for sample in tables] for part in ("logs", "verdicts")
     )

@@ -20,7 +20,7 @@ def measure(options: Options) -> list[Series]:
         what,
         f"refit, 2 workers, mean of {count}, start of the fork server excluded",
         [sample.returned["seconds_per_trial"] for sample in samples["refit"]],
-        most=1.0,
+        most=0.4,
     )
     return [
         refit,
@@ -29,7 +29,7 @@ def measure(options: Options) -> list[Series]:
             "a fresh interpreter that imports Keras",
             [sample.seconds for sample in samples["interpreter"]],
             against=refit,
-            least_ratio=8,
+            least_ratio=10,
         ),
     ]
 

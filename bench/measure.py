@@ -42,8 +42,8 @@ class Sample:
 class Series:
     """A way to do something, measured once per round.
 
-    The goals, where there are any: a median of at most `most`; or a ratio of at least
-    `least_ratio`, or at most `most_ratio`, to another way, `against`, of the same rounds.
+    The goals, where there are any: a median of at most `most`, or at least `least`; or a ratio of
+    at least `least_ratio`, or at most `most_ratio`, to another way, `against`, of the same rounds.
     `processor` has the processor seconds where these tell more than they hide: not those of
     trainings, which run in processes of the fork server.
     """
@@ -53,6 +53,7 @@ class Series:
     values: Sequence[float]
     unit: str = "s"
     most: float | None = None
+    least: float | None = None
     against: "Series | None" = None
     least_ratio: float | None = None
     most_ratio: float | None = None
@@ -74,6 +75,8 @@ class Series:
     def goal(self) -> str:
         if self.most is not None:
             return f"at most {self.most:g} {self.unit}"
+        if self.least is not None:
+            return f"at least {self.least:g} {self.unit}"
         if self.least_ratio is not None:
             return f"ratio at least {self.least_ratio:g}"
         return f"ratio at most {self.most_ratio:g}" if self.most_ratio is not None else ""
@@ -82,6 +85,8 @@ class Series:
     def met(self) -> str:
         if self.most is not None:
             return _yes(self.median <= self.most)
+        if self.least is not None:
+            return _yes(self.median >= self.least)
         if self.ratio is None or not self.goal:
             return ""
         if self.least_ratio is not None:

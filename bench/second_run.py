@@ -30,7 +30,7 @@ def measure(options: Options) -> list[Series]:
         what,
         "nothing changed, so pages are kept",
         seconds["second run"],
-        most=60.0,
+        most=2.0,
         processor=processor["second run"],
     )
     anew = Series(

@@ -33,7 +33,7 @@ def measure(options: Options) -> list[Series]:
             "Keras Tuner's GridSearch in one process",
             seconds["tuner"],
             against=refit,
-            least_ratio=1.5,
+            least_ratio=2.5,
         ),
     ]
 
