@@ -119,7 +119,7 @@ def _run(notebook: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
                 extra_arguments=[
                     f"--ipython-dir={settings}",
                     "--InteractiveShellApp.ignore_cwd=1",
-                    "--log-level=ERROR",
+                    "--log-level=CRITICAL",
                 ],
                 start_timeout=START_SECONDS,
                 progress_bar=False,
