@@ -20,7 +20,7 @@ FLOORS = (
     {"tries"},
     {"study"},
     {"pages", "exports"},
-    {"commands"},
+    {"commands", "batch"},
     {"cli"},
     {"__main__"},
 )

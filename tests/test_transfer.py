@@ -259,7 +259,7 @@ def test_optional_sweep_without_weights_leaves_the_others_whole(make_tiny, tmp_p
     row = study.log().results.iloc[0]
     assert row["status"] == "failed"
     assert row["reason"].startswith("not available: UnavailableError: own.h5: is in none of")
-    monkeypatch.setattr(cli, "_open", lambda *_, **__: [study])
+    monkeypatch.setattr(cli, "open_studies", lambda *_, **__: [study])
     told = CliRunner().invoke(cli.main, ["status"]).output
     assert told.startswith(
         "transfer (full): 0 done, 0 failed, 0 missing, 1 not run\n  from-imagenet"
