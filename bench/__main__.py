@@ -25,7 +25,7 @@ MEASUREMENTS = {
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="runs of every way"
 )
-@click.option("--data-dir", default="", help="folder with Fashion-MNIST, for real_data")
+@click.option("--data-dir", default="", help="Fashion-MNIST for real_data, CIFAR-10 for limit too")
 @click.option(
     "--finished-runs",
     type=click.Path(file_okay=False, path_type=Path),

@@ -379,7 +379,7 @@ def edit(path: Path, line: int, column: int, cell: str) -> None:
     [
         ("train.csv", 1, 1, "label", r"begins with id, label.*; expected the columns id, Label"),
         ("testX.csv", 1, 0, "Id", r"begins with Id, pixel1.*; expected the columns id and 784 "),
-        ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* labels of 0 to 4"),
+        ("train.csv", 4, 1, "5", r"the Label 5 at row 2, where .* a Label of 0 to 4"),
         ("train.csv", 4, 1, "coat", r"string 'coat' to int64 at row 2, column 2"),
         ("train.csv", 26, 785, "256", r"string '256' to uint8 at row 24, column 786"),
         ("train.csv", 2, 2, "1.5", r"at row 0, column 3"),

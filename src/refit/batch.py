@@ -81,8 +81,7 @@ def make_pages(
         files.check_writable(variable, folder)
     if not train:
         studies = _with_results(studies, experiments)
-    # Imported here: papermill and nbconvert take seconds that the other commands need not pay.
-    from refit.pages import index
+    from refit.pages import index  # brings what the other commands need not wait for
 
     changed = []
     try:
@@ -167,7 +166,7 @@ def _run_notebooks(
 def _make_page(
     study: Study, parameters: dict[str, Any], titles: dict[str, str]
 ) -> tuple[str, float]:
-    from refit.pages import page  # papermill and nbconvert take seconds
+    from refit.pages import page
 
     started = time.monotonic()
     return page.make(study, parameters, titles), time.monotonic() - started

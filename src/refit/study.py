@@ -281,24 +281,15 @@ class Study:
             raise TrialError(f"{path}: cannot be read: {error}") from error
 
     def predictions(self, trial: Trial) -> None:
-        """Store what a trial makes of every test image: as `predictions.csv`, see `told`, and as
-        `submission.csv`, Id and Label, for competitions.
+        """Store what a trial makes of every test image: as `predictions.csv`, see `Dataset.tell`,
+        and as `submission.csv`, Id and Label, for competitions.
 
         Raises TrialError where the trial has no predictions.
         """
-        predicted = self._predictions(trial)
-        told = self.told(trial, predicted)
-        files.write_table(self.pages / "predictions.csv", told)
-        submitted = {"Id": told["image"], "Label": predicted}
+        data, predicted = self.data(trial.name), self._predictions(trial)
+        files.write_table(self.pages / "predictions.csv", pd.DataFrame(data.tell(predicted)))
+        submitted = {"Id": data.test.ids, "Label": predicted}
         files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))
-
-    def told(self, trial: Trial, predicted: np.ndarray) -> pd.DataFrame:
-        """One row per test image: image, label, if it has one, and prediction in words."""
-        data = self.data(trial.name)
-        names = np.array(data.class_names)
-        labels = {} if data.test.labels is None else {"label": names[data.test.labels]}
-        told = {"image": data.test.ids} | labels | {"prediction": names[predicted]}
-        return pd.DataFrame(told)
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""

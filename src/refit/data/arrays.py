@@ -87,6 +87,13 @@ class Dataset(Description):
     test: Part
     content: str = ""
 
+    def tell(self, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns with a row per test image: image, label, if it has one, and prediction, the class
+        of number `predicted`, in words."""
+        names, labels = np.array(self.class_names), self.test.labels
+        label = {} if labels is None else {"label": names[labels]}
+        return {"image": self.test.ids} | label | {"prediction": names[predicted]}
+
 
 def merge_pairs(decoded: Decoded, stand_in: str) -> Decoded:
     """Halve the number of classes by label // 2; balanced classes stay balanced."""

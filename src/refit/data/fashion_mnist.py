@@ -71,11 +71,10 @@ def read(data_dir: Path | None) -> Decoded:
         for name, checksum in PACKED.items()
     ]
     place = "the Keras cache" if paths[0].parent == cache else "the user's data folder"
-    kind = "the four IDX files"
-    if len(paths) == len(KAGGLE):
+    if paths[0].name in KAGGLE:
         kind, parts = "Kaggle's two tables", [_read_kaggle(path) for path in paths]
     else:
-        parts = [_read_part(*paths[:2]), _read_part(*paths[2:])]
+        kind, parts = "the four IDX files", [_read_part(*paths[:2]), _read_part(*paths[2:])]
     return Decoded(
         learning=parts[0],
         test=parts[1],
@@ -193,7 +192,10 @@ def _course_paths(data_dir: Path | None) -> list[Path]:
 
 def _read_table(path: Path, names: list[str], classes: int) -> Part:
     """Read one table: the columns of these names, then 784 pixels from 0 to 255."""
-    columns = [(name.lower(), np.int64) for name in names] + [("pixels", np.uint8, (PIXELS,))]
+    columns = [(name, np.int64) for name in names] + [("pixels", np.uint8, (PIXELS,))]
+    expected, label = f"{', '.join(names)} and {PIXELS} pixels of 0 to 255", names[-1]
+    expected += ", each id once" * ("id" in names)
+    expected += f", and a {label} of 0 to {classes - 1}" * (label != "id")
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = [cell.strip(' "\n') for cell in file.readline().split(",")]
@@ -204,24 +206,22 @@ def _read_table(path: Path, names: list[str], classes: int) -> Part:
                 path, columns, delimiter=",", quotechar='"', comments=None, skiprows=1,
                 encoding="utf-8-sig", ndmin=1,
             )  # fmt: skip
-        read = dict.fromkeys(("id", "label")) | {name: table[name] for name, *_ in columns}
-        if read["id"] is not None:
-            ids, counts = np.unique(read["id"], return_counts=True)
-            if counts.max() > 1:
-                raise ValueError(f"the id {ids[counts.argmax()]} stands more than once")
-        if (labels := read["label"]) is not None:
+        ids = table["id"] if "id" in names else np.arange(len(table))
+        distinct, counts = np.unique(ids, return_counts=True)
+        if counts.max() > 1:
+            raise ValueError(f"the id {distinct[counts.argmax()]} stands more than once")
+        labels = table[label] if label != "id" else None
+        if labels is not None:
             wrong = np.flatnonzero((labels < 0) | (labels >= classes))
             if len(wrong):
-                raise ValueError(f"the {names[-1]} {labels[wrong[0]]} at row {wrong[0]}")
+                raise ValueError(f"the {label} {labels[wrong[0]]} at row {wrong[0]}")
             labels = labels.astype(np.int32)
     except (OSError, ValueError, Warning) as error:
         raise DataError(
             f"{path}: cannot be read as a table ({str(error).split('; ')[0].rstrip('.')}, where "
-            f"rows count from 0 below the header); expected the columns {', '.join(names)} and "
-            f"{PIXELS} pixels of 0 to 255, each id once, and labels of 0 to {classes - 1}."
+            f"rows count from 0 below the header); expected the columns {expected}."
         ) from error
-    ids = np.arange(len(table)) if read["id"] is None else read["id"]
-    return Part(read["pixels"].reshape(-1, SIDE, SIDE, 1), labels, ids)
+    return Part(table["pixels"].reshape(-1, SIDE, SIDE, 1), labels, ids)
 
 
 def _md5(found: bytes) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from refit import files, paths
 from refit.data import images
-from refit.data.arrays import resize
+from refit.data.arrays import Dataset, resize
 from refit.errors import DataError, TrialError
 from refit.experiments.trial import Trial
 from refit.run_directory.directory import BEST_WEIGHTS, NETWORK, result_of
@@ -65,7 +65,7 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
     result, network = result_of(trial, folder) or {}, folder / trial.directory / NETWORK
     best = (network.parent / BEST_WEIGHTS).exists()
     metrics, facts = result["metrics"], result["environment"]
-    shape = study.data(trial.name).train.images.shape[1:]
+    data = study.data(trial.name)
     scores = ("test_accuracy", "test_loss", "val_accuracy", "epochs", "total_params")
     content = network.read_bytes()
     card = Card(
@@ -75,7 +75,7 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
         settings=trial.hyper_parameters(),
         data=result["data"],
         classes=result["data"]["classes"],
-        input_shape=shape,
+        input_shape=data.train.images.shape[1:],
         resampling=trial.data.resampling,
         weights="those of the best epoch" if best else "those of the last epoch",
         scores={name: metrics[name] for name in scores if name in metrics},
@@ -88,14 +88,14 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
     path = out / f"{study.name}-{trial.name}.keras"
     files.write_bytes(path, content)
     files.write_json(path.with_suffix(".json"), card.model_dump(mode="json"))
-    files.write_table(path.with_suffix(".csv"), _tested(study, trial, path))
+    files.write_table(path.with_suffix(".csv"), _tested(data, path))
     return path
 
 
-def _tested(study: Study, trial: Trial, network: Path) -> pd.DataFrame:
-    probabilities = _probabilities(network, study.data(trial.name).test.images)
-    table = study.told(trial, probabilities.argmax(axis=1))
-    return table.assign(probability=probabilities.max(axis=1).round(4))
+def _tested(data: Dataset, network: Path) -> pd.DataFrame:
+    probabilities = _probabilities(network, data.test.images)
+    told = data.tell(probabilities.argmax(axis=1))
+    return pd.DataFrame(told | {"probability": probabilities.max(axis=1).round(4)})
 
 
 def _probabilities(network: Path, shown: np.ndarray) -> np.ndarray:

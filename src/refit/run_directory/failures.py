@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from refit import files, paths
 from refit.errors import DataError, DeclarationError, TrialError, UnavailableError
@@ -96,7 +96,7 @@ class Failure(BaseModel):
     kind: str
     reason: str
     traceback: str = ""
-    time: datetime = datetime.min.replace(tzinfo=UTC)
+    time: AwareDatetime = datetime.min.replace(tzinfo=UTC)
 
 
 def read(run_dir: Path) -> Failure | None:

@@ -24,7 +24,6 @@ import psutil
 
 from refit import paths
 from refit.data import sets
-from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError
 from refit.experiments import factories
 from refit.experiments.trial import EXECUTORS, LOCAL, RAY, Trial
@@ -95,9 +94,7 @@ def run(
     with directory.held(folder):  # tells of a file system without locks before anything is trained
         pass
     notes = {trial.directory.name: damage_of(trial, folder) for trial in missing}
-    failed = _tried(missing, folder)
-    left = [trial for trial in missing if trial.directory.name not in failed]
-    failed |= _fail_without_data(left, folder, data_dir)
+    failed = _failed_beforehand(missing, folder, data_dir)
     ready = [trial for trial in missing if trial.directory.name not in failed]
     if not ready:
         return Summary(len(trials), before, 0, failed, others)
@@ -116,12 +113,6 @@ def run(
         if damage and name not in failed
     }
     return Summary(len(trials), before, len(missing) - len(failed), failed, notes | others)
-
-
-def _tried(trials: Sequence[Trial], folder: Path) -> dict[str, str]:
-    """What failed in the command by which this process runs, by the names of run directories."""
-    found = {t.directory.name: failures.of_this_command(folder / t.directory) for t in trials}
-    return {name: f"{each.kind}: {each.reason}" for name, each in found.items() if each}
 
 
 def other_data(
@@ -190,15 +181,17 @@ def _fail(trial: Trial, folder: Path, kind: str, reason: str, trace: str = "") -
     return {trial.directory.name: f"{kind}: {reason}"}
 
 
-def _fail_without_data(
+def _failed_beforehand(
     trials: Sequence[Trial], folder: Path, data_dir: Path | None
 ) -> dict[str, str]:
-    """Decode all data sets, and fail the trials of those that cannot be loaded.
+    """What this command has tried already, and, once all data sets are decoded, what has none.
 
-    Raises DataError where none can be.
+    By the names of run directories. Raises DataError where no data set can be loaded.
     """
-    errors: dict[DataSpec, DataError] = {}
-    specs = {trial.data for trial in trials}
+    tried = {trial: failures.of_this_command(folder / trial.directory) for trial in trials}
+    failed = {t.directory.name: f"{one.kind}: {one.reason}" for t, one in tried.items() if one}
+    left = [trial for trial, failure in tried.items() if not failure]
+    specs, errors = {trial.data for trial in left}, {}
     for spec in specs:
         try:
             sets.load(spec, data_dir, paths.cache())
@@ -206,8 +199,7 @@ def _fail_without_data(
             errors[spec] = error
     if errors and len(errors) == len(specs):
         raise next(iter(errors.values()))
-    failed: dict[str, str] = {}
-    for trial in trials:
+    for trial in left:
         if error := errors.get(trial.data):
             failed |= _fail(trial, folder, failures.kind_of(error), str(error))
     return failed
