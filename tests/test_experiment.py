@@ -168,6 +168,11 @@ WRONG = {
         change("sweeps", "vgg_sgd", "name", to="vgg-{rate}"),
         "sweeps.vgg_sgd.name: .*learning_rate, momentum",
     ),
+    "titles of other axes": (
+        change("sweeps", "vgg_sgd", "titles", to="VGG {rate}"),
+        "sweeps.vgg_sgd.titles: .*learning_rate, momentum",
+    ),
+    "titles of a list": (change("sweeps", "vgg", "titles", to="VGG"), "only a grid has titles"),
     "broken pattern": (change("sweeps", "vgg_sgd", "name", to="vgg-{"), "sweeps.vgg_sgd.name"),
     "pattern that names twice": (
         change("sweeps", "vgg_sgd", "name", to="vgg-{momentum}"),
@@ -615,9 +620,11 @@ def test_grid_can_go_through_whole_settings(content, load):
             "optimizer.learning_rate": [0.1, 0.2],
         },
         "name": "vgg2-{optimizer[name]}-{learning_rate}",
+        "titles": "{optimizer[name]} at {learning_rate}",
         "trials": 4,
     }
     found = [trial for trial in expand(load(content)) if trial.sweep == "vgg_sgd"]
+    assert [trial.title for trial in found][1:3] == ["adam at 0.2", "sgd at 0.1"]
     assert {t.name: (t.optimizer.name, t.optimizer.learning_rate) for t in found} == {
         "vgg2-adam-0.1": ("adam", 0.1), "vgg2-adam-0.2": ("adam", 0.2),
         "vgg2-sgd-0.1": ("sgd", 0.1), "vgg2-sgd-0.2": ("sgd", 0.2),

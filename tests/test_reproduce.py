@@ -141,7 +141,7 @@ def test_what_trains_nothing_needs_neither_network_nor_trainer(tmp_path):
     elsewhere = {name: str(tmp_path / name) for name in names} | {"DATA_DIR": ""}
     elsewhere["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     for command in ("status", "plan", "report"):
-        told = refit(command, "fmnist_grid", "--profile", "full", **elsewhere)
+        told = refit(command, "cifar10", "--profile", "full", **elsewhere)
         assert told.returncode == 0, told.stderr
     assert (tmp_path / "NOTED").read_text() == ""
 
@@ -166,13 +166,13 @@ def test_mistakes_get_a_sentence_and_no_traceback(arguments, said):
 
 
 def test_a_lost_run_directory_costs_one_training_and_a_lost_figure_none(pages):
-    lost = next((Path(os.environ["REFIT_RUNS"]) / "smoke/fmnist_zoo/lenet").glob("lenet1-*"))
+    lost = next((Path(os.environ["REFIT_RUNS"]) / "smoke/fmnist_tuning/optimizers").glob("sgd-*"))
     shutil.rmtree(lost)
-    figure = next((pages / "fmnist_zoo").glob("*.png"))
+    figure = next((pages / "fmnist_tuning").glob("*.png"))
     figure.unlink()
-    again = refit("reproduce", "fmnist_zoo")
+    again = refit("reproduce", "fmnist_tuning")
     assert again.returncode == 0, again.stderr
-    assert "1 of 16 trials to train" in again.stdout
-    html = (pages / "fmnist_zoo.html").read_text()
-    assert "16 of 16 trainings are done" in html
+    assert "1 of 13 trials to train" in again.stdout
+    html = (pages / "fmnist_tuning.html").read_text()
+    assert "13 of 13 trainings are done" in html
     assert figure.exists()

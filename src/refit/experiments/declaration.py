@@ -66,9 +66,10 @@ class Sweep(Strict):
     In a file, `entries_from` may name JSON of the gesture report's kind in place of entries.
 
     `trials` is the declared count at full scale. `name` is the pattern of a grid's trial names,
-    for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces. Where it
-    is `optional`, a failure, such as a missing package, leaves the rest of the experiment whole.
-    `seeds` is how often each trial is trained, by profile, which is settled before anything is.
+    for example `vgg2-lr{learning_rate}`: the last part of each axis may stand in braces; `titles`
+    is that of their titles, which else are the names. Where it is `optional`, a failure, such as a
+    missing package, leaves the rest of the experiment whole. `seeds` is how often each trial is
+    trained, by profile, which is settled before anything is.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Sweep(Strict):
     entries: list[dict[str, Any]] = []
     grid: dict[str, list[Any]] = {}
     name: str = ""
+    titles: str = ""
     search: Search | None = None
     retrain: Retrain | None = None
     carry_over: CarryOver | None = None
@@ -91,8 +93,8 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _list_or_grid(self) -> "Sweep":
-        if (self.search or self.retrain) and not self.grid:
-            raise ValueError("only a grid can be searched, and have a winner to retrain")
+        if (self.search or self.retrain or self.titles) and not self.grid:
+            raise ValueError("only a grid has titles, can be searched, or have a winner to retrain")
         if bool(self.entries) == bool(self.grid) or bool(self.grid) != bool(self.name):
             raise ValueError("a sweep has either entries or a grid with a name pattern")
         return self

@@ -231,10 +231,18 @@ def _entries(name: str, sweep: Sweep, cut: Cut) -> list[dict[str, Any]]:
     ]
 
 
+def titles(declaration: Declaration) -> dict[str, str]:
+    """The title of every trial, by name, also of those that a profile leaves out."""
+    sweeps = declaration.sweeps.items()
+    entries = [entry for name, sweep in sweeps for entry in _entries(name, sweep, Cut())]
+    return {entry["name"]: entry["title"] for entry in entries}
+
+
 def _grid_entries(name: str, sweep: Sweep) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for point in points(sweep.grid):
         label = point_name(name, sweep, point)
-        entry: dict[str, Any] = {"name": label, "title": label}
+        title = point_name(name, sweep, point, "titles") or label
+        entry: dict[str, Any] = {"name": label, "title": title}
         for axis, value in point.items():
             for part in reversed(axis.split(".")):
                 value = {part: value}
@@ -248,13 +256,13 @@ def points(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
     return (dict(zip(axes, values, strict=True)) for values in product(*axes.values()))
 
 
-def point_name(sweep_name: str, sweep: Sweep, point: dict[str, Any]) -> str:
-    """The name of the trial at a point of a sweep's grid."""
+def point_name(sweep_name: str, sweep: Sweep, point: dict[str, Any], pattern: str = "name") -> str:
+    """The name of the trial at a point of a sweep's grid; by the pattern `titles`, its title."""
     parts = {axis.split(".")[-1]: value for axis, value in point.items()}
     try:
-        return filled(sweep.name, parts)
+        return filled(getattr(sweep, pattern), parts)
     except ValueError as error:
-        raise DeclarationError(f"sweeps.{sweep_name}.name: {error}") from error
+        raise DeclarationError(f"sweeps.{sweep_name}.{pattern}: {error}") from error
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

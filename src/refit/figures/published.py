@@ -50,7 +50,7 @@ def _draw(panel, rows: pd.DataFrame) -> None:
     panel.scatter(rows["reproduced"], places, color=colours, s=36, zorder=3)
     style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": "#222222", "zorder": 4}
     panel.scatter(rows["published"], places, **style)
-    panel.set_yticks(places, [pictures.shortened(name, 34) for name in rows["name"]])
+    panel.set_yticks(places, [pictures.shortened(name, 40) for name in rows["name"]])
     panel.set(xlabel=rows["label"].iloc[0], ylabel="", ylim=(len(rows) - 0.4, -0.6))
     panel.grid(visible=False, axis="y")
 

@@ -185,7 +185,7 @@ def ordered(
     sns.lineplot(points, x=metric, y="place", orient="y", **style)
     panel.set_yticks(
         [places[trial] for trial in order.index[named]],
-        [pictures.shortened(titles.get(trial, trial), 34) for trial in order.index[named]],
+        [pictures.shortened(titles.get(trial, trial), 40) for trial in order.index[named]],
     )
     panel.set(xlabel=names[metric], ylabel="", ylim=(heights.sum() + ROW, 0))
     picture.explain(*pictures.keys(panel))

@@ -6,7 +6,6 @@ study's results are read once and kept until `train` changes them. Nothing here 
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -54,7 +53,9 @@ def summary(study: Study) -> Updated:
     items = _items(study)
     reasons, declared = [*_reasons(items), *numbers["reason"]], _declared(study)
     title = f"{study.declaration.title}: published and here"
-    picture = published.published_against_reproduced(tables.beside(numbers, _names(study)), title)
+    picture = published.published_against_reproduced(
+        tables.beside(numbers, contrasts.names(study.declaration)), title
+    )
     html = _html(
         "summary",
         found=trusted(findings(items)["summary"]),
@@ -170,7 +171,10 @@ def figures(study: Study) -> HTML:
     ids = [f"trial-{name}" for name in results["trial"]]
     results = results.drop(columns="trial").rename(columns={"title": "trial"})
     shown = tables.table(results, "All trainings, means over seeds", row_ids=ids)
-    found = [tables.figure_counts(numbers), tables.figures(numbers, _names(study))]
+    found = [
+        tables.figure_counts(numbers),
+        tables.figures(numbers, contrasts.names(study.declaration)),
+    ]
     found += [shown] * bool(len(results))
     return HTML("".join(each.data for each in found))
 
@@ -255,10 +259,6 @@ def _refuse_unknown_parameters() -> None:
 
 def _items(study: Study) -> list[claim_items.ClaimItem]:
     return claim_items.items(study.measured[2])
-
-
-def _names(study: Study) -> Callable[[str], str]:
-    return contrasts.names(study.declaration, study.titles)
 
 
 def _html(part: str, **values: Any) -> HTML:

@@ -28,6 +28,7 @@ TITLES = {
     "small": "Do the reports hold? A look at small scale",
     "full": "Do the reports hold?",
 }
+HOURS = {"hours": ".2f"}
 MOST_FINDINGS = 5
 
 
@@ -62,8 +63,7 @@ def html(folder: Path) -> str:
         every += items
     board = scoreboard.collect(folder)
     numbers = board.figures.rename(columns=words.FIGURES)
-    shown = {"Published numbers by verdict": numbers, "What it cost": board.cost}
-    shown = {name: each.replace({"experiment": titles}) for name, each in shown.items()}
+    shown = (numbers, "Published numbers by verdict", {}), (board.cost, "What it cost", HOURS)
     against = claim_items.strongest(every, "no")[: MOST_FINDINGS - 2]
     confirmed = claim_items.strongest(every, "yes")[: MOST_FINDINGS - len(against)]
     return page(
@@ -76,8 +76,8 @@ def html(folder: Path) -> str:
         cards=sorted(cards, key=lambda card: -card["decided"]),
         damaged=damaged,
         tables=[
-            trusted(table(each, name, stacked=True).data)
-            for name, each in shown.items()
+            trusted(table(each.replace({"experiment": titles}), name, form, stacked=True).data)
+            for each, name, form in shown
             if len(each)
         ],
     )

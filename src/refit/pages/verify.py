@@ -86,8 +86,7 @@ def _experiment(folder: Path) -> Iterator[str]:
     verdicts = claims.judge(declaration, profile, log)
     for name, table in ((scoreboard.FIGURES_FILE, numbers), (scoreboard.CLAIMS_FILE, verdicts)):
         yield from _differences(folder / name, scoreboard.read_table(folder / name), table)
-    titles = {trial.name: trial.title for trial in trials.values()}
-    shown = tables.figures(numbers, contrasts.names(declaration, titles)).data
+    shown = tables.figures(numbers, contrasts.names(declaration)).data
     yield from _shown(folder, shown, verdicts)
 
 

@@ -47,7 +47,7 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     corrected = scipy.stats.false_discovery_control(p_values) if candidates else []
     q_values = dict(zip(candidates, map(float, corrected), strict=True))
     rows = [_row(case, q_values.get(number)) for number, case in enumerate(cases)]
-    name = names(declaration, dict(zip(log.results["trial"], log.results["title"], strict=True)))
+    name = names(declaration)
     frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
     return frame.assign(**{side: frame[side].map(name, na_action="ignore") for side in "ab"})
 

@@ -6,13 +6,14 @@ and other sets of trials, per matched pair or per trial; `interval_tests` doubts
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import scipy
 
+from refit.experiments import expand
 from refit.experiments import predicates as p
 from refit.experiments.declaration import Declaration
 from refit.experiments.metrics import METRICS
@@ -43,9 +44,10 @@ def describe_trial(trial: p.Trials | p.Gap) -> str:
     return f"{take} of {chosen}" + (f" ({', '.join(where)})" if where else "")
 
 
-def names(declaration: Declaration, titles: Mapping[str, str]) -> Callable[[str], str]:
+def names(declaration: Declaration) -> Callable[[str], str]:
     """What a reader is told of a trial or selection as described above: a title, where there is
-    one, or "highest of Grid 1". `titles` are those of trials."""
+    one, or "highest of Grid 1"."""
+    titles = expand.titles(declaration)
 
     def name(trial: str) -> str:
         told = re.sub("^max ", "highest ", re.sub("^min ", "lowest ", trial))
