@@ -122,6 +122,7 @@ def curves_by_setting(
         means = rows.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
         alone = means.groupby("value")["trial"].nunique().max() == 1
         thin = {"lw": 1.8} if alone else {"lw": 0.6, "alpha": 0.5}
+        thin["marker"] = "o" if means["epoch"].max() == 1 else None  # no line through one point
         _line(means, x="epoch", y=measure, units="trial", estimator=None, ax=panel, **style, **thin)
         if not alone:
             _line(_medians(means, measure), x="epoch", y=measure, ax=panel, **style, lw=2.4)
