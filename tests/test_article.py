@@ -33,6 +33,7 @@ def judged(**changes) -> pd.DataFrame:
         "id": "C01", "weight": "headline", "statement": "A is better than B.", "n": 5.0,
         "verdict": "reproduced", "estimate": 0.9, "low": 0.0, "interval_low": 0.6,
         "interval_high": 1.2, "unit": "seed", "seeds_declared": 5, "q": 0.001,
+        "metric": "test_loss", "kind": "number",
     }  # fmt: skip
     return pd.DataFrame([row | changes])
 
@@ -51,10 +52,8 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
     shown = text(article.summary(study))
     assert "Small scale." in shown
     count = len(study.trials)
-    told = (
-        f"{count} of {count} trainings are done on 200 train, 200 validation, 200 test images of "
-    )
-    assert f"{told}invented images." in shown
+    assert f"{count} of {count} trainings are done on 200 train, 200 validation" in shown
+    assert "images of invented images." in shown
     assert "All of: MobileNetV2" in shown
 
 
@@ -78,7 +77,7 @@ def test_verdict_has_the_same_words_and_colour_in_every_part(study, changes, sai
 
 def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interval(study):
     drawn = show(study, judged(), "claims").select_one(".interval")
-    assert drawn["aria-label"] == "measured 0.9 [0.6, 1.2], claimed above 0"
+    assert drawn["aria-label"] == "measured 0.9 [0.6, 1.2], claimed at least 0"
     places = {part["class"][0]: part for part in drawn.select("rect, circle")}
     band = float(places["band"]["x"].rstrip("%"))
     estimate = drawn.select_one("rect.estimate")
@@ -91,23 +90,30 @@ def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interv
         (
             {"estimate": -32.0, "interval_low": -45.0, "interval_high": -19.0, "scale": "s",
              "metric": "processor_seconds", "n": 16.0, "unit": "matched pair"},
-            "A is 32 s faster [19, 45] than B in processor time, claimed slower "
+            "Processor time: 32 s faster [19, 45] with A than with B, claimed slower "
             "(16 matched pairs)",
         ),
         (
             {"estimate": 0.012, "interval_low": 0.004, "interval_high": 0.02, "scale": "points",
              "metric": "test_accuracy", "low": None, "high": 0.005},
-            "A is 1.2 points higher [0.4, 2] than B in test accuracy, claimed below 0.5 points",
+            "Test accuracy: 1.2 points higher [0.4, 2] with A than with B, claimed below 0.5 points",
         ),
         (
             {"a": "", "b": "", "estimate": 0.9, "high": 0.95, "low": 0.85, "scale": "%",
-             "interval_high": 1.0, "metric": "test_accuracy"},
-            "Measured 90 % [60, 100], claimed 85 to 95 % (5 seeds)",
+             "interval_high": 1.0, "metric": "test_accuracy", "kind": "number"},
+            "Test accuracy: 90 % [60, 100], claimed 85 to 95 % (5 seeds)",
+        ),
+        (
+            {"a": "", "b": "", "estimate": 1.0, "low": 0.8, "interval_low": 0.75,
+             "interval_high": 1.0, "metric": "batch_loss_noise", "kind": "correlation"},
+            "Rank correlation: 1 [0.75, 1], claimed at least 0.8 (5 seeds)",
         ),
     ],
 )  # fmt: skip
 def test_what_was_measured_is_a_sentence_with_units(study, changes, said):
-    shown = show(study, judged(**{"a": "A", "b": "B"} | changes), "conclusion")
+    shown = show(
+        study, judged(**{"a": "A", "b": "B", "kind": "difference"} | changes), "conclusion"
+    )
     assert said in " ".join(shown.get_text().split())
 
 

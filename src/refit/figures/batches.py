@@ -85,4 +85,5 @@ def _batch_sentence(rows: pd.DataFrame, trial: str, name: str) -> str:
     words = f"{name}: the mean loss goes from {means.first().mean():.3g} to "
     words += f"{means.last().mean():.3g}" if not lost else f"no number, in {lost:,} batches"
     rise = means.agg(lambda mean: (mean - mean.cummin()).max())
-    return f"{words}, climbing back by up to {rise.max():.2g}, mostly by {rise.median():.2g}."
+    worst = f"rises again by {rise.max():.2g} in the worst seed"
+    return f"{words}; on the way it {worst}, by {rise.median():.2g} in a middling one."

@@ -26,6 +26,7 @@ ACCURACIES = ["train_accuracy", "val_accuracy"]
 PARTS = ("training", "validation")
 EARLY = 5  # epochs after which a caption says who learns slowest
 _line = partial(sns.lineplot, errorbar=("pi", 100), err_kws={"lw": 0, "alpha": 0.2}, legend=False)
+ENDED = "A mean ends where the first of its seeds stopped."
 
 
 @theme()
@@ -118,8 +119,9 @@ def curves_by_setting(
     picture = Picture(title, 0.6 + 2.4 * math.ceil(len(measures) / 2))
     panels = picture.panels(math.ceil(len(measures) / 2), 2)
     limits = []
+    common = _of_all_seeds(rows)
     for panel, measure in zip(panels.flat, measures, strict=False):
-        means = rows.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
+        means = common.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
         alone = means.groupby("value")["trial"].nunique().max() == 1
         thin = {"lw": 1.8} if alone else {"lw": 0.6, "alpha": 0.5}
         thin["marker"] = "o" if means["epoch"].max() == 1 else None  # no line through one point
@@ -136,6 +138,7 @@ def curves_by_setting(
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     ends = last.groupby("value")[measures[-1]].mean()
     final = f"final {label(measures[-1], part)}"
+    limits.append(ENDED * (len(common) < len(rows)))
     return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits))
 
 
@@ -158,8 +161,9 @@ def against(
         return nothing_finished(title)
     picture = Picture(title, 3.2)
     limits = []
+    common = _of_all_seeds(rows)
     for panel, (x, y) in zip(picture.panels(1, len(pairs))[0], pairs, strict=True):
-        means = rows.groupby(["value", "trial", "epoch"])[[x, y]].mean().dropna().reset_index()
+        means = common.groupby(["value", "trial", "epoch"])[[x, y]].mean().dropna().reset_index()
         path = {"x": x, "y": y, "ax": panel, "legend": False, **style}
         _line(means, units="trial", estimator=None, sort=False, lw=1, **path)
         sns.scatterplot(means.groupby("trial").tail(1), zorder=3, **path)
@@ -172,6 +176,7 @@ def against(
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     gaps = (last[x] - last[y]).groupby(last["value"]).mean()
     what = f"{label(x, part)} less {label(y, part)}"
+    limits.append(ENDED * (len(common) < len(rows)))
     return picture.say(pictures.extremes(gaps, what, setting), *limits)
 
 
@@ -211,6 +216,12 @@ def _by_value(
     rows = rows.assign(value=rows["trial"].map(known))
     order = pictures.in_order(rows["value"])
     return rows, {"hue": "value", "palette": pictures.shades(order), "hue_order": order}
+
+
+def _of_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The epochs that all seeds of a trial have: a mean over those left would jump."""
+    ends = rows.groupby(["trial", "seed"])["epoch"].max().groupby("trial").min()
+    return rows[rows["epoch"] <= rows["trial"].map(ends)]
 
 
 def _explain_values(
@@ -261,14 +272,16 @@ def _course(rows: pd.DataFrame) -> list[str]:
         return [failed]
     last = alive.groupby("trial")["epoch"].transform("max") == alive["epoch"]
     final = alive[last].groupby("name")["val_accuracy"].mean().sort_values()
-    best = f"Validation accuracy ends highest with {final.index[-1]}, at {final.iloc[-1]:.3f}"
+    low, high = (f"{final.iloc[place]:.3f}" for place in (0, -1))
     if len(final) == 1:
-        return [f"Validation accuracy of {final.index[0]} ends at {final.iloc[0]:.3f}.", failed]
-    best += f", and lowest with {final.index[0]}, at {final.iloc[0]:.3f}."
+        return [f"Validation accuracy of {final.index[0]} ends at {low}.", failed]
+    best = f"Validation accuracy ends highest with {final.index[-1]}, at {high}"
+    best += f", and lowest with {final.index[0]}, at {low}."
+    if low == high:
+        best = f"Validation accuracy ends at {low} with all of them."
     epoch = min(EARLY, alive.groupby("trial")["epoch"].max().min())
     early = alive[alive["epoch"] == epoch].groupby("name")["train_accuracy"].mean().sort_values()
-    slow = (
-        f"{early.index[0]} learns slowest: train accuracy {early.iloc[0]:.3f} in epoch {epoch}, "
-        f"against {early.iloc[1]:.3f} or more."
-    )
-    return [slow, best, failed]
+    first, second = f"{early.iloc[0]:.3f}", f"{early.iloc[1]:.3f}"
+    slow = f"{early.index[0]} learns slowest: train accuracy {first} in epoch {epoch}, "
+    slow += f"against {second} or more."
+    return ["" if first == second else slow, best, failed]

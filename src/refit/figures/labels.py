@@ -13,7 +13,8 @@ AGREEMENTS = {
 
 def label(column: str, part: str = "validation") -> str:
     """A table's column as the label of an axis, with the unit unless its words name it."""
-    words = re.sub(r"^\w+\.(?=\w)", "", column).replace("_", " ").removeprefix("model ")
+    words = re.sub(r"^(?!fine_tuning)[a-z]\w*\.(?=\w)", "", column)
+    words = words.replace("fine_tuning.", "fine tuning ").replace("_", " ").removeprefix("model ")
     words = (
         words.replace("val ", f"{part} ").replace("seconds", "time").replace("params", "parameters")
     )

@@ -225,6 +225,8 @@ def extremes(means: pd.Series, what: str, setting: str) -> str:
     told = [f"{written(value)} ({amount(mean)})" for value, mean in ranked.items()]
     if len(told) == 1:
         return f"Mean {what} with {setting} {told[0]}."
+    if amount(ranked.iloc[0]) == amount(ranked.iloc[-1]):
+        return f"Mean {what} is the same with every {setting}, {amount(ranked.iloc[0])}."
     return f"Mean {what} is highest with {setting} {told[-1]} and lowest with {told[0]}."
 
 

@@ -36,9 +36,10 @@ def published_against_reproduced(frame: pd.DataFrame, title: str) -> Picture:
         picture.panels(len(groups), 1, height_ratios=heights)[:, 0], groups, strict=True
     ):
         _draw(panel, rows)
-    for mark, name in (("D", "published"), ("o", "here: mean, and where one more would lie")):
-        hollow = {"mfc": "white"} if mark == "D" else {}
-        panel.plot([], [], mark, color="#222222", label=name, **hollow)
+    panel.plot([], [], "D", color="#222222", mfc="white", label="published")
+    panel.plot([], [], "o", color="#222222", label="here, the mean")
+    if (half > 0).any():
+        panel.plot([], [], color="#222222", lw=6, alpha=0.35, label="where one more would lie")
     picture.explain(*pictures.keys(picture.axes[-1]))
     return picture.say(*_findings(frame, known, shown))
 
@@ -50,7 +51,7 @@ def _draw(panel, rows: pd.DataFrame) -> None:
     panel.scatter(rows["reproduced"], places, color=colours, s=36, zorder=3)
     style = {"marker": "D", "s": 34, "facecolor": "white", "edgecolor": "#222222", "zorder": 4}
     panel.scatter(rows["published"], places, **style)
-    panel.set_yticks(places, [pictures.shortened(name, 40) for name in rows["name"]])
+    panel.set_yticks(places, [pictures.shortened(name, 44) for name in rows["name"]])
     panel.set(xlabel=rows["label"].iloc[0], ylabel="", ylim=(len(rows) - 0.4, -0.6))
     panel.grid(visible=False, axis="y")
 

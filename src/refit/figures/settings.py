@@ -45,7 +45,7 @@ def bars(
     order = [written(value) for value in pictures.in_order(results[x].dropna())]
     sns.barplot(rows, x=x, y=y, order=order, ax=panel, **groups, **style)
     for bar in panel.containers:
-        texts = [amount(height) for height in bar.datavalues]
+        texts = [f"{height:#.3g}" for height in bar.datavalues]
         panel.bar_label(bar, texts, label_type="center", color="white", weight="bold")
     panel.set(xlabel=names[x], ylabel=names[y])
     if max(map(len, order)) * len(order) > 50:

@@ -89,9 +89,10 @@ def question(study: Study) -> HTML:
         question=study.declaration.question,
         source=study.declaration.source.model_dump(),
         expected=study.declaration.expected_time,
+        name=study.profile_name,
         profile=study.profile.description,
         trainings=len(study.trials),
-        numbers=len(study.declaration.published.figures),
+        numbers=int((~study.measured[1]["repeats"].astype(bool)).sum()),
         claims=len(study.declaration.claims),
         sweeps=_table(study.overview(), "Sweeps: trainings and epochs, published and here"),
     )

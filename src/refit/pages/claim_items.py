@@ -33,6 +33,15 @@ WORDS = {
 COMPARED = dict.fromkeys(("s", "min", "µs"), ("slower", "faster"))
 COMPARED |= dict.fromkeys(("points", "nats"), ("higher", "lower"))
 COMPARED["epochs"] = ("later", "earlier")
+# What a number is that is not the metric itself, by the kind of its test.
+QUANTITIES = {
+    "difference": "difference in {}",
+    "ratio": "ratio of {}",
+    "correlation": "rank correlation",
+    "lead": "lead in the share of ranks that is explained",
+    "share": "share",
+    "flag": "share",
+}
 
 
 @dataclass(frozen=True)
@@ -85,23 +94,46 @@ class ClaimItem:
         return self.row["trials"].split(", ") if self.row["trials"] else []
 
     @property
+    def quantity(self) -> str:
+        """What the numbers are, such as "test accuracy" or "rank correlation"."""
+        named = QUANTITIES.get(self.row["kind"], "{}")
+        return named.format(label(self.row["metric"]).split(" (")[0])
+
+    @property
+    def _is_compared(self) -> bool:
+        """Whether it is a difference of two sides, which a word such as "faster" describes."""
+        return bool(self.row["a"] and self.row["scale"]) and self.row["kind"] == "difference"
+
+    @property
     def claimed(self) -> str:
         return self._claimed(1)
 
     def _claimed(self, sign: int) -> str:
         """The claim's interval in words, or that of the opposite difference."""
-        ends = [self.row[end] for end in ("low", "high")][::sign]
-        low, high = (
-            self._amount(sign * end) if math.isfinite(math.nan if end is None else end) else ""
-            for end in ends
-        )
+        ends = [self.row[end] for end in ("low", "high")]
+        finite = [end for end in ends if end is not None and math.isfinite(end)]
+        if self._is_compared and finite == [0.0]:
+            return self._compared[ends[0] != 0.0]
+        low, high = (self._amount(sign * end) if end in finite else "" for end in ends[::sign])
         if low and high:
-            return f"{low}{f' to {high}' if high != low else ''}{self._scale}"
-        return f"{'above' if low else 'below'} {low or high}{self._scale}" if low or high else "any"
+            return self._with_scale(f"{low}{f' to {high}' if high != low else ''}")
+        open_ends = ("above", "below") if self._is_strict else ("at least", "at most")
+        return f"{open_ends[not low]} {self._with_scale(low or high)}" if low or high else "any"
 
     @property
-    def _scale(self) -> str:
-        return f" {self.row['scale']}" if self.row["scale"] else ""
+    def _is_strict(self) -> bool:
+        """Whether what is equal is not what is claimed."""
+        return bool(self.row["a"]) or self.row["kind"] in ("flag", "lead")
+
+    @property
+    def _compared(self) -> tuple[str, str]:
+        return COMPARED.get(self.row["scale"], ("more", "less"))
+
+    def _with_scale(self, told: str) -> str:
+        scale = self.row["scale"] or ""
+        return (
+            f"{told} {scale.removesuffix('s') if told == '1' and len(scale) > 2 else scale}".strip()
+        )
 
     def _amount(self, value: float) -> str:
         """A number on the claim's scale, with as many digits as a reader compares."""
@@ -110,34 +142,32 @@ class ClaimItem:
     @property
     def measured(self) -> str:
         """The estimate with its interval; empty where nothing was measured."""
-        return "" if self.row["estimate"] is None else self._measured(1, self._scale)
-
-    def _measured(self, sign: int, said: str) -> str:
-        """The estimate, or its opposite, with a word behind it and the interval turned likewise."""
+        estimate = self.row["estimate"]
+        if estimate is None:
+            return ""
+        sign, said = 1, ""
+        if self._is_compared and estimate and math.isfinite(estimate):
+            sign = -1 if estimate < 0 else 1
+            said = f" {self._compared[estimate < 0]}"
         ends = [self.row["interval_low"], self.row["interval_high"]][::sign]
         numbers = [] if None in ends else [self._amount(sign * end) for end in ends]
         shown = f" [{', '.join(numbers)}]" if numbers else ""
-        return f"{self._amount(sign * self.row['estimate'])}{said}{shown}"
+        return f"{self._with_scale(self._amount(sign * estimate))}{said}{shown}"
 
     @property
     def evidence(self) -> str:
         """What was measured, in a sentence without its full stop; of a difference for example
-        "kernel1 5 is 32 s faster [19, 45] than kernel1 3 in seconds, claimed slower (16 pairs)"."""
+        "Time: 32 s faster [19, 45] with kernel 5 than with kernel 3, claimed slower (16 pairs)"."""
         row, estimate = self.row, self.row["estimate"]
         if estimate is None:
             return ""
-        if not (row["a"] and row["scale"] and estimate and math.isfinite(estimate)):
-            return f"Measured {self.measured}, claimed {self.claimed} ({self.replicates})"
-        sign = -1 if estimate < 0 else 1
-        more, less = COMPARED.get(row["scale"], ("more", "less"))
-        size = self._measured(sign, f"{self._scale} {more if sign > 0 else less}")
-        ends = [end for end in (row["low"], row["high"]) if end is not None and math.isfinite(end)]
-        claimed = self._claimed(sign)
-        if ends == [0.0]:
-            claimed = more if row["low"] == 0.0 else less
-        metric = label(row["metric"]).split(" (")[0]
-        told = f"{row['a']} is {size} than {row['b']} in {metric}"
-        return f"{told}, claimed {claimed} ({self.replicates})"
+        if self._is_compared and estimate and math.isfinite(estimate):
+            metric = label(row["metric"]).split(" (")[0]
+            told = f"{metric}: {self.measured} with {row['a']} than with {row['b']}"
+        else:
+            told = f"{self.quantity}: {self.measured}"
+        told = f"{told}, claimed {self.claimed} ({self.replicates})"
+        return told[0].upper() + told[1:]
 
     @property
     def interval(self) -> dict[str, float] | None:

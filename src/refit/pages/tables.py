@@ -25,6 +25,9 @@ FIGURE_TONES = {
     words.NOT_JUDGED: "none",
 }
 
+# Decimals of a number below each of these.
+DIGITS = {1: 4, 10: 2, 1000: 1}
+
 
 def table(
     frame: pd.DataFrame,
@@ -105,7 +108,8 @@ def _text(value: Any, form: str) -> str:
         return format(value, form or ",d")
     if value and abs(value) < 0.001:
         return f"{value:.2g}"
-    return f"{value:,.{4 if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
+    digits = next((digits for end, digits in DIGITS.items() if abs(value) < end), 0)
+    return f"{value:,.{digits}f}"
 
 
 def _heading(name: Any) -> str:

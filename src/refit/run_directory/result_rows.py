@@ -100,6 +100,8 @@ def origin(result: dict[str, Any]) -> dict[str, str]:
     data = result["data"]
     parts = ("train", "validation", "test")
     images = ", ".join(f"{data[f'{part}_images']:,} {part}" for part in parts)
+    if result["trial"]["data"].get("validation") == "test":
+        images = f"{data['train_images']:,} train, {data['test_images']:,} validation-and-test"
     facts = {"data": data["source"], "stand-in": data["stand_in"], "images": images}
     facts["SHA-256 of the images"] = data.get("content", "")[:12]
     for name, digest in result.get("weights", {}).items():

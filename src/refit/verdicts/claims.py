@@ -20,12 +20,13 @@ from refit.verdicts.contrasts import evaluate, names
 from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Outcome, outcomes
 
 # `low` and `high` are what the claim wants, `interval_` a 95 % interval of the estimate; all of
-# these, `n` and `unit` are of the part that decides, and so is what a difference is between, `a`
-# and `b`; numbers on the `scale` % or points are kept as fractions. `p` is two-sided.
+# these, `n`, `unit` and the `kind` of number are of the part that decides, and so is what a
+# difference is between, `a` and `b`; numbers on the `scale` % or points are kept as fractions. `p`
+# is two-sided.
 COLUMNS = [
     "id", "weight", "quote", "place", "statement", "scope", "verdict", "small_scale", "estimate",
-    "low", "high", "interval_low", "interval_high", "metric", "scale", "a", "b", "n", "unit",
-    "seeds_declared", "p", "q", "reason", "note", "trials", "observed",
+    "low", "high", "interval_low", "interval_high", "metric", "kind", "scale", "a", "b", "n",
+    "unit", "seeds_declared", "p", "q", "reason", "note", "trials", "observed",
 ]  # fmt: skip
 SIZED = "how large it is takes the published training"
 NUMBERS = ("estimate", "low", "high", "interval_low", "interval_high", "n", "p", "q")
@@ -172,7 +173,7 @@ def _row(case: _Case, q_value: float | None) -> dict[str, object]:
     scopes = {each.scope for each in case.parts} - {""}
     where = next(iter(scopes)) if len(scopes) == 1 else words.AT_SMALL_SCALE if scopes else ""
     decided = _decided(case, q_value)
-    verdict, reason = _verdict(case, where, decided)
+    verdict, reason = _verdict(case, where, decided, q_value)
     small = {True: words.LIKE, False: words.UNLIKE, None: words.UNCLEAR}[decided]
     facts = {
         "id": claim.id, "weight": claim.weight, "quote": claim.quote, "place": claim.place,
@@ -185,7 +186,7 @@ def _row(case: _Case, q_value: float | None) -> dict[str, object]:
     if part is None or not part.test.n:
         return facts | {"seeds_declared": part.seeds if part else None}
     test, outcome = part.test, part.outcome
-    names = ("estimate", "low", "high", "metric", "scale", "n", "unit")
+    names = ("estimate", "low", "high", "metric", "kind", "scale", "n", "unit")
     facts |= {name: getattr(test, name) for name in names} | dict(
         zip("ab", test.sides, strict=True)
     )
@@ -201,7 +202,9 @@ def _decided(case: _Case, q_value: float | None) -> bool | None:
     return not case.against if q_value <= LEVEL else None
 
 
-def _verdict(case: _Case, where: str, decided: bool | None) -> tuple[str, str]:
+def _verdict(
+    case: _Case, where: str, decided: bool | None, q_value: float | None
+) -> tuple[str, str]:
     """The verdict about the report, and why there is none."""
     if where == words.AS_PUBLISHED and decided is not None:
         return (words.REPRODUCED if decided else words.CONTRADICTED), ""
@@ -211,6 +214,8 @@ def _verdict(case: _Case, where: str, decided: bool | None) -> tuple[str, str]:
         return words.NOT_JUDGED, barriers[0] if barriers else words.NEEDS[needs]
     if where == words.AT_SMALL_SCALE or not all(part.test.n for part in case.parts):
         return words.NOT_JUDGED, words.NEEDS[needs] if needs else words.COMPUTING
+    if q_value is not None:
+        return words.INCONCLUSIVE, f"not certain enough: q is {q_value:.2g}, {LEVEL} is needed"
     return words.INCONCLUSIVE, next((part.open for part in case.parts if part.open), "")
 
 
@@ -224,4 +229,5 @@ def _note(case: _Case) -> str:
     if claim.contradicted_by_report:
         notes.append("the report's own numbers speak against it")
     notes += [SIZED] * any(part.open == SIZED for part in case.parts) + [claim.note]
+    notes += [f"Changed on {change.date}: {change.why}" for change in claim.changed]
     return ". ".join(note.rstrip(".") for note in notes if note)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from refit import files
 from refit.errors import ReportError
 from refit.experiments.metrics import METRICS
-from refit.experiments.trial import Trial
+from refit.experiments.trial import LABELS, Trial
 from refit.experiments.yaml_file import explain
 from refit.run_directory import directory
 from refit.run_directory.log import RunLog
@@ -131,6 +131,6 @@ def _other_settings(theirs: Trial, ours: Trial) -> str:
     alike = theirs.model_copy(update={"seed": ours.seed, "data": data})
     if alike.digest == ours.digest:
         return ""
-    there, here = alike.model_dump(), ours.model_dump()
+    there, here = (trial.model_dump(exclude=LABELS) for trial in (alike, ours))
     name = next((name for name in here if there[name] != here[name]), "trial")
     return f"{name}: is {there[name]}, and of record {here[name]}"
