@@ -96,7 +96,7 @@ def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interv
         (
             {"estimate": 0.012, "interval_low": 0.004, "interval_high": 0.02, "scale": "points",
              "metric": "test_accuracy", "low": None, "high": 0.005},
-            "Test accuracy: 1.2 points higher [0.4, 2] with A than with B, claimed below 0.5 points",
+            "Test accuracy: 1.2 points higher [0.4, 2] with A than with B, claimed below 0.5",
         ),
         (
             {"a": "", "b": "", "estimate": 0.9, "high": 0.95, "low": 0.85, "scale": "%",
