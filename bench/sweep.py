@@ -56,6 +56,7 @@ def by_papermill(count: int) -> None:
     notebook.cells = [
         nbformat.v4.new_code_cell("index = 0", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(
+            f"import sys\n\nsys.path.append({str(paths.ROOT)!r})  # no kernel sees its own folder\n"
             "from bench import plain_keras, trials\n\ntrial = trials.small(index)\n"
             "plain_keras.fit(trial, plain_keras.arrays(trial))"
         ),
