@@ -33,7 +33,7 @@ def judged(**changes) -> pd.DataFrame:
         "id": "C01", "weight": "headline", "statement": "A is better than B.", "n": 5.0,
         "verdict": "reproduced", "estimate": 0.9, "low": 0.0, "interval_low": 0.6,
         "interval_high": 1.2, "unit": "seed", "seeds_declared": 5, "q": 0.001,
-        "metric": "test_loss", "kind": "number",
+        "metric": "test_loss", "kind": "number", "strict": False,
     }  # fmt: skip
     return pd.DataFrame([row | changes])
 
@@ -52,8 +52,8 @@ def test_summary_tells_the_scale_and_what_was_trained(study):
     shown = text(article.summary(study))
     assert "Small scale." in shown
     count = len(study.trials)
-    assert f"{count} of {count} trainings are done on 200 train, 200 validation" in shown
-    assert "images of invented images." in shown
+    told = f"{count} of {count} trainings are done on 200 train, 200 validation-and-test images of "
+    assert f"{told}invented images." in shown
     assert "All of: MobileNetV2" in shown
 
 
@@ -96,24 +96,36 @@ def test_claim_shows_what_was_claimed_as_a_band_and_the_estimate_with_its_interv
         (
             {"estimate": 0.012, "interval_low": 0.004, "interval_high": 0.02, "scale": "points",
              "metric": "test_accuracy", "low": None, "high": 0.005},
-            "Test accuracy: 1.2 points higher [0.4, 2] with A than with B, claimed below 0.5",
+            "Test accuracy: 1.2 points higher [0.4, 2] with A than with B, "
+            "claimed less than 0.5 points higher (5 seeds)",
+        ),
+        (
+            {"estimate": -0.012, "interval_low": -0.02, "interval_high": -0.004, "low": -0.005,
+             "scale": "points", "metric": "test_accuracy"},
+            "Test accuracy: 1.2 points lower [0.4, 2] with A than with B, "
+            "claimed less than 0.5 points lower (5 seeds)",
+        ),
+        (
+            {"estimate": -32.0, "interval_low": -45.0, "interval_high": -19.0, "scale": "s",
+             "metric": "processor_seconds", "low": 1.0, "high": 40.0},
+            "Processor time: 32 s faster [19, 45] with A than with B, claimed 1 to 40 s slower",
         ),
         (
             {"a": "", "b": "", "estimate": 0.9, "high": 0.95, "low": 0.85, "scale": "%",
-             "interval_high": 1.0, "metric": "test_accuracy", "kind": "number"},
+             "interval_high": 1.0, "metric": "test_accuracy", "kind": "number", "strict": False},
             "Test accuracy: 90 % [60, 100], claimed 85 to 95 % (5 seeds)",
         ),
         (
             {"a": "", "b": "", "estimate": 1.0, "low": 0.8, "interval_low": 0.75,
-             "interval_high": 1.0, "metric": "batch_loss_noise", "kind": "correlation"},
+             "interval_high": 1.0, "metric": "batch_loss_noise", "kind": "correlation",
+             "strict": False},
             "Rank correlation: 1 [0.75, 1], claimed at least 0.8 (5 seeds)",
         ),
     ],
 )  # fmt: skip
 def test_what_was_measured_is_a_sentence_with_units(study, changes, said):
-    shown = show(
-        study, judged(**{"a": "A", "b": "B", "kind": "difference"} | changes), "conclusion"
-    )
+    compared = {"a": "A", "b": "B", "kind": "difference", "strict": True}
+    shown = show(study, judged(**compared | changes), "conclusion")
     assert said in " ".join(shown.get_text().split())
 
 

@@ -186,7 +186,28 @@ def test_one_measure_against_another_shows_where_both_are_equal():
     assert_readable(shown)
     assert legend(shown) == ["0", "0.5"]
     assert [panel.get_ylabel() for panel in shown.axes] == ["test loss (nats)", "test accuracy"]
-    assert "less test accuracy is the same with every dropout, 0.05" in shown.caption
+    same = "Mean train accuracy less test accuracy is the same with every dropout, 0.05."
+    assert same in shown.caption
+    rows.loc[rows["trial"] == "b", "val_accuracy"] -= 0.1
+    shown = curves.against(rows, {"a": 0.0, "b": 0.5}, PAIRS, "MLP: train against test", "dropout")
+    assert "Mean train accuracy less test accuracy is highest with dropout 0.5" in shown.caption
+
+
+def test_a_mean_ends_where_the_first_of_its_seeds_stopped():
+    rows = pd.concat([course("a"), course("a", seed=2, epochs=4), course("b", epochs=6)])
+    told = "A mean ends where the first of its seeds stopped."
+    drawn = curves.curves_by_setting(rows, {"a": 0.1, "b": 0.2}, "Trained: losses", "rate")
+    assert sorted(
+        max(line.get_xdata()) for line in drawn.axes[0].lines if len(line.get_xdata())
+    ) == [4, 6]
+    for shown in (
+        drawn,
+        curves.against(rows, {"a": 0.1, "b": 0.2}, PAIRS, "Trained: train against test", "rate"),
+        curves.learning_curves(rows, "Trained: curves"),
+        curves.small_multiples(rows, "Trained: all", {"a": "A", "b": "B"}),
+    ):
+        assert told in shown.caption
+    assert told not in curves.learning_curves(course("b"), "Trained: one").caption
 
 
 def test_batches_stand_over_images_seen_with_an_ordinary_training_behind():

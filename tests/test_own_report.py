@@ -93,7 +93,7 @@ def test_new_report_runs_at_once_and_judges_every_common_kind(checkout):
     declared["profiles"]["small"] = smoke | {"comparable": True}
     path = checkout / "experiments" / "mine.yaml"
     path.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
-    made = refit(checkout, "reproduce", "mine", "--profile", "small", "--seeds", "2")
+    made = refit(checkout, "reproduce", "mine", "--profile", "small", "--seeds", "3")
     assert made.returncode == 0, made.stderr
     page = checkout / "reports" / "small" / "mine"
     claims = pd.read_csv(page / "claims.csv")

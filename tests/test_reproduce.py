@@ -141,7 +141,7 @@ def test_what_trains_nothing_needs_neither_network_nor_trainer(tmp_path):
     elsewhere = {name: str(tmp_path / name) for name in names} | {"DATA_DIR": ""}
     elsewhere["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     for command in ("status", "plan", "report"):
-        told = refit(command, "cifar10", "--profile", "full", **elsewhere)
+        told = refit(command, "fmnist_grid", "--profile", "full", **elsewhere)
         assert told.returncode == 0, told.stderr
     assert (tmp_path / "NOTED").read_text() == ""
 

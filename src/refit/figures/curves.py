@@ -26,7 +26,6 @@ ACCURACIES = ["train_accuracy", "val_accuracy"]
 PARTS = ("training", "validation")
 EARLY = 5  # epochs after which a caption says who learns slowest
 _line = partial(sns.lineplot, errorbar=("pi", 100), err_kws={"lw": 0, "alpha": 0.2}, legend=False)
-ENDED = "A mean ends where the first of its seeds stopped."
 
 
 @theme()
@@ -47,11 +46,12 @@ def learning_curves(
     names = list(dict.fromkeys(rows["name"]))
     style = {"hue": "name", "style": "name", "dashes": False, "palette": pictures.palette(names)}
     style |= {"markers": pictures.markers(names), "markevery": max(1, rows["epoch"].max() // 6)}
-    means = rows.groupby(["name", "epoch"], sort=False)[LOSSES + ACCURACIES].mean().reset_index()
+    common, ended = _of_all_seeds(rows)
+    means = common.groupby(["name", "epoch"], sort=False)[LOSSES + ACCURACIES].mean().reset_index()
     for column, part, images in zip(panels.T, ("train", "val"), PARTS, strict=True):
         loss, accuracy = f"{part}_loss", f"{part}_accuracy"
-        _line(rows, x="epoch", y=loss, ax=column[0], **style, legend=part == "train" and "full")
-        _line(rows, x="epoch", y=accuracy, ax=column[1], **style)
+        _line(common, x="epoch", y=loss, ax=column[0], **style, legend=part == "train" and "full")
+        _line(common, x="epoch", y=accuracy, ax=column[1], **style)
         _line(means, x=accuracy, y=loss, sort=False, estimator=None, ax=column[2], **style)
         column[0].set(title=f"{images} images", ylabel="loss (nats)")
         column[1].set_ylabel("accuracy")
@@ -59,7 +59,7 @@ def learning_curves(
         for panel in column[:2]:
             _whole_epochs(panel)
     picture.explain(*pictures.keys(panels[0, 0]))
-    return picture.say(*_course(rows), _cut(panels[[0, 2]].flat, rows, LOSSES))
+    return picture.say(*_course(rows), _cut(panels[[0, 2]].flat, rows, LOSSES), ended)
 
 
 @theme()
@@ -79,8 +79,9 @@ def small_multiples(
     picture = Picture(title, 0.7 + min(2.6, 4.5 / columns) * lines)
     panels = picture.panels(lines, columns, sharex=True, sharey=True)
     colours = pictures.palette(rows["sweep"])
+    common, ended = _of_all_seeds(rows)
     for place, (panel, (trial, name)) in enumerate(zip(panels.flat, titles.items(), strict=False)):
-        part = rows[rows["trial"] == trial]
+        part = common[common["trial"] == trial]
         for kind, dashes, images in zip(("train", "val"), ("--", "-"), PARTS, strict=True):
             style = {"color": colours.get(part["sweep"].max()), "ls": dashes, "label": images}
             style |= {"marker": "o"} if part["epoch"].max() == 1 else {}
@@ -95,7 +96,7 @@ def small_multiples(
     _whole_epochs(panels[0, 0])
     picture.explain(*pictures.keys(panels[0, 0]))
     limits = _cut(panels.flat[:1], rows, LOSSES) if metric == "loss" else ""
-    return picture.say(*_course(rows), limits)
+    return picture.say(*_course(rows), limits, ended)
 
 
 @theme()
@@ -119,7 +120,7 @@ def curves_by_setting(
     picture = Picture(title, 0.6 + 2.4 * math.ceil(len(measures) / 2))
     panels = picture.panels(math.ceil(len(measures) / 2), 2)
     limits = []
-    common = _of_all_seeds(rows)
+    common, ended = _of_all_seeds(rows)
     for panel, measure in zip(panels.flat, measures, strict=False):
         means = common.groupby(["value", "trial", "epoch"])[measure].mean().reset_index()
         alone = means.groupby("value")["trial"].nunique().max() == 1
@@ -138,8 +139,7 @@ def curves_by_setting(
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     ends = last.groupby("value")[measures[-1]].mean()
     final = f"final {label(measures[-1], part)}"
-    limits.append(ENDED * (len(common) < len(rows)))
-    return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits))
+    return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits), ended)
 
 
 @theme()
@@ -161,7 +161,7 @@ def against(
         return nothing_finished(title)
     picture = Picture(title, 3.2)
     limits = []
-    common = _of_all_seeds(rows)
+    common, ended = _of_all_seeds(rows)
     for panel, (x, y) in zip(picture.panels(1, len(pairs))[0], pairs, strict=True):
         means = common.groupby(["value", "trial", "epoch"])[[x, y]].mean().dropna().reset_index()
         path = {"x": x, "y": y, "ax": panel, "legend": False, **style}
@@ -176,8 +176,7 @@ def against(
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     gaps = (last[x] - last[y]).groupby(last["value"]).mean()
     what = f"{label(x, part)} less {label(y, part)}"
-    limits.append(ENDED * (len(common) < len(rows)))
-    return picture.say(pictures.extremes(gaps, what, setting), *limits)
+    return picture.say(pictures.extremes(gaps, what, setting), *limits, ended)
 
 
 def diverged(curves: pd.DataFrame) -> pd.Series:
@@ -218,10 +217,13 @@ def _by_value(
     return rows, {"hue": "value", "palette": pictures.shades(order), "hue_order": order}
 
 
-def _of_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """The epochs that all seeds of a trial have: a mean over those left would jump."""
+def _of_all_seeds(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The epochs that all seeds of a trial have, for a mean over those left would jump; and a
+    sentence where others were left out."""
     ends = rows.groupby(["trial", "seed"])["epoch"].max().groupby("trial").min()
-    return rows[rows["epoch"] <= rows["trial"].map(ends)]
+    common = rows[rows["epoch"] <= rows["trial"].map(ends)]
+    left_out = len(common) < len(rows)
+    return common, "A mean ends where the first of its seeds stopped." if left_out else ""
 
 
 def _explain_values(

@@ -38,7 +38,7 @@ def published_against_reproduced(frame: pd.DataFrame, title: str) -> Picture:
         _draw(panel, rows)
     panel.plot([], [], "D", color="#222222", mfc="white", label="published")
     panel.plot([], [], "o", color="#222222", label="here, the mean")
-    if (half > 0).any():
+    if (half[drawn] > 0).any():
         panel.plot([], [], color="#222222", lw=6, alpha=0.35, label="where one more would lie")
     picture.explain(*pictures.keys(picture.axes[-1]))
     return picture.say(*_findings(frame, known, shown))

@@ -45,7 +45,8 @@ def bars(
     order = [written(value) for value in pictures.in_order(results[x].dropna())]
     sns.barplot(rows, x=x, y=y, order=order, ax=panel, **groups, **style)
     for bar in panel.containers:
-        texts = [f"{height:#.3g}" for height in bar.datavalues]
+        is_share = np.nanmax(np.abs(bar.datavalues)) <= 1
+        texts = [f"{each:.3f}" if is_share else amount(each) for each in bar.datavalues]
         panel.bar_label(bar, texts, label_type="center", color="white", weight="bold")
     panel.set(xlabel=names[x], ylabel=names[y])
     if max(map(len, order)) * len(order) > 50:

@@ -96,44 +96,41 @@ class ClaimItem:
     @property
     def quantity(self) -> str:
         """What the numbers are, such as "test accuracy" or "rank correlation"."""
-        named = QUANTITIES.get(self.row["kind"], "{}")
-        return named.format(label(self.row["metric"]).split(" (")[0])
+        return QUANTITIES.get(self.row["kind"], "{}").format(self._metric)
 
     @property
-    def _is_compared(self) -> bool:
-        """Whether it is a difference of two sides, which a word such as "faster" describes."""
-        return bool(self.row["a"] and self.row["scale"]) and self.row["kind"] == "difference"
+    def _metric(self) -> str:
+        return label(self.row["metric"]).split(" (")[0]
+
+    @property
+    def _compared(self) -> tuple[str, str] | None:
+        """The words for more and less of a difference of two sides, None of other numbers."""
+        if not (self.row["a"] and self.row["scale"] and self.row["kind"] == "difference"):
+            return None
+        return COMPARED.get(self.row["scale"], ("more", "less"))
 
     @property
     def claimed(self) -> str:
-        return self._claimed(1)
-
-    def _claimed(self, sign: int) -> str:
-        """The claim's interval in words, or that of the opposite difference."""
+        """The claim's interval in words: "slower", "at least 0.8", "less than 1 point higher"."""
         ends = [self.row[end] for end in ("low", "high")]
         finite = [end for end in ends if end is not None and math.isfinite(end)]
-        if self._is_compared and finite == [0.0]:
+        sign, said, beyond = 1, "", ("above", "below")
+        if self._compared and finite == [0.0]:
             return self._compared[ends[0] != 0.0]
+        if self._compared and finite and (min(finite) >= 0 or max(finite) <= 0):
+            sign = 1 if min(finite) >= 0 else -1
+            said, beyond = f" {self._compared[sign < 0]}", ("more than", "less than")
         low, high = (self._amount(sign * end) if end in finite else "" for end in ends[::sign])
         if low and high:
-            return self._with_scale(f"{low}{f' to {high}' if high != low else ''}")
-        open_ends = ("above", "below") if self._is_strict else ("at least", "at most")
-        return f"{open_ends[not low]} {self._with_scale(low or high)}" if low or high else "any"
-
-    @property
-    def _is_strict(self) -> bool:
-        """Whether what is equal is not what is claimed."""
-        return bool(self.row["a"]) or self.row["kind"] in ("flag", "lead")
-
-    @property
-    def _compared(self) -> tuple[str, str]:
-        return COMPARED.get(self.row["scale"], ("more", "less"))
+            return self._with_scale(f"{low}{f' to {high}' if high != low else ''}") + said
+        beyond = beyond if self.row["strict"] else ("at least", "at most")
+        told = f"{beyond[not low]} {self._with_scale(low or high)}{said}"
+        return told if low or high else "any"
 
     def _with_scale(self, told: str) -> str:
         scale = self.row["scale"] or ""
-        return (
-            f"{told} {scale.removesuffix('s') if told == '1' and len(scale) > 2 else scale}".strip()
-        )
+        one = told == "1" and scale in ("points", "nats", "epochs")
+        return f"{told} {scale.removesuffix('s') if one else scale}".rstrip()
 
     def _amount(self, value: float) -> str:
         """A number on the claim's scale, with as many digits as a reader compares."""
@@ -146,26 +143,28 @@ class ClaimItem:
         if estimate is None:
             return ""
         sign, said = 1, ""
-        if self._is_compared and estimate and math.isfinite(estimate):
-            sign = -1 if estimate < 0 else 1
-            said = f" {self._compared[estimate < 0]}"
+        if self._is_directed:
+            sign, said = (-1 if estimate < 0 else 1), f" {self._compared[estimate < 0]}"
         ends = [self.row["interval_low"], self.row["interval_high"]][::sign]
         numbers = [] if None in ends else [self._amount(sign * end) for end in ends]
         shown = f" [{', '.join(numbers)}]" if numbers else ""
         return f"{self._with_scale(self._amount(sign * estimate))}{said}{shown}"
 
     @property
+    def _is_directed(self) -> bool:
+        """Whether a word such as "faster" says which way the estimate goes."""
+        estimate = self.row["estimate"]
+        return bool(self._compared and estimate and math.isfinite(estimate))
+
+    @property
     def evidence(self) -> str:
         """What was measured, in a sentence without its full stop; of a difference for example
         "Time: 32 s faster [19, 45] with kernel 5 than with kernel 3, claimed slower (16 pairs)"."""
-        row, estimate = self.row, self.row["estimate"]
-        if estimate is None:
+        if self.row["estimate"] is None:
             return ""
-        if self._is_compared and estimate and math.isfinite(estimate):
-            metric = label(row["metric"]).split(" (")[0]
-            told = f"{metric}: {self.measured} with {row['a']} than with {row['b']}"
-        else:
-            told = f"{self.quantity}: {self.measured}"
+        told = f"{self.quantity}: {self.measured}"
+        if self._is_directed:
+            told = f"{self._metric}: {self.measured} with {self.row['a']} than with {self.row['b']}"
         told = f"{told}, claimed {self.claimed} ({self.replicates})"
         return told[0].upper() + told[1:]
 

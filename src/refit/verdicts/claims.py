@@ -20,13 +20,13 @@ from refit.verdicts.contrasts import evaluate, names
 from refit.verdicts.interval_tests import FEWEST_SEEDS, LEVEL, IntervalTest, Outcome, outcomes
 
 # `low` and `high` are what the claim wants, `interval_` a 95 % interval of the estimate; all of
-# these, `n`, `unit` and the `kind` of number are of the part that decides, and so is what a
-# difference is between, `a` and `b`; numbers on the `scale` % or points are kept as fractions. `p`
-# is two-sided.
+# these, `n`, `unit`, the `kind` of number and whether the ends are `strict` are of the part that
+# decides, and so is what a difference is between, `a` and `b`; numbers on the `scale` % or points
+# are kept as fractions. `p` is two-sided.
 COLUMNS = [
     "id", "weight", "quote", "place", "statement", "scope", "verdict", "small_scale", "estimate",
-    "low", "high", "interval_low", "interval_high", "metric", "kind", "scale", "a", "b", "n",
-    "unit", "seeds_declared", "p", "q", "reason", "note", "trials", "observed",
+    "low", "high", "strict", "interval_low", "interval_high", "metric", "kind", "scale", "a", "b",
+    "n", "unit", "seeds_declared", "p", "q", "reason", "note", "trials", "observed",
 ]  # fmt: skip
 SIZED = "how large it is takes the published training"
 NUMBERS = ("estimate", "low", "high", "interval_low", "interval_high", "n", "p", "q")
@@ -186,7 +186,7 @@ def _row(case: _Case, q_value: float | None) -> dict[str, object]:
     if part is None or not part.test.n:
         return facts | {"seeds_declared": part.seeds if part else None}
     test, outcome = part.test, part.outcome
-    names = ("estimate", "low", "high", "metric", "kind", "scale", "n", "unit")
+    names = ("estimate", "low", "high", "strict", "metric", "kind", "scale", "n", "unit")
     facts |= {name: getattr(test, name) for name in names} | dict(
         zip("ab", test.sides, strict=True)
     )
@@ -214,9 +214,8 @@ def _verdict(
         return words.NOT_JUDGED, barriers[0] if barriers else words.NEEDS[needs]
     if where == words.AT_SMALL_SCALE or not all(part.test.n for part in case.parts):
         return words.NOT_JUDGED, words.NEEDS[needs] if needs else words.COMPUTING
-    if q_value is not None:
-        return words.INCONCLUSIVE, f"not certain enough: q is {q_value:.2g}, {LEVEL} is needed"
-    return words.INCONCLUSIVE, next((part.open for part in case.parts if part.open), "")
+    uncertain = f"not certain enough: q is {q_value:.2g}, {LEVEL} is needed" if q_value else ""
+    return words.INCONCLUSIVE, next((part.open for part in case.parts if part.open), uncertain)
 
 
 def _note(case: _Case) -> str:
