@@ -23,7 +23,7 @@ def declared(folder, content: str, name="gesture"):
     plain = yaml.safe_load((paths.EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8"))
     sweep, entry = plain["sweeps"]["conv3d"], plain["sweeps"]["conv3d"]["grid"]
     sweep["base"] |= {"callbacks": entry["callbacks"][0]}
-    kept = {key: value for key, value in sweep.items() if key not in ("grid", "name")}
+    kept = {key: value for key, value in sweep.items() if key not in ("grid", "name", "titles")}
     plain["sweeps"] = {"conv3d": kept | {"entries_from": "experiments-conv3d.json"}}
     plain |= {"claims": [], "published": {"tables": []}}
     plain["profiles"] = {"full": {"description": "all"}}
