@@ -80,6 +80,7 @@ PACKINGS = {
     "an archive, deeper": lambda place, files: pack(
         place.with_name(f"{place.name}.zip"), deeper(files)
     ),
+    "an archive in a folder": lambda place, files: pack(place / "downloaded.zip", files),
 }
 packings = pytest.mark.parametrize("packing", PACKINGS)
 both = pytest.mark.parametrize("packing", ["a folder", "an archive"])

@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from click.testing import CliRunner
 from keras.layers import BatchNormalization, Conv2D, Dense, GlobalAveragePooling2D
@@ -145,6 +146,16 @@ def test_normalization_follows_a_short_training_where_it_is_told_to():
         model(images, training=True)
         moved.append(1 - float(variance.numpy().mean()))
     assert moved[1] > 100 * moved[0] > 0
+
+
+def test_networks_that_turn_images_are_left_uncompiled_on_a_gpu(monkeypatch):
+    """XLA has no kernel for that, so a training compiled by it ends with an error."""
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind="": [gpu])
+    for name, compiled in (("mobilenet_v2", False), ("lenet", True)):
+        model = networks.build(name, (32, 32, 3), 2)
+        model.compile(loss="sparse_categorical_crossentropy", jit_compile="auto")
+        assert model.jit_compile == compiled
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 The report of the transfer learning does not name its data, so any set of photographs can take their
 place; who has the report's own says so in the experiment file, by `of_the_report`. They are the
-first of NAMES below the data folder that is there, a folder or a zip archive of that name; or the
-data folder itself, where it has `train` and a validation folder and is neither CIFAR-10 nor clips
-of gestures. All may stand in one more folder.
+first of NAMES below the data folder that is there: a folder, a zip archive of that name, or a
+folder with nothing but an archive in it; or the data folder itself, where it has `train` and a
+validation folder and is neither CIFAR-10 nor clips of gestures. All may stand in one more folder.
 
 With `train` and one of `validation`, `valid`, `val` or `test`, the first in this order, each with a
 folder per class, the former are learned from and the latter are the test images; what is there
@@ -28,7 +28,7 @@ import numpy as np
 
 from refit.data import cifar10, gesture, images
 from refit.data.arrays import Decoded
-from refit.data.folders import candidates, is_there
+from refit.data.folders import candidates, is_there, is_visible
 from refit.errors import DataError
 
 NAMES = (
@@ -102,7 +102,7 @@ def _find(data_dir: Path | None) -> Found:
     for folder in candidates(data_dir, *NAMES)[1:]:
         archive = folder.with_name(f"{folder.name}.zip")
         if folder.is_dir() or is_there(archive):
-            return _checked(_parts(folder if folder.is_dir() else archive))
+            return _checked(_parts(_packed(folder) if folder.is_dir() else archive))
     has = [is_there(data_dir / name) for name in (TRAIN, *VALIDATION)] if data_dir else [False]
     if has[0] and any(has[1:]) and gesture.find(data_dir) != data_dir:
         found = _parts(data_dir)
@@ -114,6 +114,14 @@ def _find(data_dir: Path | None) -> Found:
         f"which holds {TRAIN} and {VALIDATION[0]} with a folder of images per class each, or just "
         "a folder of images per class."
     )
+
+
+def _packed(folder: Path) -> Path:
+    """The archive in a folder that holds nothing else but files of text; else the folder."""
+    found = [path for path in folder.iterdir() if is_visible(path.name)]
+    archives = [path for path in found if path.suffix.lower() == ".zip"]
+    others = (path for path in found if path.is_dir() or images.is_image(path.name))
+    return archives[0] if len(archives) == 1 and not any(others) else folder
 
 
 def _parts(root: Path) -> Found:
