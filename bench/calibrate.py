@@ -169,7 +169,7 @@ def _experiment(cell: Cell) -> tuple[Declaration, pd.DataFrame]:
     declaration = Declaration.model_construct(
         claims=judged,
         profiles={FULL: Profile(description="made up")},
-        sweeps={"pairs": Sweep.model_construct(seeds={FULL: cell.seeds})},
+        sweeps={"pairs": Sweep.model_construct(title="pairs", seeds={FULL: cell.seeds})},
         source=Source.model_construct(processor="CPU"),
     )
     names = [(f"{side}{n}", seed) for n in range(cell.claims) for side in "ab"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from log_tools import EPOCHS, around, confused_log, grid_log, lines, log_of
+from refit.experiments import expand
 from refit.experiments.declaration import Declaration, Profile, Source, Sweep
 from refit.experiments.predicates import Claim
 from refit.run_directory import log as run_log
-from refit.verdicts import claims, words
+from refit.verdicts import claims, contrasts, words
 
 PROFILES = {
     "full": Profile(description="as published"),
@@ -60,7 +61,7 @@ def judge(log, *judged, profile="full", processor="CPU", seeds=5):
     declaration = Declaration.model_construct(
         claims=list(judged),
         profiles=PROFILES,
-        sweeps={"s": Sweep.model_construct(seeds={"full": seeds})},
+        sweeps={"s": Sweep.model_construct(title="s", seeds={"full": seeds})},
         source=Source.model_construct(processor=processor),
     )
     table = claims.judge(declaration, profile, log)
@@ -504,3 +505,10 @@ def test_what_cannot_be_had_is_shown_and_not_judged(needs, verdict):
     found = judge(log_of(trials={"a": around(0.92), "b": around(0.9)[::-1]}), lacking).loc["C1"]
     assert (found.verdict, found.n) == (verdict, 5)
     assert found.observed
+
+
+def test_readers_are_told_titles_wherever_trials_and_sweeps_are_spoken_of():
+    name = contrasts.names(expand.load("cifar10"))
+    told = name("max of mlp_l2 (without mlp-l2-0.1) − mlp-l2-0.0, train_loss: 0.2")
+    decay = "Perceptron, weight decay"
+    assert told == f"highest of {decay} (without {decay} 0.1) − {decay} 0.0, train_loss: 0.2"

@@ -287,7 +287,7 @@ def test_front_has_what_nothing_beats():
 def test_published_values_stand_beside_reproduced_ones():
     rows = [
         ("LeNet", "accuracy", 0.9, 0.85, 0.8, 0.88, "differs"),
-        ("VGG", "accuracy", 0.8, None, None, None, "not comparable"),
+        ("VGG", "accuracy", 0.8, None, None, None, "not judged here"),
         ("ResNet", "epochs", 7, 7.3, 6, 9, "agrees"),
     ]
     names = ["name", "label", "published", "reproduced", "lower", "upper", "agreement"]

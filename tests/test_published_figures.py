@@ -50,7 +50,7 @@ def table_of(log, figures, profile="full"):
     declaration = Declaration.model_construct(
         published=Published.model_validate({"tables": [], "readings": figures}),
         profiles=profiles,
-        sweeps={"s": Sweep.model_construct()},
+        sweeps={"s": Sweep.model_construct(title="s")},
         source=Source.model_construct(processor="CPU"),
     )
     table = published_figures.figures(declaration, profile, log)

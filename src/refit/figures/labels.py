@@ -7,7 +7,7 @@ AGREEMENTS = {
     "agrees": "#0B6E4F",
     "differs": "#B3261E",
     "too few seeds": "#7D6200",
-    "not comparable": "#8A939E",
+    "not judged here": "#8A939E",
 }
 
 

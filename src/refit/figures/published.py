@@ -61,12 +61,12 @@ def _findings(frame: pd.DataFrame, known: pd.DataFrame, shown: pd.DataFrame) -> 
     compared = known[known["agreement"].isin(["agrees", "differs"])]
     agree = int((compared["agreement"] == "agrees").sum())
     told = [f"{agree} of {len(compared)} published numbers lie where a repetition would."]
-    if shown["agreement"].eq("not comparable").all():
+    if shown["agreement"].eq("not judged here").all():
         told = ["None of these numbers can be compared with the report's."]
     for name, colour in (
         ("differs", "red"),
         ("too few seeds", "yellow"),
-        ("not comparable", "grey"),
+        ("not judged here", "grey"),
     ):
         rows = known[known["agreement"] == name]
         if len(rows):

@@ -50,7 +50,8 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     rows = [_row(case, q_values.get(number)) for number, case in enumerate(cases)]
     name = names(declaration)
     frame = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
-    return frame.assign(**{side: frame[side].map(name, na_action="ignore") for side in "ab"})
+    told = ("a", "b", "observed")
+    return frame.assign(**{text: frame[text].map(name, na_action="ignore") for text in told})
 
 
 @dataclass

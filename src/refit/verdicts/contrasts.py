@@ -38,23 +38,21 @@ def describe_trial(trial: p.Trials | p.Gap) -> str:
     if isinstance(trial, p.Gap):
         return f"({describe_trial(trial.of)} − {describe_trial(trial.over)})"
     where = [f"{name} = {value}" for name, value in trial.where.items()]
-    where += [f"without {name}" for name in trial.without]
-    chosen = trial.sweep or ", ".join(trial.trials) or "all"
+    where += [f"without {' and '.join(trial.without)}"] * bool(trial.without)
+    chosen = trial.sweep or " and ".join(trial.trials) or "all"
     take = "best" if trial.take == "of_best" else trial.take
     return f"{take} of {chosen}" + (f" ({', '.join(where)})" if where else "")
 
 
 def names(declaration: Declaration) -> Callable[[str], str]:
-    """What a reader is told of a trial or selection as described above: a title, where there is
-    one, or "highest of Grid 1"."""
-    titles = expand.titles(declaration)
+    """What a reader is told of trials and selections, described as above or within a text: titles,
+    where there are any, and "highest of Grid 1"."""
+    known = {name: sweep.title for name, sweep in declaration.sweeps.items()}
+    known |= expand.titles(declaration)
 
-    def name(trial: str) -> str:
-        told = re.sub("^max ", "highest ", re.sub("^min ", "lowest ", trial))
-        sweep = re.search(r"(?<= of )\w+", told)
-        if sweep and sweep[0] in declaration.sweeps:
-            told = told.replace(sweep[0], declaration.sweeps[sweep[0]].title, 1)
-        return titles.get(trial, told)
+    def name(text: str) -> str:
+        told = re.sub(r"\bmax of\b", "highest of", re.sub(r"\bmin of\b", "lowest of", text))
+        return re.sub(r"\w[\w.=-]*", lambda found: known.get(found[0], found[0]), told)
 
     return name
 
@@ -199,7 +197,7 @@ def _order(claim: p.Order, log: RunLog) -> IntervalTest:
     found = {
         seed: sign * scipy.stats.kendalltau(places, row)[0] for seed, row in measured.iterrows()
     }
-    names = ", ".join(describe_trial(trial) for trial in claim.trials)
+    names = " → ".join(describe_trial(trial) for trial in claim.trials)
     label = f"rank correlation with {names} ({claim.direction}), {claim.metric}"
     # Where all are equal they have no order, which is as far from the claim as chance.
     values = pd.Series(found, dtype=float).fillna(0.0)
