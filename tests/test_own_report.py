@@ -18,7 +18,7 @@ import yaml
 from refit import paths
 from refit.data import sets
 from refit.experiments import predicates
-from refit.experiments.metrics import CURVE_METRICS, METRICS
+from refit.experiments.metrics import CURVE_METRICS, MEANINGS, METRICS
 from refit.models import networks
 
 GUIDE = paths.ROOT / "docs" / "own-report.md"
@@ -38,9 +38,9 @@ def lists() -> str:
         fields = [name for name in kind.model_fields if name != "kind"]
         lines.append(f"- `{names}`: {first(kind)} Fields: {', '.join(fields)}.")
     lines += ["", "### Metrics", "", "Of curves, one value per epoch, read at the last one:", ""]
-    lines += [f"- `{name}` ({unit})" for name, unit in CURVE_METRICS.items()]
-    lines += ["", "Of a training, one value:", ""]
-    lines += [f"- `{name}` ({METRICS[name]})" for name in METRICS if name not in CURVE_METRICS]
+    told = [f"- `{name}` ({unit}): {MEANINGS[name]}" for name, unit in METRICS.items()]
+    lines += [*told[: len(CURVE_METRICS)], "", "Of a training, one value:", ""]
+    lines += told[len(CURVE_METRICS) :]
     lines += ["", "### Data sets", ""]
     lines += [f"- `{name}`: {first(source.read)}" for name, source in sets.SOURCES.items()]
     lines += [f"- `{name}`: what of it is in `DATA_DIR`, else a stand-in" for name in sets.ALIASES]

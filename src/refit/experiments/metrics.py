@@ -7,80 +7,77 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-# What can be measured of a trial, with the unit in which it is kept.
-# Metrics that have one value per epoch are read at the last epoch unless a figure says otherwise.
-CURVE_METRICS = {
-    "train_accuracy": "fraction",
-    "train_loss": "nats",
-    # The training images after the epoch, in evaluation mode, where a trial asks for it.
-    "evaluated_train_accuracy": "fraction",
-    "evaluated_train_loss": "nats",
-    "val_accuracy": "fraction",
-    "val_loss": "nats",
-    "train_cross_entropy": "nats",  # the loss without a weight penalty, where there is one
-    "val_cross_entropy": "nats",
-    "learning_rate": "rate",
-    "seconds_per_epoch": "s",  # validation included
-    "train_seconds": "s",  # of one epoch, without validation
-    "processor_seconds": "s",  # the same, counted while the processor works for this training
+# What can be measured of a trial: the unit in which it is kept, and what it is. The first have one
+# value per epoch, read at the last epoch unless a figure says otherwise.
+_OF_CURVES = {
+    "train_accuracy": ("fraction", "mean over an epoch's batches, while weights change"),
+    "train_loss": ("nats", "the same, weight penalty included"),
+    "evaluated_train_accuracy": ("fraction", "of the training images after the epoch, dropout off"),
+    "evaluated_train_loss": ("nats", "the same; both need `evaluate_train`"),
+    "val_accuracy": ("fraction", "of the validation images after the epoch"),
+    "val_loss": ("nats", "the same, weight penalty included"),
+    "train_cross_entropy": ("nats", "train loss without the weight penalty, where there is one"),
+    "val_cross_entropy": ("nats", "validation loss without it"),
+    "learning_rate": ("rate", "that an epoch begins with"),
+    "seconds_per_epoch": ("s", "validation included"),
+    "train_seconds": ("s", "of one epoch, without validation"),
+    "processor_seconds": ("s", "the same, counted while the processor works for this training"),
 }
-TRIAL_METRICS = {
-    "best_val_accuracy": "fraction",
-    "best_val_accuracy_epoch": "epoch",
-    "min_val_loss": "nats",
-    "min_val_loss_epoch": "epoch",
-    "test_accuracy": "fraction",
-    "mean_batch_test_accuracy": "fraction",  # over batches of equal weight, the last one smaller
-    "seconds": "s",
-    "total_seconds": "s",  # the same, or of a search, all of its candidates
-    "minutes": "min",  # `seconds`, for reports that print minutes
-    "val_accuracy_before_fine_tuning": "fraction",
-    "fine_tuning_gain": "fraction",
-    "microseconds_per_sample": "µs",
-    # What it took until a training that stops at a target was there; infinite where it never was.
-    "epochs_to_target": "epochs",
-    "seconds_to_target": "s",
-    "processor_seconds_to_target": "s",
-    # Of the losses of single batches: their spread from one to the next, and how far their means
-    # over 100 batches rise in all, per such mean.
-    "batch_loss_noise": "nats",
-    "batch_loss_oscillation": "nats",
-    # How far such a mean of 100 batches lies above the one before, at most; infinite where the
-    # training diverged or ended no better than guessing.
-    "largest_batch_loss_jump": "nats",
-    "total_params": "count",
-    "trainable_params": "count",
-    "non_trainable_params": "count",
-    "layers_with_pooling": "count",  # convolutions, poolings and dense layers
-    "layers": "count",  # without the input; a nested network is one
-    "train_images": "count",
-    "test_images": "count",
-    "test_class_imbalance": "count",  # test images of the largest class more than of the smallest
-    "architectures_tried": "count",  # networks of different size that a search trained
-    "epochs": "epochs",  # trained
-    "untrained_accuracy": "fraction",  # on the validation images, before the first step
-    "untrained_train_accuracy": "fraction",
-    # Of the curves: how far they rise in the end, and what one was when another was at its best.
-    "min_train_loss": "nats",
-    "train_loss_at_min_val_loss": "nats",
-    # In the epoch of the highest validation accuracy, and how far that falls until the last one.
-    "train_loss_at_best_val_accuracy": "nats",
-    "train_accuracy_at_best_val_accuracy": "fraction",
-    "val_loss_at_best_val_accuracy": "nats",
-    "val_accuracy_fall": "fraction",
-    "train_loss_rise": "nats",  # last minus lowest
-    "val_loss_rise": "nats",
-    "largest_train_loss_rise": "nats",  # from one epoch to the next
-    "loss_gap": "nats",  # validation minus train, last epoch
-    "accuracy_lag": "epochs",  # from the lowest validation loss to the highest accuracy
-    # After their best epochs: the loss's rise less the accuracy's fall, as shares of the best.
-    "loss_rise_beyond_accuracy_fall": "share",
-    "learned": "share",  # one where the best validation accuracy exceeds twice guessing, else zero
-    "accuracy_gap": "fraction",  # train minus validation, last epoch
-    "gap_to_best_val_accuracy": "fraction",  # train accuracy of the last epoch minus that
-    "test_minus_val": "fraction",  # test minus validation accuracy
-}
-METRICS = CURVE_METRICS | TRIAL_METRICS
+_OF_TRIALS = {
+    "best_val_accuracy": ("fraction", "the highest of all epochs"),
+    "best_val_accuracy_epoch": ("epoch", "the first that has it"),
+    "min_val_loss": ("nats", "the lowest of all epochs"),
+    "min_val_loss_epoch": ("epoch", "the first that has it"),
+    "test_accuracy": ("fraction", "after the last epoch"),
+    "mean_batch_test_accuracy": ("fraction", "mean of batches, of which the last one is smaller"),
+    "seconds": ("s", "of all epochs, validation included"),
+    "total_seconds": ("s", "the same, or of a search, all of its candidates"),
+    "minutes": ("min", "`seconds`, for reports that print minutes"),
+    "val_accuracy_before_fine_tuning": ("fraction", "in the last epoch of the head alone"),
+    "fine_tuning_gain": ("fraction", "what the last epoch has more"),
+    "microseconds_per_sample": ("µs", "`seconds_per_epoch` for each training image"),
+    "epochs_to_target": ("epochs", "until a target is reached; infinite where it never was"),
+    "seconds_to_target": ("s", "the same, without validation"),
+    "processor_seconds_to_target": ("s", "the same of the processor's time"),
+    "batch_loss_noise": ("nats", "spread of single batches' losses from one to the next"),
+    "batch_loss_oscillation": ("nats", "rise of means over 100 batches in all, per such mean"),
+    "largest_batch_loss_jump": (
+        "nats", "of such a mean above the one before; infinite where the training ended guessing",
+    ),
+    "total_params": ("count", "weights"),
+    "trainable_params": ("count", "weights that are trained"),
+    "non_trainable_params": ("count", "weights that are not"),
+    "layers_with_pooling": ("count", "convolutions, poolings and dense layers"),
+    "layers": ("count", "without the input; a nested network is one"),
+    "train_images": ("count", "images trained on"),
+    "test_images": ("count", "images tested on"),
+    "test_class_imbalance": ("count", "test images of the largest class more than of the smallest"),
+    "architectures_tried": ("count", "networks of different size that a search trained"),
+    "epochs": ("epochs", "that were trained"),
+    "untrained_accuracy": ("fraction", "of the validation images before the first step"),
+    "untrained_train_accuracy": ("fraction", "of the training images before the first step"),
+    "min_train_loss": ("nats", "the lowest of all epochs"),
+    "train_loss_at_min_val_loss": ("nats", "in the epoch of the lowest validation loss"),
+    "train_loss_at_best_val_accuracy": ("nats", "in the epoch of the highest validation accuracy"),
+    "train_accuracy_at_best_val_accuracy": ("fraction", "in the same epoch"),
+    "val_loss_at_best_val_accuracy": ("nats", "in the same epoch"),
+    "val_accuracy_fall": ("fraction", "from the highest to the last"),
+    "train_loss_rise": ("nats", "from the lowest to the last"),
+    "val_loss_rise": ("nats", "from the lowest to the last"),
+    "largest_train_loss_rise": ("nats", "from one epoch to the next"),
+    "loss_gap": ("nats", "validation less train, last epoch"),
+    "accuracy_lag": ("epochs", "from the lowest validation loss to the highest accuracy"),
+    "loss_rise_beyond_accuracy_fall": (
+        "share", "rise of the validation loss less fall of the accuracy, as shares of the best",
+    ),
+    "learned": ("share", "one where the best validation accuracy exceeds twice guessing, or zero"),
+    "accuracy_gap": ("fraction", "train less validation, last epoch"),
+    "gap_to_best_val_accuracy": ("fraction", "train, last epoch, less the best validation"),
+    "test_minus_val": ("fraction", "test less validation, last epoch"),
+}  # fmt: skip
+CURVE_METRICS = {name: unit for name, (unit, _) in _OF_CURVES.items()}
+METRICS = CURVE_METRICS | {name: unit for name, (unit, _) in _OF_TRIALS.items()}
+MEANINGS = {name: meaning for name, (_, meaning) in (_OF_CURVES | _OF_TRIALS).items()}
 # Batches whose mean smooths a curve of batch losses.
 BATCHES_PER_BLOCK = 100
 
