@@ -100,8 +100,8 @@ plan: setup ## show how much would be trained, and for how long
 test: extras ## run the tests and, with nbval, the notebooks
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export REFIT_RUNS="$$folder/runs" REFIT_REPORTS="$$folder/reports" && \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests && \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests && \
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env notebooks
 
 calibrate: setup ## judge made-up trainings to see how often verdicts are wrong: reports/calibration.md, 2 minutes
 	$(BIN)/python -m bench.calibrate

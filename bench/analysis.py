@@ -15,6 +15,13 @@ EXPERIMENT = "cifar10"
 PROFILE = "full"
 SIZES = (3, 12, 28)  # seeds
 FEW = SIZES[0]
+WHICH = ["--profile", PROFILE, "--seeds"]
+# In this order, because pages must be there before they can be verified.
+COMMANDS = {
+    "page": "logs, verdicts and page (make report)",
+    "status": "what is done (make status)",
+    "verify": "whether pages are consistent (refit verify)",
+}
 
 
 def measure(options: Options) -> list[Series]:
@@ -22,11 +29,12 @@ def measure(options: Options) -> list[Series]:
     with tempfile.TemporaryDirectory() as folder:
         runs = {seeds: Path(folder) / str(seeds) for seeds in sizes}
         counts = {seeds: _fabricate(seeds, runs[seeds]) for seeds in runs}
-        samples = in_turns(
-            options.rounds,
-            {f"{what} {seeds}": partial(way, seeds, runs[seeds])
-             for what, way in (("tables", _tables), ("page", _page)) for seeds in runs},
-        )  # fmt: skip
+        ways = {
+            f"{name} {seeds}": partial(_measure, name, seeds, folder)
+            for name in ("tables", *COMMANDS)
+            for seeds, folder in runs.items()
+        }
+        samples = in_turns(options.rounds, ways)
     found = {seeds: _series(samples, seeds, f"{counts[seeds]} finished trials") for seeds in runs}
     growth = [
         _growth(f"{counts[more]} trials against {counts[FEW]}", few, many, more / FEW)
@@ -45,24 +53,22 @@ def _growth(what: str, few: Series, many: Series, times: float) -> Series:
 
 def _series(samples: dict[str, list[Sample]], seeds: int, trials: str) -> list[Series]:
     what = f"{trials} of {EPOCHS} epochs"
-    tables, pages = samples[f"tables {seeds}"], samples[f"page {seeds}"]
-    goals = {"seconds": 8.0, "megabytes": 250.0} if seeds == FEW else {}
-    reading, judging = (
-        [sample.returned[part] for sample in tables] for part in ("logs", "verdicts")
-    )
-    whole, memory = [page.seconds for page in pages], [page.megabytes for page in pages]
-    return [
-        Series(what, "reading logs, processor", reading),
-        Series(what, "verdicts, processor", judging),
+    found = [
         Series(
-            what,
-            "logs, verdicts and page (make report)",
-            whole,
-            most=goals.get("seconds"),
-            processor=[page.processor_seconds for page in pages],
-        ),
-        Series(what, "memory of its largest process", memory, "MiB", most=goals.get("megabytes")),
+            what, f"{part}, processor", [each.returned[part] for each in samples[f"tables {seeds}"]]
+        )
+        for part in ("reading logs", "verdicts")
     ]
+    for name, way in COMMANDS.items():
+        of_page = name == "page" and seeds == FEW
+        ran = samples[f"{name} {seeds}"]
+        seconds, memory = [each.seconds for each in ran], [each.megabytes for each in ran]
+        processor = [each.processor_seconds for each in ran]
+        most = {"most": 8.0} if of_page else {}
+        found.append(Series(what, way, seconds, processor=processor, **most))
+        most = {"most": 250.0} if of_page else {}
+        found.append(Series(what, f"{way}: memory of its largest process", memory, "MiB", **most))
+    return found
 
 
 def _fabricate(seeds: int, runs: Path) -> int:
@@ -70,13 +76,16 @@ def _fabricate(seeds: int, runs: Path) -> int:
     return int(call(fabricated, runs, seeds=seeds).returned["trials"])
 
 
-def _tables(seeds: int, runs: Path) -> Sample:
-    return call(tables, runs, seeds=seeds)
-
-
-def _page(seeds: int, runs: Path) -> Sample:
-    settings = ["--profile", PROFILE, "--seeds", str(seeds)]
-    return refit("report", EXPERIMENT, *settings, runs=runs, reports=runs / "pages")
+def _measure(name: str, seeds: int, runs: Path) -> Sample:
+    pages = runs / "pages"
+    commands = {
+        "page": ["report", EXPERIMENT, *WHICH, str(seeds)],
+        "status": ["status", EXPERIMENT, *WHICH, str(seeds)],
+        "verify": ["verify", str(pages / PROFILE)],
+    }
+    if name == "tables":
+        return call(tables, runs, seeds=seeds)
+    return refit(*commands[name], runs=runs, reports=pages)
 
 
 def fabricated(seeds: int) -> dict[str, int]:
@@ -97,4 +106,4 @@ def tables(seeds: int) -> dict[str, float]:
     read = time.process_time()
     published_figures.figures(study.declaration, PROFILE, log)
     claims.judge(study.declaration, PROFILE, log)
-    return {"logs": read - started, "verdicts": time.process_time() - read}
+    return {"reading logs": read - started, "verdicts": time.process_time() - read}
