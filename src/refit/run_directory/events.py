@@ -1,8 +1,8 @@
 """TensorBoard event files, written and read without TensorFlow.
 
 Keras's TensorBoard callback could write the same tags, but it needs TensorFlow, and it cannot leave
-out an epoch that an interrupted training has already logged. tensorboard's own record writer and
-reader do both, and open in milliseconds.
+out an epoch that an interrupted training has already logged. tensorboard's own record writer does
+both; its reader computes checksums in Python, which was half of the time that tables took.
 """
 
 import contextlib
@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
-from tensorboard.compat.tensorflow_stub import errors
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.scalar import metadata as scalar_metadata
@@ -87,13 +86,24 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
 def _events(path: Path) -> Iterator[event_pb2.Event]:
     """The events of a file, up to the first that is damaged or was cut off by a crash.
 
-    TensorBoard's own loader would import TensorFlow, where there is one, for the same records.
+    A record of TensorFlow's is a length of 8 bytes with its checksum, and as many with theirs.
     """
-    with contextlib.suppress(errors.OpError, OSError, DecodeError):
-        reader = PyRecordReader_New(os.fspath(path))
-        while True:
-            reader.GetNext()
-            yield event_pb2.Event.FromString(reader.record())
+    with contextlib.suppress(OSError, DecodeError):
+        content, start = path.read_bytes(), 0
+        while start < len(content):
+            end = start + 16 + int.from_bytes(content[start : start + 8], "little")
+            head, record = content[start : start + 12], content[start + 12 : end]
+            if end > len(content) or not (_is_whole(head) and _is_whole(record)):
+                return
+            yield event_pb2.Event.FromString(record[:-4])
+            start = end
+
+
+def _is_whole(part: bytes) -> bool:
+    """Whether bytes are those that the checksum at their end, masked as TensorFlow does, is of."""
+    crc = google_crc32c.value(part[:-4])
+    masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    return masked == int.from_bytes(part[-4:], "little")
 
 
 def _number(tensor: tensor_pb2.TensorProto) -> float:
