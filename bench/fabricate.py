@@ -5,6 +5,7 @@ curves drawn from each trial's seed. The images are embedded digits under the de
 name, and the results do not say so: otherwise nothing would be compared, which is what takes time.
 """
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ EPOCHS = 100
 
 
 def fabricate(study: Study) -> None:
-    """Leave in the study's runs what its trials would, each after 100 epochs."""
+    """Leave in the study's runs what its trials would, each after 100 epochs, and nothing else."""
     for spec in {trial.data for trial in study.trials}:
         decoded = digits.read_colour(None) if spec.name == "cifar10" else digits.read(None)
         cache.write(cache.folder_of(spec, paths.cache()), decoded, spec)
@@ -32,6 +33,7 @@ def _fabricate_trial(trial: Trial, study: Study) -> None:
     from refit.training.recorder import tags  # imports TensorFlow, which whoever measures need not
 
     folder = study.runs / trial.directory
+    shutil.rmtree(folder, ignore_errors=True)  # a result of record, which others would differ from
     random = np.random.default_rng(int(trial.digest, 16))
     history = _curves(random)
     for group in ("train", "validation"):
