@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 
 from refit import paths
 from refit.batch import make_pages, open_studies, tell_other_data
@@ -13,7 +14,8 @@ from refit.commands import COMMANDS, data_dir_option, export_json, profile_optio
 from refit.errors import DeclarationError, RefitError, TrialError
 from refit.experiments import expand
 from refit.experiments.trial import EXECUTORS, LOCAL
-from refit.run_directory import archive, failures
+from refit.run_directory import archive, failures, result_rows
+from refit.run_directory.directory import result_of
 from refit.running import order, runner
 from refit.study import Study
 
@@ -90,7 +92,9 @@ def report(experiments: tuple[str, ...], **which: Any) -> None:
 def status(experiments: tuple[str, ...], **which: Any) -> None:
     """Show which trials of EXPERIMENTS are done, failed or missing."""
     for study in open_studies(experiments, train=False, **which):
-        results = study.log().results
+        found = ((trial, result_of(trial, study.runs)) for trial in study.trials)
+        rows = [result_rows.result_row(trial, study.runs, result) for trial, result in found]
+        results = pd.DataFrame(rows)
         # What an optional sweep lacks, such as a download, is no failure of the experiment.
         sweeps = study.declaration.sweeps
         optional = results["sweep"].isin([name for name in sweeps if sweeps[name].optional])
