@@ -40,11 +40,11 @@ def main(
     options = Options(rounds, tiny, folder, finished)
     started = time.monotonic()
     series = []
+    path = paths.reports() / f"{'_'.join(['bench', *names])}.md"
     for name in names or MEASUREMENTS:
         click.echo(name)
         series += MEASUREMENTS[name](options)
-    path = paths.reports() / f"{'_'.join(['bench', *names])}.md"
-    table.write(path, series, started)
+        table.write(path, series, started)  # what is measured stays, whatever fails after it
     click.echo(f"{path}")
 
 

@@ -44,10 +44,12 @@ def train(study: Study) -> None:
         random = np.random.default_rng(int(trial.digest, 16))
         steps = np.arange(trial.epochs)
         loss = 2.3 * np.exp(-random.uniform(0.02, 0.2) * steps) + random.normal(0, 0.01, len(steps))
+        val_loss = 1.1 * loss
+        val_loss[-2:-1] = val_loss[-1] + 1e-9  # in the float32 of events the same
         right = np.clip(0.1 + random.uniform(0.3, 0.8) * (1 - np.exp(-0.3 * steps)), 0, 1)
         curves = {
             "train": {"epoch_loss": loss, "epoch_accuracy": right, "epoch_seconds": loss / 10},
-            "validation": {"epoch_loss": 1.1 * loss, "epoch_accuracy": 0.9 * right},
+            "validation": {"epoch_loss": val_loss, "epoch_accuracy": 0.9 * right},
         }
         rate = np.full(len(steps), trial.optimizer.learning_rate)
         curves["train"] |= {"epoch_learning_rate": rate, "epoch_processor_seconds": loss / 10}

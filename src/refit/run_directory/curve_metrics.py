@@ -131,11 +131,12 @@ def following(
     losses = curve["val_loss"].fillna(np.inf).reset_index(drop=True)
     accuracies = curve["val_accuracy"].reset_index(drop=True)
     found = {name: curve[name].iloc[-1] for name in _LAST}
+    best, lowest = accuracies.max(), losses.min()
     found |= metrics(curve, row) | {
-        "best_val_accuracy": accuracies.max(),
-        "best_val_accuracy_epoch": accuracies.idxmax() + 1,
-        "min_val_loss": losses.min(),
-        "min_val_loss_epoch": losses.idxmin() + 1,
+        "best_val_accuracy": best,
+        "best_val_accuracy_epoch": _epoch_of("best_val_accuracy", best, accuracies, row),
+        "min_val_loss": lowest,
+        "min_val_loss_epoch": _epoch_of("min_val_loss", lowest, losses, row),
         "accuracy_gap": row["train_accuracy"] - row["val_accuracy"],
         "seconds": curve["seconds_per_epoch"].sum(),
         "minutes": row["seconds"] / 60,
@@ -158,6 +159,15 @@ def following(
         found["test_accuracy"] = right / images.sum()
         found["test_minus_val"] = row["test_accuracy"] - row["val_accuracy"]
     return found
+
+
+def _epoch_of(metric: str, extreme: float, curve: pd.Series, row: Mapping[str, Any]) -> int:
+    """The epoch that has an extreme of a curve: the one stated, where the curve has it there too.
+
+    Events keep float32, in which two epochs may be equal that were not.
+    """
+    stated = int(row[f"{metric}_epoch"])
+    return stated if curve.get(stated - 1) == extreme else int(curve.eq(extreme).idxmax()) + 1
 
 
 def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, float]:
