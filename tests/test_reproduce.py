@@ -73,7 +73,7 @@ def test_predictions_are_stored_as_the_competition_wants_them(pages):
 def test_what_tuners_found_is_told_for_every_grid(pages):
     html = (pages / "fmnist_grid.html").read_text()
     for title in ("Grid 1, the architecture", "Grid 2, the training"):
-        assert f"{title}: what each search finds" in html
+        assert f"{title}: what tuners find" in html
         assert f"{title}: chosen on one half of the test images" in html
     for name in ("grid1", "grid2"):
         rows = (pages / "fmnist_grid" / f"search_{name}.csv").read_text().splitlines()[1:]
