@@ -106,7 +106,7 @@ test: extras ## run the tests and, with nbval, the notebooks
 calibrate: setup ## judge made-up trainings to see how often verdicts are wrong: reports/calibration.md, 2 minutes
 	$(BIN)/python -m bench.calibrate
 
-# Takes about 20 minutes on 2 idle cores.
+# Its first four parts take 40 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md
 	set -f; $(BIN)/python -m bench --data-dir "$$DATA_DIR" -- $$BENCH
 

@@ -89,12 +89,13 @@ def _measure(name: str, seeds: int, runs: Path) -> Sample:
 
 
 def fabricated(seeds: int) -> dict[str, int]:
+    from refit.run_directory.directory import result_of
     from refit.study import Study
 
     # With the data sets of the results of record, as the commands that are measured.
     study = Study.open(EXPERIMENT, PROFILE, seeds, train=False)
     fabricate(study)
-    return {"trials": len(study.measured[0].done)}
+    return {"trials": sum(bool(result_of(trial, study.runs)) for trial in study.trials)}
 
 
 def tables(seeds: int) -> dict[str, float]:

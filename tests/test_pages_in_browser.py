@@ -43,9 +43,7 @@ def screen(request, browser):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@pytest.mark.parametrize(
-    "name", ["index.html", *sorted(page.name for page in RECORD.glob("*_*.html"))]
-)
+@pytest.mark.parametrize("name", sorted(page.name for page in RECORD.glob("*.html")))
 def test_pages_of_record_have_no_fault(screen, name):
     check(screen, RECORD / name)
 

@@ -3,7 +3,7 @@
 The report of the transfer learning does not name its data, so any set of photographs can take their
 place; who has the report's own says so in the experiment file, by `of_the_report`. They are the
 first of NAMES below the data folder that is there: a folder, a zip archive of that name, or a
-folder with nothing but an archive in it; or the data folder itself, where it has `train` and a
+folder with an archive and no images in it; or the data folder itself, where it has `train` and a
 validation folder and is neither CIFAR-10 nor clips of gestures. All may stand in one more folder.
 
 With `train` and one of `validation`, `valid`, `val` or `test`, the first in this order, each with a
@@ -117,7 +117,7 @@ def _find(data_dir: Path | None) -> Found:
 
 
 def _packed(folder: Path) -> Path:
-    """The archive in a folder that holds nothing else but files of text; else the folder."""
+    """The only archive of a folder without images and other folders; else the folder itself."""
     found = [path for path in folder.iterdir() if is_visible(path.name)]
     archives = [path for path in found if path.suffix.lower() == ".zip"]
     others = (path for path in found if path.is_dir() or images.is_image(path.name))
