@@ -6,11 +6,12 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from refit import cli
+from refit import cli, files
 from refit.data import sets
 from refit.errors import DeclarationError
 from refit.run_directory import directory
-from refit.running import machine, order, runner
+from refit.run_directory.directory import PROGRESS
+from refit.running import machine, order, progress, runner
 
 HOUR = 3600
 TARGET = {"callbacks": [{"name": "stop_at_target", "target": 0.9}]}
@@ -79,6 +80,19 @@ def test_trainings_that_may_stop_early_take_what_is_usual_in_their_sweep(make_ti
     assert order.Times(folder.with_name("third")).seconds(elsewhere) == pytest.approx(50 * 2.0)
     assert times.seconds(make_tiny(seed=7, epochs=50)) == 50 * 2.0, "it cannot stop early"
     assert math.isnan(order.Times(folder).seconds(make_tiny(model={"name": "mlp"})))
+
+
+def test_time_left_expects_no_more_epochs_than_are_usual(make_tiny, folder, monkeypatch):
+    finish(make_tiny(**TARGET, epochs=50), folder, 4, fixed=0.0)
+    running = make_tiny(**TARGET, seed=2, epochs=50)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    clock = iter(range(1000, 2000, 60))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.Progress(2, order.expected([running], folder), folder) as shown:
+        files.write_json(folder / running.directory / PROGRESS, {"epoch": 2, "epochs": 50})
+        shown.show([running])
+    told = (folder / progress.LOG).read_text()
+    assert re.search(r"tiny 2/50; about 02:00 left", told), "as long as the two before it"
 
 
 def test_time_is_that_of_the_processor_because_trainings_of_record_ran_beside_others(

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,14 +37,21 @@ _LIKENESS = {
 }
 
 
+class Expected(NamedTuple):
+    """How long a trial will take, in seconds, and the share of its epochs that it will need."""
+
+    seconds: float
+    epochs: float
+
+
 class Schedule:
     """The trials that are still to be started, each of them once.
 
-    `expected` tells how long each will take, in seconds. Those that begin the longest chain of
-    trials come first, which keeps all workers busy to the end.
+    Those that are `expected` to begin the longest chain of trials come first, which keeps all
+    workers busy to the end.
     """
 
-    def __init__(self, trials: Sequence[Trial], expected: Mapping[Trial, float]) -> None:
+    def __init__(self, trials: Sequence[Trial], expected: Mapping[Trial, Expected]) -> None:
         self._expected = expected
         self._followers: dict[str, list[Trial]] = defaultdict(list)
         directories = {str(trial.directory) for trial in trials}
@@ -68,7 +76,7 @@ class Schedule:
     def _way(self, trial: Trial) -> float:
         """The time from a trial's start to the end of the last that must wait for it."""
         followers = self._followers.get(str(trial.directory), [])
-        return self._expected[trial] + max(map(self._way, followers), default=0.0)
+        return self._expected[trial].seconds + max(map(self._way, followers), default=0.0)
 
 
 class Times:
@@ -91,8 +99,18 @@ class Times:
         candidates = trial.model.options.get("candidates", 1)  # of a search
         # Multiplications, of convolutions and of what they end in, are proportional to pixels.
         pixels = self._images_of(trial.data) * _pixels(trial)
-        epochs = self._epochs(trial) * candidates
+        epochs = self.epochs(trial) * candidates
         return best["seconds_per_pixel"].median() * pixels * epochs + best["fixed"].median()
+
+    def epochs(self, trial: Trial) -> float:
+        """The epochs of a trial; where it may stop early, as many as are usual in its sweep, or
+        else in its experiment."""
+        known, usual = self._records, math.nan
+        if len(known) and _stops_early(trial):
+            early = known[(known["place"] == self._place) & known["early"]]
+            usual = early.loc[early["sweep"] == trial.sweep, "epochs"].median()
+            usual = early["epochs"].median() if math.isnan(usual) else usual
+        return trial.epochs if math.isnan(usual) else min(usual, trial.epochs)
 
     def rest_on(self, trials: Sequence[Trial]) -> str:
         """What the times of some trials rest on: how many others, and the loosest likeness."""
@@ -112,16 +130,6 @@ class Times:
                 return rank, alike[alike["images"] == alike["images"].max()]
         return len(_LIKENESS), alike
 
-    def _epochs(self, trial: Trial) -> float:
-        """The epochs of a trial; where it may stop early, as many as are usual in its sweep, or
-        else in its experiment."""
-        known, usual = self._records, math.nan
-        if _stops_early(trial):
-            early = known[(known["place"] == self._place) & known["early"]]
-            usual = early.loc[early["sweep"] == trial.sweep, "epochs"].median()
-            usual = early["epochs"].median() if math.isnan(usual) else usual
-        return trial.epochs if math.isnan(usual) else min(usual, trial.epochs)
-
     def _find_images(self, spec: DataSpec) -> float:
         """How many images a data set trains on; NaN where no result says so and none is decoded."""
         if spec.train_images:
@@ -133,12 +141,15 @@ class Times:
         return int(np.isin(labels, spec.only_classes).sum()) if spec.only_classes else len(labels)
 
 
-def expected(trials: Sequence[Trial], folder: Path) -> dict[Trial, float]:
-    """How long each trial will take, in seconds; where nothing tells, as long as the longest."""
+def expected(trials: Sequence[Trial], folder: Path) -> dict[Trial, Expected]:
+    """What each trial will take; where nothing tells its time, as long as the longest."""
     times = Times(folder)
     known = {trial: times.seconds(trial) for trial in trials}
     longest = max((value for value in known.values() if value > 0), default=1.0)
-    return {trial: value if value > 0 else longest for trial, value in known.items()}
+    return {
+        trial: Expected(value if value > 0 else longest, times.epochs(trial) / trial.epochs)
+        for trial, value in known.items()
+    }
 
 
 def plan(trials: Sequence[Trial], folder: Path, workers: int) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from refit import files
 from refit.experiments.trial import Trial
 from refit.run_directory.directory import PROGRESS, RESULT, Result, TrialProgress
+from refit.running.order import Expected
 
 LOG = "progress.log"
 # A log file is read afterwards; more lines would hide the trials that ended.
@@ -26,17 +27,18 @@ class Progress:
     A full disk hides some of it and stops nothing: the trials that cannot be stored tell of it.
 
     Use it as a context manager around a run of `total` trials, of which those in `expected` are
-    still to be trained; it maps them to the seconds that each will take, or to any numbers in
-    that proportion.
+    still to be trained.
     """
 
-    def __init__(self, total: int, expected: Mapping[Trial, float], folder: Path) -> None:
+    def __init__(self, total: int, expected: Mapping[Trial, Expected], folder: Path) -> None:
         self.total, self.done, self.failed = total, total - len(expected), 0
         self.folder = folder
+        self.expected = expected
         # What interrupted trainings had done before does not count as done by this run.
         self._before = {trial: self._state(trial)[1] for trial in expected}
-        self._work = {trial: work * (1 - self._before[trial]) for trial, work in expected.items()}
-        self.expected = expected
+        self._work = {
+            trial: work.seconds * (1 - self._before[trial]) for trial, work in expected.items()
+        }
         self._ended = 0.0
         self._started = time.monotonic()
 
@@ -77,7 +79,7 @@ class Progress:
         states = {trial: self._state(trial) for trial in running}
         told = [state for state, _ in states.values()]
         ended = self._ended + sum(
-            self.expected[trial] * max(fraction - self._before[trial], 0)
+            self.expected[trial].seconds * max(fraction - self._before[trial], 0)
             for trial, (_, fraction) in states.items()
         )
         if ended > 0:
@@ -98,12 +100,13 @@ class Progress:
         return f"{self.done} of {self.total} trials done{failed}"
 
     def _state(self, trial: Trial) -> tuple[str, float]:
-        """A running trial in words, and the fraction of it that is done."""
+        """A running trial in words, and the fraction of it that is done, as far as is known."""
         # The epochs of a search are those of all candidates.
         state = files.read_model(self.folder / trial.directory / PROGRESS, TrialProgress)
         state = state or TrialProgress(epochs=trial.epochs)
         known = f" {state.val_accuracy:.3f}" if state.val_accuracy is not None else ""
-        return f"{trial.name} {state.epoch}/{state.epochs}{known}", state.epoch / state.epochs
+        fraction = state.epoch / (state.epochs * self.expected[trial].epochs)
+        return f"{trial.name} {state.epoch}/{state.epochs}{known}", min(fraction, 1.0)
 
     def _write(self, line: str) -> None:
         self._last_log = time.monotonic()
