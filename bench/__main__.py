@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench import analysis, fixed_cost, limit, real_data, resume, second_run, sweep, table
+from bench import analysis, fixed_cost, limit, profile, real_data, resume, second_run, sweep, table
 from bench.measure import Options
 from refit import paths
 
@@ -13,6 +13,7 @@ MEASUREMENTS = {
     "sweep": sweep.measure,
     "fixed_cost": fixed_cost.measure,
     "limit": limit.measure,
+    "profile": profile.measure,
     "real_data": real_data.measure,
     "analysis": analysis.measure,
     "resume": resume.measure,
