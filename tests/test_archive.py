@@ -12,9 +12,11 @@ from click.testing import CliRunner
 from conftest import tiny
 from refit import files, paths
 from refit.cli import main
+from refit.errors import DataError
 from refit.experiments import expand
 from refit.run_directory import archive, directory, events
 from refit.run_directory import log as run_log
+from refit.study import Study
 
 EXPERIMENT, SWEEP = "small/cifar10", "tests"
 NAME = "small-cifar10-tests.tar.xz"
@@ -103,7 +105,6 @@ def test_pack_gives_the_tables_of_the_runs_and_the_same_bytes_wherever_it_is_wri
     before = runs.parents[1] / "packed" / "cifar10"
     outcome = archive.unpack(pack)
     assert (outcome.taken, outcome.kept, outcome.told) == (2, 0, [])
-    assert outcome.data == [PLAIN.data, RECORDED.data]
     for read in (lambda folder: run_log.read([PLAIN, RECORDED], folder).results,
                  lambda folder: run_log.read([PLAIN, RECORDED], folder).curves,
                  lambda folder: run_log.batch_curves([RECORDED], folder)):  # fmt: skip
@@ -248,11 +249,10 @@ def test_trial_in_training_is_left_alone(pack, runs):
 
 
 def test_committed_packs_are_read_once_and_again_when_they_change(pack, runs):
-    told, data = archive.take("small", "cifar10")
-    assert told == [f"{NAME}: 2 trials taken, 0 here already"]
-    assert archive.take("small", "cifar10") == ([], data)
+    assert archive.take("small", "cifar10") == [f"{NAME}: 2 trials taken, 0 here already"]
+    assert archive.take("small", "cifar10") == []
     rewrite(pack, lambda member, content: [(member, content)])
-    assert archive.take("small", "cifar10")[0] == [f"{NAME}: 0 trials taken, 2 here already"]
+    assert archive.take("small", "cifar10") == [f"{NAME}: 0 trials taken, 2 here already"]
 
 
 def test_results_of_data_that_are_not_here_are_found(runs):
@@ -278,3 +278,17 @@ def test_commands_say_what_they_did_and_fail_where_something_was_refused(pack, r
     assert (missing.exit_code, "No such file" in missing.output) == (1, True)
     unknown = CliRunner().invoke(main, ["pack", "cifar10/none"])
     assert "has no sweep 'none'" in unknown.output
+
+
+def test_full_profile_of_which_some_data_were_trained_on_has_these_and_the_rest_as_declared(runs):
+    declared = expand.expand(expand.load("transfer"), "full", 1, lambda spec: spec)
+    alike = {trial.data: trial for trial in declared if trial.data.name == "photographs"}
+    data, *others = alike
+    trained = data.model_copy(update={"fingerprint": "0123456789ab"})
+    finish(paths.runs() / "full/transfer", alike[data].model_copy(update={"data": trained}))
+    found = {trial.data for trial in Study.open("transfer", "full", 1, train=False).trials}
+    assert others
+    assert {trained, *others} <= found
+    assert data not in found
+    with pytest.raises(DataError):
+        Study.open("transfer", "full", 1)

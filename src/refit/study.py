@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import pandas as pd
 from refit import files, paths, tries
 from refit.data import sets
 from refit.data.arrays import Dataset
+from refit.data.spec import DataSpec
 from refit.errors import DataError, DeclarationError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import FULL, Declaration, Profile
 from refit.experiments.trial import LOCAL, SEED_STEP, Trial
 from refit.run_directory import archive, directory, run_tables
 from refit.run_directory import log as run_log
-from refit.run_directory.directory import PREDICTIONS, RESULT
+from refit.run_directory.directory import PREDICTIONS
 from refit.run_directory.log import RunLog
 from refit.running import runner
 from refit.searches import retrain, tuner
@@ -56,9 +57,9 @@ class Study:
 
         What committed packs hold and the runs lack is imported first. `seeds` is the number of
         replicates, 0 for the declared one. Unless anything is to be trained, data sets that are
-        not here are those of the packs, or, of `full` without results, as declared; `train` is
-        checked, as every text is true, `no` as well as `yes`. Raises DeclarationError or DataError
-        before anything is trained.
+        not here are those of the results, or, where `full` has none of them, as declared; `train`
+        is checked, as every text is true, `no` as well as `yes`. Raises DeclarationError or
+        DataError before anything is trained.
         """
         if not isinstance(train, bool):
             raise DeclarationError(f"train is {train!r}; give True or False")
@@ -70,16 +71,19 @@ class Study:
         declaration = expand.load(name)
         paths.keep_runs_in(runs_dir)
         runs = paths.runs()
-        told, known = archive.take(profile, name) if profile in declaration.profiles else ([], [])
+        told = archive.take(profile, name) if profile in declaration.profiles else []
         print(*told, sep="\n", end="\n" * bool(told), file=sys.stderr)
-        resolve = partial(sets.resolve, data_dir=folder, known=() if train else known)
-        try:
-            trials = expand.expand(declaration, profile, seeds, resolve)
-        except DataError:
-            if train or profile != FULL or any((runs / profile / name).glob(f"*/*/{RESULT}")):
-                raise
-            # Of what nobody trained as published a page can still say so.
-            trials = expand.expand(declaration, profile, seeds, lambda spec: spec)
+        known = None if train else cache(partial(directory.data_of, runs / profile / name))
+
+        def resolve(spec: DataSpec) -> DataSpec:
+            try:
+                return sets.resolve(spec, folder, known)
+            except DataError:
+                if train or profile != FULL:
+                    raise
+                return spec  # of what nobody trained as published a page can still say so
+
+        trials = expand.expand(declaration, profile, seeds, resolve)
         reports = reports_dir or paths.reports()
         return cls(
             declaration, profile, trials, runs / profile / name, reports / profile / name, folder

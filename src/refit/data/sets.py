@@ -57,17 +57,19 @@ ALIASES: dict[str, Callable[[Path | None], str]] = {
 }
 
 
-def resolve(spec: DataSpec, data_dir: Path | None, known: Iterable[DataSpec] = ()) -> DataSpec:
+def resolve(
+    spec: DataSpec, data_dir: Path | None, known: Callable[[], Iterable[DataSpec]] | None = None
+) -> DataSpec:
     """Replace an alias by the data set that it means here, and fill in the fingerprint.
 
-    One that is not here is taken for the one among those `known` from results. Decodes nothing
+    One that is not here is taken for the one among those `known` of results. Decodes nothing
     and downloads nothing. Raises DeclarationError for a name that is not registered and for frames
     asked of single images or missing for clips, DataError where files that the data set cannot do
     without are missing.
     """
     if known and not is_here(spec, data_dir):
         declared = {"name": spec.name, "fingerprint": spec.fingerprint}
-        for each in known:
+        for each in known():
             named = each.name == spec.name or spec.name in ALIASES
             if named and each.model_copy(update=declared) == spec:
                 return each

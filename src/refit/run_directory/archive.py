@@ -18,7 +18,6 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from refit import files, paths
-from refit.data.spec import DataSpec
 from refit.errors import PackError
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
@@ -40,14 +39,13 @@ _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, Valu
 
 @dataclass
 class Import:
-    """What became of a pack: trials taken and trials that are here already, sentences about all
-    that was refused, and the data of the trials."""
+    """What became of a pack: trials taken, trials that are here already, and sentences about all
+    that was refused."""
 
     taken: int = 0
     kept: int = 0
     refused: int = 0
     told: list[str] = field(default_factory=list)
-    data: list[DataSpec] = field(default_factory=list)
 
     def refuse(self, sentence: str) -> None:
         self.refused += 1
@@ -55,10 +53,9 @@ class Import:
 
 
 class _Stamp(BaseModel):
-    """Size and time of the packs that have been looked at, and the data of their trials."""
+    """Size and time of the packs that have been looked at."""
 
     packs: dict[str, list[int]] = {}
-    data: list[DataSpec] = []
 
 
 def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
@@ -117,27 +114,24 @@ def unpack(path: Path) -> Import:
     return done
 
 
-def take(profile: str, experiment: str) -> tuple[list[str], list[DataSpec]]:
+def take(profile: str, experiment: str) -> list[str]:
     """Import what the committed packs of an experiment hold, once for each pack.
 
-    Returns sentences about what was taken or refused, and the data that the trials were made from.
+    Returns sentences about what was taken or refused.
     """
     found = sorted(paths.PACKS.glob(f"{profile}-{experiment}-*.tar.?z"))
     stamps = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in found}
     place = paths.runs() / profile / experiment / STAMP
-    stamp = files.read_model(place, _Stamp) or _Stamp()
-    told, data = [], dict.fromkeys(stamp.data)
-    new = [path for path in found if stamp.packs.get(path.name) != stamps[path.name]]
+    seen, told = files.read_model(place, _Stamp) or _Stamp(), []
+    new = [path for path in found if seen.packs.get(path.name) != stamps[path.name]]
     if new:
         with directory.held(place.parent):  # other notebooks may open the experiment at once
             for path in new:
                 done = unpack(path)
                 counts = f"{done.taken} trials taken, {done.kept} here already"
                 told += [*done.told, f"{path.name}: {counts}"]
-                data |= dict.fromkeys(done.data)
-            stamp = _Stamp(packs=stamps, data=list(data))
-            files.write_json(place, stamp.model_dump(mode="json"))
-    return told, list(data)
+            files.write_json(place, _Stamp(packs=stamps).model_dump())
+    return told
 
 
 def check(base: Path, place: Path) -> Trial:
@@ -207,7 +201,6 @@ def _import(base: Path, place: Path, done: Import) -> None:
     with directory.held(run_dir, wait=False) as is_held:
         if not is_held:
             raise PackError("it is in training here")
-        done.data.append(trial.data)
         if directory.result_of(trial, paths.runs() / experiment) is not None:
             done.kept += 1
             return

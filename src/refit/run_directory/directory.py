@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from refit import files
+from refit.data.spec import DataSpec
 from refit.errors import TrialError
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
@@ -164,6 +165,16 @@ class Result(BaseModel):
         return self
 
 
+class _TrialData(BaseModel):
+    data: DataSpec
+
+
+class _OfData(BaseModel):
+    """What a result says of its data."""
+
+    trial: _TrialData
+
+
 class TrialProgress(BaseModel):
     """How far a training is."""
 
@@ -191,6 +202,12 @@ def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
     """
     result = files.read_object(folder / trial.directory / RESULT)
     return None if _lost(result, trial, folder) else result
+
+
+def data_of(folder: Path) -> list[DataSpec]:
+    """The data, each once, that an experiment's finished trials in `folder` were trained on."""
+    found = (files.read_model(path, _OfData) for path in sorted(folder.glob(f"*/*/{RESULT}")))
+    return [*dict.fromkeys(result.trial.data for result in found if result)]
 
 
 def damage_of(trial: Trial, folder: Path) -> str:
