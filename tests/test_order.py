@@ -123,11 +123,12 @@ def test_plan_of_what_was_never_trained_here_rests_on_the_results_of_record(fold
 
 
 def test_plan_goes_on_where_the_data_of_one_experiment_are_missing(folder, tmp_path):
-    command = ["plan", "transfer", "fmnist_tuning", "--profile", "small", "--data-dir"]
+    command = ["plan", "transfer", "fmnist_tuning", "--profile", "full", "--data-dir"]
     found = CliRunner().invoke(cli.main, [*command, str(tmp_path)])
     assert found.exit_code == 0, found.output
     assert "transfer: left out. " in found.output
-    assert "fmnist_tuning, profile small" in found.output
+    assert "fmnist_tuning, profile full" in found.output
+    assert re.search(r"optimizers +24 +0 +24 .* [1-9]\d* ", found.output), "claims wait for it"
 
 
 # --- what a job may use ----------------------------------------------------------------------

@@ -13,11 +13,13 @@ from refit.batch import make_pages, open_studies, tell_other_data
 from refit.commands import COMMANDS, data_dir_option, export_json, profile_option
 from refit.errors import DeclarationError, RefitError, TrialError
 from refit.experiments import expand
+from refit.experiments.declaration import FULL
 from refit.experiments.trial import EXECUTORS, LOCAL
 from refit.run_directory import archive, failures, result_rows
 from refit.run_directory.directory import result_of
 from refit.running import order, runner
 from refit.study import Study
+from refit.verdicts import claims
 
 INTERRUPTED = "interrupted; what is finished stays, and the same command goes on from there"
 
@@ -112,7 +114,8 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
 @_workers_option
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **which: Any) -> None:
-    """Show what running EXPERIMENTS would train and how long it would take."""
+    """Show what running EXPERIMENTS would train and how long it would take; with the profile full
+    also how many claims wait for that, and how many for an hour of a core."""
     workers = runner.check_workers(workers)
     profile, seeds = which["profile"], which["seeds"]
     for study in open_studies(experiments, leave_out=True, **which):
@@ -120,6 +123,12 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
             first = which | {"profile": "smoke", "seeds": 1}
             Study.open(study.name, **first).train(workers)
         table = order.plan(study.trials, study.runs, workers)
+        if profile == FULL:
+            log, _, verdicts = study.measured
+            table["claims"] = (
+                table["sweep"].map(claims.waiting(verdicts, log)).fillna(0).astype(int)
+            )
+            table["per core-hour"] = table["claims"] / (table["hours"] * workers)
         click.echo(f"{study.name}, profile {profile}, seeds: {seeds or 'as declared'}")
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
         todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)

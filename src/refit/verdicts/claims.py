@@ -54,6 +54,17 @@ def judge(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame:
     return frame.assign(**{text: frame[text].map(name, na_action="ignore") for text in told})
 
 
+def waiting(verdicts: pd.DataFrame, log: RunLog) -> dict[str, int]:
+    """How many claims wait for trainings of each sweep, be it for these alone or for others too."""
+    undecided = verdicts["verdict"].eq(words.INCONCLUSIVE) | verdicts["reason"].eq(words.COMPUTING)
+    told = [set(names.split(", ")) for names in verdicts.loc[undecided, "trials"]]
+    missing = log.results[log.results["status"] != "done"].groupby("sweep")["trial"].agg(set)
+    return {
+        sweep: sum(not names.isdisjoint(lacking) for names in told)
+        for sweep, lacking in missing.items()
+    }
+
+
 @dataclass
 class _Part:
     """One test of a claim. `barrier` says why it tells nothing about the report, `open` what is
