@@ -5,7 +5,18 @@ from pathlib import Path
 
 import click
 
-from bench import analysis, fixed_cost, limit, profile, real_data, resume, second_run, sweep, table
+from bench import (
+    analysis,
+    fixed_cost,
+    limit,
+    plan,
+    profile,
+    real_data,
+    resume,
+    second_run,
+    sweep,
+    table,
+)
 from bench.measure import Options
 from refit import paths
 
@@ -15,6 +26,7 @@ MEASUREMENTS = {
     "limit": limit.measure,
     "profile": profile.measure,
     "real_data": real_data.measure,
+    "plan": plan.measure,
     "analysis": analysis.measure,
     "resume": resume.measure,
     "second_run": second_run.measure,
