@@ -50,7 +50,8 @@ help: ## show this help
 	echo "  WORKERS        trainings at once; one per core of the job where empty"
 	echo "  SEEDS          replicates of every trial, to try things; as declared where empty"
 	echo "  EXECUTOR       where trials are trained: local (default), or ray, on a cluster of machines"
-	echo "  BENCH          what to measure: sweep, fixed_cost, limit, real_data, analysis, resume, second_run; all where empty"
+	echo "  BENCH          what to measure: sweep, fixed_cost, limit, profile, real_data, plan, analysis, resume,"
+	echo "                 second_run; all where empty"
 	echo "  PACK           files to import, separated by spaces, or the folder to write packs into"
 	echo "  DATA_DIR       folder that holds your data sets; else Keras's cache, else a download"
 
@@ -93,7 +94,7 @@ import: setup ## add the trials of the packs that PACK names to those here
 status: setup ## show what is done, failed and missing
 	set -f; $(BIN)/refit status $(OPTIONS)
 
-plan: setup ## show how much would be trained, and for how long
+plan: setup ## show how much would be trained, for how long and, as published, for how many claims
 	set -f; $(BIN)/refit plan $(AT_ONCE) $(OPTIONS)
 
 # The notebooks are run on smoke data in a fresh folder, so that old results cannot hide a fault.
@@ -106,7 +107,7 @@ test: extras ## run the tests and, with nbval, the notebooks
 calibrate: setup ## judge made-up trainings to see how often verdicts are wrong: reports/calibration.md, 2 minutes
 	$(BIN)/python -m bench.calibrate
 
-# Its first four parts take 40 minutes on 2 idle cores.
+# Without analysis, resume and second_run it takes 45 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md
 	set -f; $(BIN)/python -m bench --data-dir "$$DATA_DIR" -- $$BENCH
 
