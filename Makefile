@@ -107,7 +107,7 @@ test: extras ## run the tests and, with nbval, the notebooks
 calibrate: setup ## judge made-up trainings to see how often verdicts are wrong: reports/calibration.md, 2 minutes
 	$(BIN)/python -m bench.calibrate
 
-# Without analysis, resume and second_run it takes 45 minutes on 2 idle cores.
+# sweep, fixed_cost, limit and real_data take 40 minutes on 2 idle cores.
 bench: setup ## measure speed beside the usual ways and write reports/bench.md
 	set -f; $(BIN)/python -m bench --data-dir "$$DATA_DIR" -- $$BENCH
 
