@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from refit.figures import picture as pictures
 from refit.figures.labels import AGREEMENTS
@@ -53,6 +54,7 @@ def _draw(panel, rows: pd.DataFrame) -> None:
     panel.scatter(rows["published"], places, **style)
     panel.set_yticks(places, [pictures.shortened(name, 44) for name in rows["name"]])
     panel.set(xlabel=rows["label"].iloc[0], ylabel="", ylim=(len(rows) - 0.4, -0.6))
+    panel.xaxis.set_major_locator(MaxNLocator(5))  # more numbers of four digits would touch
     panel.grid(visible=False, axis="y")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from refit.figures import picture as pictures
@@ -49,8 +50,7 @@ def bars(
         texts = [f"{each:.3f}" if is_share else amount(each) for each in bar.datavalues]
         panel.bar_label(bar, texts, label_type="center", color="white", weight="bold")
     panel.set(xlabel=names[x], ylabel=names[y])
-    if max(map(len, order)) * len(order) > 50:
-        panel.tick_params(axis="x", rotation=30)
+    _tilt_long(panel, order)
     if hue:
         picture.explain(*pictures.keys(panel), names.get(hue, ""))
     most = rows.groupby([x, hue] if hue else x).size().max()
@@ -93,6 +93,7 @@ def strips(
         sns.pointplot(known, **style | apart, **means, legend="brief" if hue else False)
         panel.set(xlabel=names[setting], ylabel=names[y])
         panel.tick_params(labelleft=True)
+        _tilt_long(panel, order, columns)
     for panel in panels.flat[len(settings) :]:
         panel.set_visible(False)
     found = [pictures.keys(panel) for panel in panels.flat]
@@ -253,6 +254,12 @@ def pareto_front(
     members = listed((titles.get(trial, trial) for trial in best["trial"]), 8)
     said = f"No trial beats {members} in both {names[value]} and {price}."
     return picture.say(said, unseen, lost)
+
+
+def _tilt_long(panel: Axes, names: Sequence[str], panels: int = 1) -> None:
+    """Tilt the names below one of so many panels side by side, if they would meet."""
+    if max(map(len, names)) * len(names) > 50 / panels:
+        panel.tick_params(axis="x", rotation=30)
 
 
 def _prepared(

@@ -157,15 +157,19 @@ class ClaimItem:
         return bool(self._compared and estimate and math.isfinite(estimate))
 
     @property
+    def between(self) -> str:
+        """What a word such as "faster" compares: " with kernel 5 than with kernel 3"."""
+        sides = f" with {self.row['a']} than with {self.row['b']}"
+        return sides if self._is_directed else ""
+
+    @property
     def evidence(self) -> str:
         """What was measured, in a sentence without its full stop; of a difference for example
         "Time: 32 s faster [19, 45] with kernel 5 than with kernel 3, claimed slower (16 pairs)"."""
         if self.row["estimate"] is None:
             return ""
-        told = f"{self.quantity}: {self.measured}"
-        if self._is_directed:
-            told = f"{self._metric}: {self.measured} with {self.row['a']} than with {self.row['b']}"
-        told = f"{told}, claimed {self.claimed} ({self.replicates})"
+        what = self._metric if self._is_directed else self.quantity
+        told = f"{what}: {self.measured}{self.between}, claimed {self.claimed} ({self.replicates})"
         return told[0].upper() + told[1:]
 
     @property
