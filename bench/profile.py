@@ -43,7 +43,8 @@ def shares(name: str) -> dict[str, float]:
 
     model, options, optimizer, batch, (source, side), images, _ = NETWORKS[name]
     settings = {"model": {"name": model, "options": options}, "optimizer": optimizer}
-    trial = trials.small(**settings, batch_size=batch, epochs=100)
+    data = trials.DIGITS | {"train_images": images}
+    trial = trials.small(**settings, data=data, batch_size=batch, epochs=100)
     fit.prepare_process(workers=2)
     rng = np.random.default_rng(0)
     shape = (side, side, 3 if source == CIFAR[0] else 1)
