@@ -1,6 +1,5 @@
 """How near `refit plan` comes to what sweeps of record took, each left out while it is judged."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -46,18 +45,18 @@ def hours(sweep: str) -> dict[str, float]:
     Of a training counts the median epoch, as others stood still with their machine, and of its
     time the part in which it was computed, as it shared its core.
     """
+    from refit import files
     from refit.experiments.trial import Trial
+    from refit.run_directory.directory import Result
     from refit.running import order
 
-    results = [json.loads(path.read_text()) for path in sorted(Path(sweep).glob("*/result.json"))]
+    found = sorted(Path(sweep).glob("*/result.json"))
+    results = [result for path in found if (result := files.read_model(path, Result))]
     times = order.Times(paths.runs() / "full" / Path(sweep).parent.name)
-    expected = sum(times.seconds(Trial.model_validate(result["trial"])) for result in results)
-    measured = [result["metrics"] for result in results]
+    expected = sum(times.seconds(Trial.model_validate(result.trial)) for result in results)
     taken = sum(
-        one["seconds_per_epoch"]
-        * one["epochs"]
-        * min(1.0, one["processor_seconds"] / one["train_seconds"])
-        for one in measured
+        one.metrics.seconds_per_epoch * one.metrics.epochs * order.share_of_processor(one)
+        for one in results
     )
     told = {"trainings": len(results), "taken, hours of a core": taken / HOUR}
     return told | ({"by the plan": expected / HOUR} if expected == expected else {})

@@ -128,7 +128,8 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
             table["claims"] = (
                 table["sweep"].map(claims.waiting(verdicts, log)).fillna(0).astype(int)
             )
-            table["per core-hour"] = table["claims"] / (table["hours"] * workers)
+            rates = table["claims"] / (table["hours"] * workers)
+            table["per core-hour"] = rates.map("{:.2f}".format).where(rates.notna(), "")
         click.echo(f"{study.name}, profile {profile}, seeds: {seeds or 'as declared'}")
         click.echo(table.to_string(index=False, float_format="%.2f", na_rep="unknown"))
         todo, hours = int(table["to train"].sum()), table["hours"].sum(skipna=False)

@@ -183,7 +183,7 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
         except ValueError:  # of a version whose settings were others
             continue
         if result and trial:
-            images, share = result.data.train_images, _share_of_processor(result)
+            images, share = result.data.train_images, share_of_processor(result)
             yield _traits(trial) | {
                 "place": "/".join(path.parts[-5:-3]),
                 "sweep": trial.sweep,
@@ -198,7 +198,7 @@ def _records(runs: Path) -> Iterator[dict[str, object]]:
             }
 
 
-def _share_of_processor(result: Result) -> float:
+def share_of_processor(result: Result) -> float:
     """The part of its time in which a training was computed: beside others, on a CPU, it waits."""
     worked, took = (
         getattr(result.metrics, name, None) or math.nan
