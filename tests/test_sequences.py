@@ -15,7 +15,7 @@ from refit.models import networks
 from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.running import runner
-from refit.running.order import Schedule
+from refit.running.order import Expected, Schedule
 from refit.training import feed, fit
 
 CLASSES = 5
@@ -139,8 +139,9 @@ def test_what_others_wait_for_comes_first_and_these_only_when_it_has_ended(
 ):
     sequence = make_sequence("abc")
     alone = [make_tiny(name=name) for name in "xy"]
-    seconds = dict.fromkeys(sequence, 2.0) | {alone[0]: 5.0, alone[1]: 7.0}
-    schedule = Schedule([*sequence[::-1], *alone], seconds)
+    expected = dict.fromkeys(sequence, Expected(2.0, 1.0))
+    expected |= {alone[0]: Expected(5.0, 1.0), alone[1]: Expected(7.0, 1.0)}
+    schedule = Schedule([*sequence[::-1], *alone], expected)
     # Six seconds of a, b and c, one after another, are more than five, and less than seven.
     assert started(schedule) == ["y", "a", "x"]
     schedule.ended(alone[0])
@@ -153,7 +154,7 @@ def test_what_others_wait_for_comes_first_and_these_only_when_it_has_ended(
 
 def test_a_trial_whose_source_is_done_waits_for_nothing(make_sequence):
     sequence = make_sequence("ab")
-    assert started(Schedule(sequence[1:], {sequence[1]: 1.0})) == ["b"]
+    assert started(Schedule(sequence[1:], {sequence[1]: Expected(1.0, 1.0)})) == ["b"]
 
 
 # --- trained ---------------------------------------------------------------------------------
