@@ -248,6 +248,29 @@ def test_trial_in_training_is_left_alone(pack, runs):
     assert done(runs) == ["recorded"]
 
 
+def test_what_tuners_have_found_is_packed_with_its_sweep(pack, runs, tmp_path):
+    record = {"search": {}, "digests": [], "keras_tuner": "1.4.8", "rows": []}
+    names = [f"{SWEEP}-random-1.json", "other-random-1.json"]
+    archive.unpack(pack)
+    for name in names:
+        files.write_json(runs / directory.SEARCH / name, record)
+    archive.pack(*EXPERIMENT.split("/"), SWEEP, paths.PACKS)
+    packed = (runs / directory.SEARCH / names[0]).read_bytes()
+    runs.rename(runs.with_name("elsewhere"))
+    assert archive.unpack(pack).told == []
+    assert [path.name for path in (runs / directory.SEARCH).iterdir()] == names[:1]
+    assert (runs / directory.SEARCH / names[0]).read_bytes() == packed
+
+    def spoil(member, content):
+        return [(member, b"[]" if directory.SEARCH in member.name else content)]
+
+    rewrite(pack, spoil)
+    outcome = archive.unpack(pack)
+    assert (outcome.taken, outcome.kept, outcome.refused) == (0, 2, 1)
+    assert f"{names[0]}: not taken: is no record of a search" in outcome.told[0]
+    assert (runs / directory.SEARCH / names[0]).read_bytes() == packed
+
+
 def test_committed_packs_are_read_once_and_again_when_they_change(pack, runs):
     assert archive.take("small", "cifar10") == [f"{NAME}: 2 trials taken, 0 here already"]
     assert archive.take("small", "cifar10") == []

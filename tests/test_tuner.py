@@ -7,6 +7,7 @@ import pytest
 
 from conftest import tiny
 from refit.experiments.declaration import Search
+from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.searches import tuner
@@ -51,7 +52,7 @@ def test_project_of_keras_tuner_is_kept_for_its_own_tools(folder, capsys):
 
     kept = keras_tuner.RandomSearch(
         lambda settings: None, keras_tuner.Objective("score", "max"), max_trials=3,
-        directory=folder / tuner.FOLDER, project_name=f"{GRID.sweep}-random-1",
+        directory=folder / directory.SEARCH, project_name=f"{GRID.sweep}-random-1",
     )  # fmt: skip
     kept.reload()
     scores = [trial.score for trial in kept.oracle.trials.values()]
@@ -84,11 +85,19 @@ def test_a_search_is_the_same_from_its_record_and_without(folder):
     spec = make_spec(tuners=["random", "bayesian"], repeats=1)
     first = tuner.run(GRID, spec, folder)
     pd.testing.assert_frame_equal(tuner.run(GRID, spec, folder), first)
-    for number, name in enumerate(spec.tuners):
-        record = folder / tuner.FOLDER / f"tests-{name}-1.json"
-        whole = json.loads(record.read_text())
-        record.write_text(["{", json.dumps(whole | {"rows": None})][number])
-    pd.testing.assert_frame_equal(tuner.run(GRID, spec, folder), first)
+    record = folder / directory.SEARCH / "tests-bayesian-1.json"
+    content = record.read_text()
+    whole = json.loads(content)
+    step, name, digest, reached, added, score = whole["rows"][0]
+    no_such = [(name, reached, score + 0.1), (name, 99, score), ("none", reached, score)]
+    wrong = [None, *([[step, name, digest, at, added, value]] for name, at, value in no_such)]
+    for damaged in ["{", *(json.dumps(whole | {"rows": rows}) for rows in wrong)]:
+        record.write_text(damaged)
+        pd.testing.assert_frame_equal(tuner.run(GRID, spec, folder), first)
+        assert record.read_text() == content
+    # Of a whole one everything is taken as it stands: another processor may ask for other points.
+    record.write_text(json.dumps(whole | {"rows": whole["rows"][:1]}))
+    assert len(tuner.run(GRID, spec, folder)) == len(first) - 3
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Packs: the trials of one sweep in one file, from which pages are made without training.
 
-A pack is a tar file of run directories, without weights, checkpoints and failures. Nothing in it is
-trusted: names, kinds and sizes of its members are checked before anything is unpacked, and a result
-counts only with everything that belongs to it.
+A pack is a tar file of run directories, without weights, checkpoints and failures, and of what
+tuners have found in the sweep, which another processor need not find. Nothing in it is trusted:
+names, kinds and sizes of its members are checked before anything is unpacked, and a result counts
+only with everything that belongs to it.
 """
 
 import io
@@ -22,7 +23,16 @@ from refit.errors import PackError
 from refit.experiments.trial import Trial
 from refit.experiments.yaml_file import explain
 from refit.run_directory import curve_metrics, directory
-from refit.run_directory.directory import BATCH_FILE, LOCK, PREDICTIONS, RESULT, TRIAL, Result
+from refit.run_directory.directory import (
+    BATCH_FILE,
+    LOCK,
+    PREDICTIONS,
+    RESULT,
+    SEARCH,
+    TRIAL,
+    Result,
+    SearchRecord,
+)
 from refit.run_directory.events import read_scalars
 
 # In an experiment's runs: which packs have been looked at.
@@ -33,7 +43,9 @@ LARGEST, MOST = 2**28, 2**33
 _NAME = "[A-Za-z0-9][A-Za-z0-9_.=-]*"
 _EVENTS = r"((train|validation)/)?events\.out\.tfevents\.[A-Za-z0-9_.-]+"
 _KEPT = "|".join([*map(re.escape, (RESULT, TRIAL, PREDICTIONS, BATCH_FILE)), _EVENTS])
-_MEMBER = re.compile(rf"(smoke|small|full)/{_NAME}/{_NAME}/{_NAME}/({_KEPT})")
+_MEMBER = re.compile(
+    rf"(smoke|small|full)/{_NAME}/({_NAME}/{_NAME}/({_KEPT})|{SEARCH}/{_NAME}\.json)"
+)
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
@@ -75,16 +87,22 @@ def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
                 told.append(f"{run_dir}: left out: {error}")
                 continue
             for path in _files(copy):
-                # Nothing of the file but its name and content, so that nothing else differs.
-                member = tarfile.TarInfo(path.relative_to(base).as_posix())
-                member.size = path.stat().st_size
-                tar.addfile(member, io.BytesIO(path.read_bytes()))
+                _add(tar, path, path.relative_to(base))
             packed += 1
+        for path in sorted((paths.runs() / place / SEARCH).glob(f"{sweep}-*-*.json")):
+            _add(tar, path, path.relative_to(paths.runs()))
     if packed:
         path = folder / f"{profile}-{experiment}-{sweep}.tar.xz"
         files.write_bytes(path, content.getvalue())
         told.append(f"{path}: {packed} trials, {len(content.getvalue()) / 1e6:.2f} MB")
     return told
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: Path) -> None:
+    """Add a file, nothing of it but its name and content, so that nothing else differs."""
+    member = tarfile.TarInfo(name.as_posix())
+    member.size = path.stat().st_size
+    tar.addfile(member, io.BytesIO(path.read_bytes()))
 
 
 def unpack(path: Path) -> Import:
@@ -108,7 +126,10 @@ def unpack(path: Path) -> Import:
         for run_dir in sorted(base.glob("*/*/*/*")):
             place = run_dir.relative_to(base)
             try:
-                _import(base, place, done)
+                if place.parts[2] == SEARCH:
+                    _import_search(base, place)
+                else:
+                    _import(base, place, done)
             except PackError as error:
                 done.refuse(f"{path}: {place}: not taken: {error}")
     return done
@@ -212,3 +233,15 @@ def _import(base: Path, place: Path, done: Import) -> None:
         for path in sorted((base / place).iterdir(), key=lambda path: path.name == RESULT):
             shutil.move(path, run_dir / path.name)
     done.taken += 1
+
+
+def _import_search(base: Path, place: Path) -> None:
+    """Move what a tuner has found, unpacked below `base`, into the runs, unless it is there.
+
+    Raises PackError for what is no such record; whether it fits the curves shows when it is read.
+    """
+    if files.read_model(base / place, SearchRecord) is None:
+        raise PackError("is no record of a search")
+    if not (paths.runs() / place).exists():
+        (paths.runs() / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(base / place, paths.runs() / place)

@@ -54,6 +54,8 @@ FINAL_WEIGHTS = "final.weights.h5"
 NETWORK = "network.keras"
 # Predicted classes of the test images, one byte each.
 PREDICTIONS = "test_predictions.npy"
+# In an experiment's runs: what tuners have found in its grids.
+SEARCH = "search"
 # Beside a page: what the index says of it, and what it was made from.
 PAGE = "page.json"
 
@@ -105,6 +107,18 @@ class _Metrics(BaseModel):
     seconds_per_epoch: float
     classes: PositiveInt
     weight_layers: NonNegativeInt
+
+
+class SearchRecord(BaseModel):
+    """One search of a tuner over a finished grid: what was searched, and what was asked for.
+
+    A row is step, trial, its digest, reached and added epochs, and score, as `tuner.run` has it.
+    """
+
+    search: dict[str, Any]
+    digests: list[str]
+    keras_tuner: str
+    rows: list[tuple[int, str, str, PositiveInt, NonNegativeInt, float]]
 
 
 class _Data(BaseModel):

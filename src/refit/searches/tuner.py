@@ -21,9 +21,9 @@ from refit import files, paths
 from refit.experiments.declaration import Search
 from refit.experiments.trial import Trial
 from refit.run_directory import log as run_log
+from refit.run_directory.directory import SEARCH, SearchRecord
 from refit.running.pool import TRAINING_LOG
 
-FOLDER = "search"
 # Beside a page: what this begins, the sweep's name ends.
 FILE = "search_"
 TUNERS = {"random": "RandomSearch", "bayesian": "BayesianOptimization", "hyperband": "Hyperband"}
@@ -96,16 +96,29 @@ def _search(
     grid: Grid, spec: Search, tuner: str, repeat: int, folder: Path, curves: dict[str, pd.DataFrame]
 ) -> list[list[Any]]:
     """The rows of one search, from its record if there is one of this very search."""
-    path = folder / FOLDER / f"{grid.sweep}-{tuner}-{repeat}.json"
-    meaning = {"search": spec.model_dump(mode="json", exclude={"tuners", "repeats"})}
-    meaning |= {"digests": [trial.digest for trial in grid.trials.values()]}
-    record = files.read_object(path)
-    same = {key: record.get(key) for key in meaning} == meaning
-    if not same or not isinstance(record.get("rows"), list):
-        rows = _ask(grid, spec, tuner, repeat, path, curves)
-        record = meaning | {"keras_tuner": version("keras-tuner"), "rows": rows}
-        files.write_json(path, record)
-    return [[grid.sweep, tuner, repeat, *row] for row in record["rows"]]
+    path = folder / SEARCH / f"{grid.sweep}-{tuner}-{repeat}.json"
+    searched = spec.model_dump(mode="json", exclude={"tuners", "repeats"})
+    digests = [trial.digest for trial in grid.trials.values()]
+    record = files.read_model(path, SearchRecord)
+    if not (
+        record
+        and (record.search, record.digests) == (searched, digests)
+        and all(row[-1] == _score(curves, row[1], row[3], spec) for row in record.rows)
+    ):
+        record = SearchRecord(
+            search=searched,
+            digests=digests,
+            keras_tuner=version("keras-tuner"),
+            rows=_ask(grid, spec, tuner, repeat, path, curves),
+        )
+        files.write_json(path, record.model_dump())
+    return [[grid.sweep, tuner, repeat, *row] for row in record.rows]
+
+
+def _score(curves: dict[str, pd.DataFrame], trial: str, reached: int, spec: Search) -> float | None:
+    """What a trial had measured after so many epochs; None of a trial or an epoch that is not."""
+    curve = curves.get(trial, pd.DataFrame({spec.metric: []}))[spec.metric]
+    return float(curve.iloc[reached - 1]) if reached <= len(curve) else None
 
 
 def _ask(
@@ -115,7 +128,7 @@ def _ask(
     repeat: int,
     record: Path,
     curves: dict[str, pd.DataFrame],
-) -> list[list[Any]]:
+) -> list[tuple[Any, ...]]:
     """Let Keras Tuner search, and return what it asked for: step, trial, digest, ... , score.
 
     Its own project stays in a folder beside the record, for its `reload` and `results_summary`.
@@ -123,18 +136,18 @@ def _ask(
     with files.stderr_in(paths.runs() / TRAINING_LOG):
         import keras_tuner
 
-    rows: list[list[Any]] = []
+    rows: list[tuple[Any, ...]] = []
     paid: Counter[str] = Counter()
 
-    def run_trial(self: Any, suggestion: Any, **_: Any) -> dict[str, float]:
+    def run_trial(self: Any, suggestion: Any, **_: Any) -> dict[str, float | None]:
         values = suggestion.hyperparameters.values
         trial = grid.trials[tuple(values[axis] for axis in grid.axes)]
-        curve = curves[trial.name].iloc[: values.get("tuner/epochs")]
+        reached = len(curves[trial.name].iloc[: values.get("tuner/epochs")])
         # A network seen before goes on from where it was, or is not trained again at all.
-        added = max(0, len(curve) - paid[trial.name])
+        added = max(0, reached - paid[trial.name])
         paid[trial.name] += added
-        score = float(curve[spec.metric].iloc[-1])
-        rows.append([len(rows) + 1, trial.name, trial.digest, len(curve), added, score])
+        score = _score(curves, trial.name, reached, spec)
+        rows.append((len(rows) + 1, trial.name, trial.digest, reached, added, score))
         return {"score": score}
 
     space = keras_tuner.HyperParameters()
