@@ -80,7 +80,7 @@ def _result(
         "metrics": summarise(history)
         | {"test_accuracy": accuracy, "mean_batch_test_accuracy": accuracy, "test_loss": 1.0}
         | {"total_params": parameters, "trainable_params": parameters, "non_trainable_params": 0}
-        | {"classes": 10, "layers": 4, "weight_layers": 3},
+        | {"classes": 10, "layers": 4},
         "confusion_matrix": confusions.tolist(),
         "layers": [{"name": "dense", "type": "Dense", "output_shape": [10], "parameters": 10}],
         "data": {
@@ -91,7 +91,6 @@ def _result(
             "train_images": 50_000,
             "validation_images": 10_000,
             "test_images": len(labels),
-            "test_labelled": True,
         },
         "environment": {"workers": 1},
         "started": "2026-01-01T00:00:00+00:00",

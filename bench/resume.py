@@ -17,7 +17,7 @@ def measure(options: Options) -> list[Series]:
 MEASURED = {
     "metrics": dict.fromkeys(("train_accuracy", "val_accuracy", "best_val_accuracy"), 0.5)
     | dict.fromkeys(("train_loss", "val_loss", "seconds", "seconds_per_epoch"), 1.0)
-    | {"epochs": 1, "classes": 10, "weight_layers": 20, "diverged": False},
+    | {"epochs": 1, "classes": 10, "diverged": False},
     "data": {"source": "", "stand_in": "", "embedded": True, "classes": list("0123456789")}
     | {"train_images": 1, "validation_images": 1, "test_images": 1},
     "environment": {},

@@ -8,9 +8,11 @@ from click.testing import CliRunner
 
 from refit import files
 from refit.cli import main
+from refit.experiments import expand
 from refit.run_directory import directory
 from refit.run_directory.directory import RESULT
 from refit.study import Study
+from refit.verdicts import comparison
 
 TRIAL = "mlp-bn-lr0.1"
 COLUMNS = ["trial", "seed", "metric", "value"]
@@ -90,6 +92,22 @@ def test_a_folder_of_runs_is_compared(theirs):
     count = 4 * len(list(theirs.iterdir()))
     assert count >= 12
     assert f"{count} of {count} numbers lie where" in told
+
+
+@pytest.mark.parametrize("experiment", ["gesture", "transfer"])
+def test_what_follows_from_another_seed_is_no_other_setting(experiment, theirs, tmp_path):
+    """Of images that the seed draws, and of trials that start from others with the same seed."""
+    result = files.read_object(next(theirs.iterdir()) / RESULT)
+    first, second = (
+        expand.expand(expand.load(experiment), "small", seeds, lambda spec: spec)
+        for seeds in (1, 2)
+    )
+    for trial in second:
+        content = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
+        directory.write_result(tmp_path / "theirs" / trial.directory, result | content)
+    table, told = comparison.read_runs(tmp_path / "theirs", first)
+    assert told == []
+    assert len(table) == 4 * len(second)
 
 
 def test_of_all_that_somebody_has_trained_the_asked_profile_is_compared(theirs, tmp_path):

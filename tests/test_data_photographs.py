@@ -80,6 +80,9 @@ PACKINGS = {
     "an archive, deeper": lambda place, files: pack(
         place.with_name(f"{place.name}.zip"), deeper(files)
     ),
+    "an archive of all that is here": lambda place, files: pack(
+        place.with_name(f"{place.name}.zip"), deeper(files, ".")
+    ),
     "an archive in a folder": lambda place, files: pack(place / "downloaded.zip", files),
 }
 packings = pytest.mark.parametrize("packing", PACKINGS)

@@ -201,6 +201,19 @@ WRONG = {
     "data without a name": (change("data", "name"), "cnn1.*data.name: missing key"),
     "unknown data": (change("data", "name", to="mnist"), "data.name: 'mnist' is unknown.*digits"),
     "image size in words": (change("data", "image_size", to="28"), "data.image_size"),
+    "unknown network": (
+        change("sweeps", "cnn", "base", "model", "name", to="cnm"),
+        "sweeps.cnn, trial 'cnn1': model: 'cnm' is unknown; known: cnn, vgg, alexnet",
+    ),
+    "option that the network lacks": (
+        change("sweeps", "cnn", "base", "model", "options", to={"kernel_siez": 3}),
+        "sweeps.cnn, trial 'cnn1': model 'cnn' has no option 'kernel_siez'; its options are: .*k",
+    ),
+    "search that the sweep lacks": (
+        change("profiles", "full", "sweeps", to={"vgg_sgd": {"search": {"trials": 3}}}),
+        "profiles.full.sweeps.vgg_sgd.search: .*sweep vgg_sgd declares no search",
+    ),
+    "sweep of a name in use": (change("sweeps", "cnn", key="search"), "sweeps.search: .*name"),
     "unknown profile": (change("profiles", "small", key="tiny"), "profiles.tiny"),
     "unknown sweep in a profile": (
         change("profiles", "small", "sweeps", "vgg", key="vvg"),
@@ -425,6 +438,17 @@ def at(content, path):
 
 # Mappings and lists whose items are alike.
 ALIKE = {"sweeps", "profiles", "tables", "readings", "entries", "claims", "holds"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"trails": 3}, "trails: unknown key"), ({"trials": 2, "initial_points": 3}, "3 initial")],
+)
+def test_a_search_that_a_profile_changes_is_checked_beforehand(changes, message, load):
+    whole = yaml.safe_load((paths.EXPERIMENTS / "fmnist_grid.yaml").read_text("utf-8"))
+    whole["profiles"]["small"]["sweeps"]["grid2"]["search"] = changes
+    with pytest.raises(DeclarationError, match=f"profiles.small.sweeps.grid2.search: .*{message}"):
+        load(whole, "fmnist_grid")
 
 
 def test_unknown_key_is_refused_at_every_level(content, load, tmp_path):

@@ -142,3 +142,10 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path):
     assert found["true"].tolist() == [*(f"'{formula}" for formula in formulas), "a-b"]
     assert found["count"].tolist() == [-1.0] * 7
     assert found["mixed"].tolist() == ["-1"] * 6 + ["'="]
+
+
+def test_names_are_read_as_they_were_written(tmp_path):
+    names = ["=1+1", "-x", "'quoted", "NA", "None", "nan", "007", "a", None]
+    frame = pd.DataFrame({"trial": names, "mixed": names, "value": [0.1, None, *range(7)]})
+    files.write_table(tmp_path / "table.csv", frame)
+    pd.testing.assert_frame_equal(files.read_table(tmp_path / "table.csv"), frame)

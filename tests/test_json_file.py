@@ -66,6 +66,16 @@ def test_wrong_file_is_an_error_that_names_it(change, said, tmp_path):
     assert "experiments-conv3d.json" in str(raised.value)
 
 
+@pytest.mark.parametrize("base", [[1], {"callbacks": 5}, {"callbacks": ["x"]}])
+def test_callbacks_that_are_none_are_refused(base, tmp_path):
+    path = declared(tmp_path, exported("gesture/conv3d"))
+    content = yaml.safe_load(path.read_text("utf-8"))
+    content["sweeps"]["conv3d"]["base"] = base
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(DeclarationError, match=r"callbacks|base"):
+        expand.load(path)
+
+
 def test_sweep_without_a_plateau_rule_has_no_such_file():
     told = CliRunner().invoke(main, ["export", "json", "transfer/from_scratch"])
     assert told.exit_code == 1

@@ -67,7 +67,6 @@ def leave(study, trial, losses=LOSSES, **metrics):
         "train_accuracy": 0.75, "val_accuracy": 0.7, "train_loss": losses[-1], "val_loss": 0.5,
         "best_val_accuracy": 0.75, "epochs": len(losses), "diverged": False, "classes": 5,
         "seconds": 8.5, "total_seconds": 8.5, "seconds_per_epoch": 2.0, "total_params": 61706,
-        "weight_layers": 5,
     }  # fmt: skip
     images = {"train_images": 160, "validation_images": 60, "test_images": 60}
     result = {

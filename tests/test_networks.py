@@ -86,6 +86,17 @@ def test_picture_gets_classes_with_probabilities_and_a_word_on_how_it_was_fitted
     assert "its ground is light" in light.output
 
 
+def test_a_network_without_a_test_accuracy_predicts_all_the_same(kept, picture):
+    path, card = kept
+    scores = {"val_accuracy": card.scores["val_accuracy"]}
+    place = path.with_suffix(".json")
+    files.write_json(place, card.model_copy(update={"scores": scores}).model_dump(mode="json"))
+    told = refit("predict", *TRIAL, picture)
+    files.write_json(place, card.model_dump(mode="json"))
+    assert told.exit_code == 0, told.output
+    assert f"val accuracy {scores['val_accuracy']:.3f}" in told.output
+
+
 def test_what_is_no_picture_is_named(kept, tmp_path):
     (tmp_path / "letter.png").write_text("no picture", encoding="utf-8")
     for path, said in (

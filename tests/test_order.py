@@ -32,7 +32,6 @@ def finish(trial, folder, epochs, seconds=2.0, fixed=10.0, content="", **times) 
     metrics |= {
         "seconds": seconds * epochs,
         "seconds_per_epoch": seconds,
-        "weight_layers": 3,
     } | times
     images = {"train_images": 160, "validation_images": 60, "test_images": 60}
     result = {

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import nbformat
 import pandas as pd
 import pytest
 import yaml
 
 from refit import paths
 from refit.data import sets
-from refit.experiments import predicates
+from refit.experiments import factories, predicates
 from refit.experiments.metrics import CURVE_METRICS, MEANINGS, METRICS
 from refit.models import networks
 
@@ -46,9 +47,7 @@ def lists() -> str:
     lines += [f"- `{name}`: what of it is in `DATA_DIR`, else a stand-in" for name in sets.ALIASES]
     lines += ["", "### Models", ""]
     for name, factory in networks.ARCHITECTURES.items():
-        options = ", ".join(
-            f"{key}={value!r}" for key, value in networks.default_options(name).items()
-        )
+        options = ", ".join(f"{key}={value!r}" for key, value in factories.defaults(name).items())
         lines.append(f"- `{name}`: {first(factory)} Options: {options or 'none'}.")
     return "\n".join(lines) + "\n"
 
@@ -82,20 +81,29 @@ def refit(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_new_report_runs_at_once_and_judges_every_common_kind(checkout):
-    assert refit(checkout, "new", "mine").returncode == 0
-    again = refit(checkout, "new", "mine")
+NAME = "mine.v2"  # of which no part is an ending
+
+
+@pytest.fixture(scope="module")
+def declared(checkout) -> dict:
+    """A report as `refit new` writes it, run at small scale, on embedded images, and judged."""
+    assert refit(checkout, "new", NAME).returncode == 0
+    path = checkout / "experiments" / f"{NAME}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # Only a profile that is comparable is judged.
+    content["profiles"]["small"] = content["profiles"]["smoke"] | {"comparable": True}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    made = refit(checkout, "reproduce", NAME, "--profile", "small", "--seeds", "3")
+    assert made.returncode == 0, made.stderr
+    return content
+
+
+def test_new_report_runs_at_once_and_judges_every_common_kind(checkout, declared):
+    again = refit(checkout, "new", NAME)
     assert again.returncode == 1
     assert "is there already" in again.stderr
-    declared = yaml.safe_load((checkout / "experiments" / "mine.yaml").read_text(encoding="utf-8"))
-    # Only a profile that is comparable is judged: here, at small scale, on embedded images.
-    smoke = declared["profiles"]["smoke"]
-    declared["profiles"]["small"] = smoke | {"comparable": True}
-    path = checkout / "experiments" / "mine.yaml"
-    path.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
-    made = refit(checkout, "reproduce", "mine", "--profile", "small", "--seeds", "3")
-    assert made.returncode == 0, made.stderr
-    page = checkout / "reports" / "small" / "mine"
+    page = checkout / "reports" / "small" / NAME
+    assert page.with_name(f"{NAME}.html").is_file()
     claims = pd.read_csv(page / "claims.csv")
     assert len(claims) == len(declared["claims"])
     kinds = {
@@ -104,8 +112,23 @@ def test_new_report_runs_at_once_and_judges_every_common_kind(checkout):
     assert len(kinds) >= 8
     measured = claims.set_index("id")["estimate"].dropna()
     assert {"C01", "C02", "C04", "C06", "C07", "C08", "C09"} <= set(measured.index)
-    notebook = (checkout / "notebooks" / "mine.ipynb").read_text(encoding="utf-8")
+    notebook = (checkout / "notebooks" / f"{NAME}.ipynb").read_text(encoding="utf-8")
     assert "relu" not in notebook, "no names of trials: a profile may leave them out"
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_page_whose_process_ends_is_told_and_the_index_made(checkout):
+    path = checkout / "notebooks" / f"{NAME}.ipynb"
+    notebook = nbformat.read(path, 4)
+    source = "import os; os.kill(os.getppid(), 9)"
+    notebook.cells[2:] = [nbformat.v4.new_code_cell(source, id="ends-its-parent")]
+    nbformat.write(notebook, path)
+    index = checkout / "reports" / "small" / "index.html"
+    index.unlink()
+    told = refit(checkout, "report", NAME, "--profile", "small")
+    assert told.returncode == 1
+    assert f"failed: {NAME}; all pages: " in told.stderr
+    assert index.is_file()
 
 
 def test_missing_notebook_is_told_before_anything_is_trained(checkout):

@@ -65,6 +65,8 @@ def test_a_value_can_be_read_from_part_of_a_curve(changes, expected):
     found = contrast(log, **{"is": "value", "trial": "a", "low": 0} | changes).values
     if "epochs" in changes and changes["epochs"][1] > 2:
         assert len(found) == 1, "the seed that ended before is left out"
+    elif "epochs" not in changes:
+        assert len(found) == 2, "of a curve as a whole none is"
     assert found[0] == pytest.approx(expected)
 
 
@@ -315,6 +317,11 @@ def test_what_was_not_measured_has_no_numbers():
         ({"is": "value", "trial": "a", "low": 1, "epochs": [5, 2]}, "run backwards"),
         ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "epochs": [1, 2]}, "one val"),
         ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "statistic": "min"}, "one v"),
+        (
+            {"is": "value", "metric": "val_loss", "trial": {"sweep": "s"}, "low": 1}
+            | {"inside": [0, 1]},
+            "name one trial",
+        ),
         ({"is": "value", "metric": "seconds", "trial": "a", "low": 1, "inside": [0, 1]}, "no curv"),
         ({"is": "difference", "a": "a", "b": "b"}, "give low, high or both"),
         ({"is": "order", "trials": ["a", "b"], "direction": "ascending", "at_least": 0.5}, "least"),

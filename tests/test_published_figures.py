@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from pydantic import ValidationError
 from scipy import stats
 
@@ -18,6 +19,7 @@ from refit.experiments.declaration import (
     Source,
     Sweep,
 )
+from refit.pages import tables
 from refit.run_directory import log as run_log
 from refit.run_directory.log import RunLog
 from refit.verdicts import published_figures, words
@@ -287,6 +289,13 @@ def test_number_that_is_not_printed_text_is_refused(text):
         Figure(place="text", trial="a", metric="val_accuracy", text=text)
 
 
+def counted(table) -> dict[str, list[str]]:
+    """The counts of verdicts as a page shows them, by metric."""
+    rows = BeautifulSoup(tables.figure_counts(table).data, "html.parser").select("tbody tr")
+    cells = [[cell.get_text() for cell in row.select("th, td")] for row in rows]
+    return {metric: counts for metric, *counts in cells}
+
+
 # --- the whole table -------------------------------------------------------------------------
 
 
@@ -297,8 +306,7 @@ def test_zoo_has_a_row_and_a_verdict_for_every_published_number(tmp_path):
     assert len(table) == 367
     assert set(table["verdict"]) == {words.NOT_JUDGED}
     assert np.isfinite(table["published"]).all()
-    counted = published_figures.counts(table).set_index("metric")
-    assert counted.loc["all", "all"] == (~table["repeats"]).sum() < 367
+    assert counted(table)["all"][-1] == f"{(~table['repeats']).sum()}" != "367"
 
 
 def test_a_number_that_stands_twice_counts_once():
@@ -310,5 +318,4 @@ def test_a_number_that_stands_twice_counts_once():
     ]
     table = table_of(accuracies(*THREE), figures)
     assert table["repeats"].tolist() == [False, True, True, False]
-    counted = published_figures.counts(table).set_index("metric")
-    assert counted.loc["val_accuracy", words.INSIDE] == 2
+    assert counted(table)["validation accuracy"][0] == "2"

@@ -60,6 +60,7 @@ def test_default_that_wins_is_held_against_the_second(grid):
 def test_without_results_nothing_is_retrained(grid, tmp_path):
     trials, _ = grid
     assert retrain.run(trials, "grid", SPEC, tmp_path).empty
+    assert retrain.run([], "grid", SPEC, tmp_path).empty, "as of a sweep that the profile skips"
 
 
 def test_without_training_the_missing_have_no_value(grid):

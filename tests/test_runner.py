@@ -140,7 +140,7 @@ def test_tables_without_one_of_them_are_no_log(four, tmp_path):
         run_log.read_csv(tmp_path)
 
 
-def stored(trial, folder, train, val, accuracy=None, best=0.5):
+def stored(trial, folder, train, val, accuracy=None, best=0.5, classes=5):
     """Leave behind what a training with these losses would; halves stay exact in event files."""
     accuracy = accuracy or [0.5] * len(val)
     for group, losses in (("train", train), ("validation", val)):
@@ -149,12 +149,17 @@ def stored(trial, folder, train, val, accuracy=None, best=0.5):
             writer.scalars(dict(zip(("epoch_loss", "epoch_accuracy"), values, strict=True)), epoch)
         writer.close()
     metrics = {
-        "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds_per_epoch": 1.0, "classes": 5,
-        "train_loss": train[-1], "val_loss": val[-1], "epochs": len(val), "weight_layers": 5,
+        "train_accuracy": 0.5, "val_accuracy": 0.5, "seconds_per_epoch": 1.0, "classes": classes,
+        "train_loss": train[-1], "val_loss": val[-1], "epochs": len(val),
         "best_val_accuracy": best, "seconds": float(len(val)),
         "diverged": not np.isfinite(train[-1]),
     }  # fmt: skip
-    facts = {"train_images": 160, "stand_in": "", "embedded": True, "classes": list("abcde")}
+    facts = {
+        "train_images": 160,
+        "stand_in": "",
+        "embedded": True,
+        "classes": list("abcde"[:classes]),
+    }
     facts |= {"source": "", "validation_images": 60, "test_images": 60}
     result = {
         "trial": {},
@@ -225,9 +230,13 @@ def test_accuracy_can_lag_behind_the_loss_and_lose_less(
     assert log.measure("tiny", "loss_rise_beyond_accuracy_fall").tolist() == [beyond]
 
 
-@pytest.mark.parametrize(("best", "learned"), [(0.2, 0), (0.4, 0), (0.41, 1), (1.0, 1)])
-def test_learned_is_more_than_twice_guessing(make_tiny, tmp_path, best, learned):
-    stored(make_tiny(), tmp_path, [1, 1, 1], [1, 1, 1], best=best)
+@pytest.mark.parametrize(
+    ("classes", "best", "learned"),
+    [(5, 0.2, 0), (5, 0.4, 0), (5, 0.41, 1), (5, 1.0, 1), (2, 0.75, 0), (2, 0.76, 1), (2, 1.0, 1)],
+)
+def test_learned_is_more_than_twice_guessing(make_tiny, tmp_path, classes, best, learned):
+    """Of two classes, where twice would be more than there is, half way from guessing to that."""
+    stored(make_tiny(), tmp_path, [1, 1, 1], [1, 1, 1], best=best, classes=classes)
     log = run_log.read([make_tiny(), make_tiny(name="missing")], tmp_path)
     assert log.measure("tiny", "learned").tolist() == [learned]
     assert log.measure("missing", "learned").empty

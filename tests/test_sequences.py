@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from refit import paths
+from refit import paths, tries
 from refit.data import sets
 from refit.errors import DeclarationError
 from refit.experiments import expand
@@ -16,6 +16,7 @@ from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.running import runner
 from refit.running.order import Expected, Schedule
+from refit.study import Study
 from refit.training import feed, fit
 
 CLASSES = 5
@@ -157,6 +158,15 @@ def test_a_trial_whose_source_is_done_waits_for_nothing(make_sequence):
     assert started(Schedule(sequence[1:], {sequence[1]: Expected(1.0, 1.0)})) == ["b"]
 
 
+def test_all_that_a_trial_starts_from_is_found_in_its_order():
+    study = Study.open("gesture", "full", train=False)
+    chains = [study.before(trial) for trial in study.trials]
+    for chain, trial in zip(chains, study.trials, strict=True):
+        starts = [each.starts_from for each in (*chain, trial)]
+        assert starts == ["", *(str(each.directory) for each in chain)]
+    assert max(map(len, chains)) > 1
+
+
 # --- trained ---------------------------------------------------------------------------------
 
 
@@ -169,6 +179,11 @@ def test_weights_are_carried_over_and_the_optimizer_is_new(make_sequence, make_t
     runner.check(runner.run([alone], tmp_path, workers=1))
     assert losses(first, tmp_path) == losses(alone, tmp_path)
     assert losses(second, tmp_path)[0] < losses(first, tmp_path)[0]
+    # Tried in a folder that has none of them.
+    folder = tmp_path / "tried"
+    tried = tries.try_out(second, {"batch_size": 16}, [first], tmp_path / "none", folder, None)
+    assert tried.metrics.set_index("metric").loc["train_loss", "b"] == losses(second, tmp_path)[0]
+    assert not tried.file.exists(), "one epoch is no curve"
     # The same by hand: the weights with which the first ended, a new optimizer, one more epoch.
     keras.utils.set_random_seed(second.seed)
     dataset = sets.load(second.data, None, paths.cache())

@@ -49,7 +49,7 @@ def test_every_experiment_is_a_table_of_its_settings(name, tmp_path):
         log = events.EventWriter(tmp_path / trial.directory)
         log.summary(events.hparams_session(factories.columns(trial), factories.group(trial)))
         log.scalars({METRIC: float(number)}, 1)
-        log.summary(events.hparams_session_end(success=True))
+        log.summary(events.hparams_session_end())
         log.close()
     first = {factories.group(trial): trial for trial in reversed(trials)}
     names, groups = table(tmp_path, len(first))

@@ -351,7 +351,7 @@ def keep(**settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, make_tiny):
     """A perceptron with dropout, plain and with all that can be measured; and their folder."""
-    folder = tmp_path_factory.mktemp("measured")
+    folder = tmp_path_factory.mktemp("{measured}")  # braces mean something to Keras
     trials = {
         "plain": make_tiny(**PERCEPTRON, name="plain"),
         "measured": make_tiny(**PERCEPTRON, **MEASURED, **keep(at_least=0.5), name="measured"),

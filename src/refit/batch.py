@@ -14,7 +14,7 @@ import click
 import pebble
 
 from refit import files, paths
-from refit.errors import DataError, ReportError, TrialError
+from refit.errors import DataError, RefitError, ReportError, TrialError
 from refit.experiments import expand
 from refit.experiments.declaration import FULL
 from refit.pages import freshness
@@ -94,9 +94,7 @@ def make_pages(
             parameters = how | {"train": train} | named
             unchanged = train and freshness.is_unchanged(study, parameters)
             if unchanged:
-                click.echo(
-                    f"  {study.pages}.html (unchanged: nothing to train, made from the same)"
-                )
+                click.echo(f"  {study.page} (unchanged: nothing to train, made from the same)")
             else:
                 changed.append((study, parameters))
             if unchanged or not train:  # else the training looks for them, and tells
@@ -151,9 +149,12 @@ def _run_notebooks(
             while jobs:
                 for job in wait(jobs, 0.5, FIRST_COMPLETED).done:
                     study = jobs.pop(job)
-                    failure, seconds = job.result()
+                    try:
+                        failure, seconds = job.result()
+                    except (RefitError, pebble.ProcessExpired) as error:
+                        failure, seconds = f"{study.name}: {error}", 0
                     shown.update()
-                    click.echo(f"  {study.pages}.html ({seconds:.0f} s)")
+                    click.echo(f"  {study.page} ({seconds:.0f} s)")
                     if failure:
                         failed.append(study.name)
                         click.secho(f"  {failure}", fg="red", err=True)

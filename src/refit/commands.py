@@ -73,7 +73,8 @@ def predict(experiment: str, trial: str, pictures: tuple[Path, ...], invert: boo
     from refit.exports import networks
 
     network, card = networks.find(experiment, trial)
-    click.echo(f"{card.title} ({card.profile}, test accuracy {card.scores['test_accuracy']:.3f})")
+    said = next(name for name in ("test_accuracy", "val_accuracy") if name in card.scores)
+    click.echo(f"{card.title} ({card.profile}, {said.replace('_', ' ')} {card.scores[said]:.3f})")
     found = networks.predict(network, card, pictures, invert)
     for picture, (note, classes) in zip(pictures, found, strict=True):
         likeliest = ", ".join(f"{name} {share:.3f}" for name, share in classes[:3])
@@ -110,7 +111,8 @@ def try_out(
     study = Study.open(experiment, profile, data_dir=data_dir)
     tried = study.try_out(trial, **values)
     _show(tried.settings, tried.metrics, tried.curves)
-    click.echo(f"curves: {tried.file}")
+    if tried.file.exists():
+        click.echo(f"curves: {tried.file}")
 
 
 @click.command()

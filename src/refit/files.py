@@ -21,6 +21,12 @@ from refit.errors import TrialError
 
 # In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
 MOST_DIGESTED = 2**20
+# Columns of tables that are texts also where they look like numbers.
+TEXTS = dict.fromkeys(
+    ("trial", "sweep", "title", "reason", "digest", "machine", "true", "predicted", "id"), str
+)
+# What spreadsheets take for the beginning of a formula, or for a mark that what follows is none.
+_MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -92,9 +98,24 @@ def write_table(path: Path, frame: Any) -> None:
     write_bytes(path, frame.to_csv(index=False).encode())
 
 
+def read_table(path: Path) -> Any:
+    """Read a table as `write_table` wrote it. Raises OSError or ValueError."""
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""])
+    texts = frame.select_dtypes(["object", "string"])
+    return frame.assign(
+        **{name: texts[name].map(_from_text).astype(texts[name].dtype) for name in texts}
+    )
+
+
 def _as_text(value: Any) -> Any:
-    begins = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if begins else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_MARKED) else value
+
+
+def _from_text(value: Any) -> Any:
+    marked = isinstance(value, str) and value[:1] == "'" and value[1:].startswith(_MARKED)
+    return value[1:] if marked else value
 
 
 def read_json(path: Path) -> Any:

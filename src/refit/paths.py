@@ -11,7 +11,8 @@ from pathlib import Path
 
 from refit.errors import DeclarationError
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parents[1]
 EXPERIMENTS = ROOT / "experiments"
 NOTEBOOKS = ROOT / "notebooks"
 # The results of record: see `refit.run_directory.archive`.

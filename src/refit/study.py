@@ -27,9 +27,6 @@ from refit.searches import retrain, tuner
 from refit.verdicts import claims, published_figures
 from refit.verdicts.scoreboard import CLAIMS_FILE, FIGURES_FILE
 
-# What trains the trials of an experiment, some of which may be searches.
-TRAIN = "refit.searches.autokeras:train"
-
 
 @dataclass(frozen=True)
 class Study:
@@ -98,6 +95,11 @@ class Study:
         return self.declaration.profiles[self.profile_name]  # type: ignore[index]
 
     @property
+    def page(self) -> Path:
+        """The page, beside the folder `pages` of what it shows."""
+        return self.pages.with_name(f"{self.name}.html")
+
+    @property
     def titles(self) -> dict[str, str]:
         """Trial names and their titles, in the order of the declaration."""
         return {trial.name: trial.title for trial in self.trials}
@@ -109,7 +111,7 @@ class Study:
         stand in the summary.
         """
         summary = runner.run(
-            self.trials, self.runs, workers, data_dir=self.data_dir, executor=executor, train=TRAIN
+            self.trials, self.runs, workers, data_dir=self.data_dir, executor=executor
         )
         vars(self).pop("measured", None)
         optional = {
@@ -117,8 +119,7 @@ class Study:
             for trial in self.trials
             if self.declaration.sweeps[trial.sweep].optional
         }
-        if set(summary.failures) - optional:
-            raise TrialError(str(summary))
+        runner.check(summary, optional)
         return summary
 
     def log(self) -> RunLog:
@@ -162,8 +163,7 @@ class Study:
         """
         spec = self.declaration.plan(self.profile_name, sweep, "search")
         space = self.space(sweep)
-        finished = (directory.result_of(trial, self.runs) for trial in space.trials.values())
-        if not all(finished):
+        if not all(directory.result_of(trial, self.runs) for trial in space.trials.values()):
             return pd.DataFrame(columns=tuner.COLUMNS)
         trace = tuner.run(space, spec, self.runs)
         files.write_table(self.pages / f"{tuner.FILE}{sweep}.csv", trace)
@@ -194,7 +194,8 @@ class Study:
         of record are left alone: what is trained lies in the folder `tries` of the runs.
         """
         folder = paths.runs() / tries.FOLDER / self.profile_name / self.name
-        return tries.try_out(self.trial(name), changes, self.runs, folder, self.data_dir)
+        chain = self.before(trial := self.trial(name))
+        return tries.try_out(trial, changes, chain, self.runs, folder, self.data_dir)
 
     def provenance(self) -> dict[str, str]:
         """Data, versions and hardware of the finished trials, all values that occur."""
@@ -210,7 +211,7 @@ class Study:
         rows = []
         for name, sweep in self.declaration.sweeps.items():
             trials = [trial for trial in self.trials if trial.sweep == name]
-            images = {trial.data.train_images or "all" for trial in trials}
+            images = dict.fromkeys(trial.data.train_images or "all" for trial in trials)
             rows.append(
                 {
                     "sweep": sweep.title,
@@ -306,6 +307,11 @@ class Study:
     def _is_first(self, trial: Trial) -> bool:
         """Whether a trial is the first of its replicates, or a declared repetition of that."""
         return trial.seed % SEED_STEP == self.declaration.seed % SEED_STEP
+
+    def before(self, trial: Trial) -> list[Trial]:
+        """The trials that a trial starts from, each by the weights of the one before it."""
+        found = [each for each in self.trials if str(each.directory) == trial.starts_from]
+        return [each for start in found for each in (*self.before(start), start)]
 
     def trial(self, name: str) -> Trial:
         """The first replicate of a trial, by name."""

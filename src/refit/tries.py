@@ -1,6 +1,6 @@
 """A setting tried out: a variant of a trial, trained beside it in a folder of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from refit.data.spec import DataSpec
 from refit.errors import DeclarationError
+from refit.experiments import factories
 from refit.experiments.trial import Optimizer, Trial
 from refit.experiments.yaml_file import explain
 from refit.run_directory import log as run_log
@@ -26,8 +27,9 @@ FOLDER = "tries"
 
 @dataclass(frozen=True)
 class Tried:
-    """A variant beside its original: a picture of their curves and its file, the settings in which
-    they differ, what they reached, and some points of the curves."""
+    """A variant beside its original: a picture of their curves and its file, which is not there for
+    a single epoch, the settings in which they differ, what they reached, and some points of the
+    curves."""
 
     picture: "Picture"
     file: Path
@@ -60,9 +62,11 @@ def changed(trial: Trial, changes: Mapping[str, Any]) -> Trial:
     said = ", ".join(f"{name}={value}" for name, value in changes.items())
     settings |= {"name": f"{trial.name[:70]}-changed", "title": f"{trial.title}, {said}"}
     try:
-        return Trial.model_validate(settings)
+        variant = Trial.model_validate(settings)
     except ValidationError as error:
         raise DeclarationError(explain(error)) from error
+    factories.check(variant.model)
+    return variant
 
 
 def _path(name: str) -> list[str]:
@@ -76,14 +80,20 @@ def _path(name: str) -> list[str]:
 
 
 def try_out(
-    trial: Trial, changes: Mapping[str, Any], runs: Path, folder: Path, data_dir: Path | None
+    trial: Trial,
+    changes: Mapping[str, Any],
+    before: Sequence[Trial],
+    runs: Path,
+    folder: Path,
+    data_dir: Path | None,
 ) -> Tried:
-    """Train a variant in `folder`, and the trial itself too where `runs` has no result of it."""
+    """Train a variant in `folder`, after the trials `before` it, by whose weights it starts, and
+    the trial itself too where `runs` has no result of it."""
     from refit.figures.curves import learning_curves  # takes seconds, as all figures do
 
     variant = changed(trial, changes)
     there = bool(result_of(trial, runs))
-    trials = [variant] if there else [trial, variant]
+    trials = [*before, variant] if there else [*before, trial, variant]
     runner.check(runner.run(trials, folder, data_dir=data_dir, describe=False))
     logs = [run_log.read([trial], runs if there else folder), run_log.read([variant], folder)]
     results, curves = (

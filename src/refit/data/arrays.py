@@ -22,13 +22,6 @@ class Clips:
     entries: Sequence[Any]
     decode: Callable[[Sequence[Any], int, int, str], Iterator[np.ndarray]]
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, selection: slice | np.ndarray) -> "Clips":
-        chosen = np.arange(len(self))[selection]
-        return replace(self, entries=[self.entries[position] for position in chosen])
-
 
 @dataclass(frozen=True)
 class Part:

@@ -135,7 +135,8 @@ def _write_part(folder: Path, name: str, part: Part, positions: np.ndarray, spec
     side, images, count = spec.image_size, part.images, len(positions)
     if isinstance(images, Clips):
         shape = (count, spec.frames, side, side, 3)
-        blocks = images.decode(images[positions].entries, spec.frames, side, spec.resampling)
+        entries = [images.entries[position] for position in positions]
+        blocks = images.decode(entries, spec.frames, side, spec.resampling)
     else:
         shape = (count, side, side, images.shape[3])
         step = max(1, BLOCK // images[0].nbytes)

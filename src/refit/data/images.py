@@ -155,9 +155,9 @@ def _list_archive(tree: Tree) -> None:
     names: set[str] = set()
     for info in members:
         path = PurePosixPath(info.filename)
-        if info.filename in names:
+        if not info.is_dir() and str(path) in names:
             raise DataError(f"{tree.root}: holds {path} twice; pack the images again.")
-        names.add(info.filename)
+        names.add(str(path))
         if info.compress_type not in PACKED:
             raise DataError(
                 f"{tree.root}: {path} is packed by another method than deflate, the usual one; "
@@ -200,6 +200,9 @@ def read_part(listing: Listing, side: int, resampling: str | None = None) -> Par
     labels = np.array([names[listing.entries[position].label] for position in order], np.int32)
     root = listing.root
     with _archive(root) if root.is_file() else nullcontext() as archive:
+        # Some archivers begin every name with "./".
+        stored = archive.namelist() if archive else ()
+        members = {str(PurePosixPath(name)): name for name in stored}
         for position, target in zip(order, pixels, strict=True):
             entry = listing.entries[position]
             place = f"{root}: {entry.path}"
@@ -209,7 +212,7 @@ def read_part(listing: Listing, side: int, resampling: str | None = None) -> Par
                     f"{LARGEST_FILE / 2**20:,.0f} MiB are refused."
                 )
             if archive:
-                with archive.open(entry.path) as file:
+                with archive.open(members[str(entry.path)]) as file:
                     packed = file.read(entry.size + 1)  # no more than it says that there is
             else:
                 packed = content(root / on_disk(entry.path))

@@ -2,6 +2,7 @@
 
 from refit.data import sets
 from refit.errors import DeclarationError
+from refit.experiments import factories
 from refit.experiments.declaration import Declaration, Profile
 from refit.experiments.predicates import Effect, Epochs, Selection, Separates, Trials
 from refit.experiments.trial import Trial, is_setting
@@ -22,6 +23,12 @@ def check(declaration: Declaration, trials: list[Trial]) -> None:
         if sweep.retrain:
             with named(f"sweeps.{name}.retrain.default"):
                 _check_subject(sweep.retrain.default, None, trials)
+    for profile, cut in declaration.profiles.items():
+        for name, changes in cut.sweeps.items():
+            for kind in ("search", "retrain"):
+                if getattr(changes, kind):
+                    with named(f"profiles.{profile}.sweeps.{name}.{kind}"):
+                        declaration.plan(profile, name, kind)
     _check_trials(trials)
     for figure in declaration.published.figures:
         with named(f"published, {figure.place}"):
@@ -57,6 +64,7 @@ def _check_trials(trials: list[Trial]) -> None:
                 raise DeclarationError(
                     f"data.name: {trial.data.name!r} is unknown; known: {', '.join(names)}"
                 )
+            factories.check(trial.model)
             if trial.pretrained and trial.pretrained.trial:
                 source = known.get(trial.pretrained.trial)
                 if source is None or not source.keep_base or source.pretrained:
@@ -69,8 +77,8 @@ def _check_trials(trials: list[Trial]) -> None:
 def _check_axes(predicate: Effect | Separates, trials: list[Trial]) -> None:
     """Whether a predicate about settings names some that its sweep varies."""
     rows = [_settings(t) for t in trials if t.sweep == predicate.sweep]
-    values = {name: {row.get(name) for row in rows} for row in rows for name in row}
-    varied = [name for name in values if is_setting(name) and len(values[name]) > 1]
+    names = dict.fromkeys(name for row in rows for name in row if is_setting(name))
+    varied = [name for name in names if len({row.get(name) for row in rows}) > 1]
     for axis in predicate.axes():
         if axis not in varied:
             raise DeclarationError(

@@ -7,11 +7,12 @@ keys, so that a misspelt one is an error before anything is trained, not a silen
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from refit.errors import DeclarationError
 from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Printed, Strict
 from refit.experiments.predicates import Claim, Trials, check_epochs
+from refit.experiments.yaml_file import explain
 
 ProfileName = Literal["smoke", "small", "full"]
 # As published: the one profile whose results are held against the report.
@@ -270,6 +271,8 @@ class Declaration(Strict):
             ids = [item.id for item in getattr(self, group)]
             if twice := sorted({id for id in ids if ids.count(id) > 1}):
                 raise ValueError(f"{group}: id {twice[0]!r} stands twice")
+        if taken := {"lock", "search"} & set(self.sweeps):
+            raise ValueError(f"sweeps.{taken.pop()}: is a name that refit uses beside sweeps")
         for name, profile in self.profiles.items():
             if strangers := set(profile.sweeps) - set(self.sweeps):
                 raise ValueError(
@@ -281,10 +284,13 @@ class Declaration(Strict):
     def plan(self, profile: str, sweep: str, kind: Literal["search", "retrain"]) -> Any:
         """A sweep's `search` or `retrain` as a profile changes it.
 
-        Raises DeclarationError where the sweep declares none.
+        Raises DeclarationError where the sweep declares none, or the changes do not fit.
         """
         declared = getattr(self.sweeps.get(sweep), kind, None)
         if declared is None:
             raise DeclarationError(f"{self.name}: sweep {sweep} declares no {kind}")
         changes = getattr(self.profiles[profile].of(sweep), kind)  # type: ignore[index]
-        return declared.model_validate(declared.model_dump() | changes)
+        try:
+            return declared.model_validate(declared.model_dump() | changes)
+        except ValidationError as error:
+            raise DeclarationError(explain(error)) from error

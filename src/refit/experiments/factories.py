@@ -2,13 +2,13 @@
 
 import ast
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import refit
-from refit.experiments.trial import Trial
+from refit import paths
+from refit.errors import DeclarationError
+from refit.experiments.trial import AUTOKERAS, Model, Trial
 
-MODELS = Path(refit.__file__).parent / "models"
+MODELS = paths.PACKAGE / "models"
 
 
 @cache
@@ -31,6 +31,20 @@ def defaults(model: str) -> dict[str, Any]:
     given = next(found).args
     pairs = zip(given.kwonlyargs, given.kw_defaults, strict=True)
     return {name.arg: ast.literal_eval(value) for name, value in pairs if value is not None}
+
+
+def check(model: Model) -> None:
+    """Raise DeclarationError where there is no such network, or it has no such option."""
+    if model.name == AUTOKERAS:
+        return  # whose options the search checks itself
+    if model.name not in addresses():
+        known = ", ".join(addresses())
+        raise DeclarationError(f"model: {model.name!r} is unknown; known: {known}")
+    if unknown := sorted(set(model.options) - set(known := defaults(model.name))):
+        raise DeclarationError(
+            f"model {model.name!r} has no option {', '.join(map(repr, unknown))}; "
+            f"its options are: {', '.join(known) or 'none'}"
+        )
 
 
 def columns(trial: Trial) -> dict[str, bool | int | float | str]:

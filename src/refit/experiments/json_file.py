@@ -50,6 +50,9 @@ def read(path: Path, base: dict[str, Any]) -> list[dict[str, Any]]:
         raise DeclarationError(f"{path}: {explain(error)}") from error
     except (OSError, ValueError) as error:
         raise DeclarationError(f"{path}: cannot be read: {error}") from error
+    rules = base.get("callbacks", []) if isinstance(base, dict) else None
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise DeclarationError("base.callbacks: should be a list of callbacks, each with its name")
     entries = []
     for number, run in enumerate(runs, start=1):
         if run.optimizer not in OPTIMIZERS:
@@ -67,7 +70,7 @@ def read(path: Path, base: dict[str, Any]) -> list[dict[str, Any]]:
                 "optimizer": {"name": run.optimizer.lower(), "learning_rate": rate},
                 "callbacks": [
                     spec | changes if spec.get("name") == "reduce_lr_on_plateau" else spec
-                    for spec in base.get("callbacks", [])
+                    for spec in rules
                 ],
             }
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from refit.experiments.metrics import CURVE_METRICS, METRICS, Metric, Name, Strict
+from refit.experiments.metrics import CURVE_METRICS, Metric, Name, Strict
 
 Epochs = tuple[PositiveInt, PositiveInt]
 # What a part of a curve is reduced to. `change` is that of its least-squares line from start to
@@ -110,6 +110,8 @@ class Value(Bounded):
     def _inside_a_curve(self) -> "Value":
         if self.inside and self.metric not in CURVE_METRICS:
             raise ValueError(f"inside: {self.metric} has no curve")
+        if self.inside and isinstance(self.trial, Selection):
+            raise ValueError("inside: the epochs of a curve are counted, so name one trial")
         return self
 
 
@@ -232,11 +234,6 @@ AnyPredicate = Annotated[
     Value | Comparison | Effect | Separates | Order | Share | Repeats | Confuses,
     Field(discriminator="kind"),
 ]
-
-
-def is_exact(predicate: Predicate) -> bool:
-    """Whether a predicate is about a count, which one training decides."""
-    return METRICS[predicate.metric] == "count"
 
 
 Need = Literal["labels", "videos", "weights", "computing", "hardware", "data", "size"]

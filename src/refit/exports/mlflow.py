@@ -6,7 +6,6 @@ of how it is used are switched off.
 """
 
 import contextlib
-import fcntl
 import math
 import os
 import re
@@ -19,6 +18,7 @@ from refit import files, paths
 from refit.errors import DeclarationError, TrialError, UnavailableError
 from refit.experiments import factories
 from refit.experiments.trial import Trial
+from refit.run_directory import directory
 from refit.run_directory import log as run_log
 from refit.run_directory.directory import PREDICTIONS, RESULT, TRIAL, result_of
 from refit.study import Study
@@ -97,9 +97,7 @@ def _opened(folder: Path) -> Iterator["MlflowClient"]:
         raise UnavailableError(
             f"mlflow cannot be used ({error}); `make extras` installs what it needs"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with directory.held(folder):
         try:
             client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE}")
         except (MlflowException, SQLAlchemyError) as error:

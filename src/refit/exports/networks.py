@@ -1,6 +1,5 @@
 """Trained networks, each a `.keras` file with a card beside it, and what they say of a picture."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from refit import files, paths
 from refit.data import images
 from refit.data.arrays import Dataset, resize
 from refit.errors import DataError, TrialError
-from refit.experiments.trial import Trial
+from refit.experiments.trial import AUTOKERAS, Trial
 from refit.run_directory.directory import BEST_WEIGHTS, NETWORK, result_of
 from refit.running import runner
 from refit.running.pool import TRAINING_LOG
@@ -54,20 +53,21 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
     with a table of every test image: image, label, prediction and its probability.
 
     The training has a folder of its own, so that results of record are left alone, and a digest
-    like any other. Raises DataError for clips, TrialError where the training fails.
+    like any other. Raises DataError for clips, TrialError for a search, and where a
+    training fails.
     """
+    if trial.model.name == AUTOKERAS:
+        raise TrialError(f"{trial.name} is a search, which keeps the networks that it tries itself")
     if trial.data.frames:
         raise DataError(f"{trial.name} is a network of clips, which no picture can be shown to")
     folder = paths.runs() / FOLDER / study.profile_name / study.name
-    before = [each for each in study.trials if str(each.directory) == trial.starts_from]
-    trials = [*before, trial]
+    trials = [*study.before(trial), trial]
     runner.check(runner.run(trials, folder, data_dir=study.data_dir, train=TRAIN, describe=False))
     result, network = result_of(trial, folder) or {}, folder / trial.directory / NETWORK
     best = (network.parent / BEST_WEIGHTS).exists()
     metrics, facts = result["metrics"], result["environment"]
     data = study.data(trial.name)
     scores = ("test_accuracy", "test_loss", "val_accuracy", "epochs", "total_params")
-    content = network.read_bytes()
     card = Card(
         experiment=study.name,
         profile=study.profile_name,
@@ -81,12 +81,12 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
         scores={name: metrics[name] for name in scores if name in metrics},
         versions={name: facts[name] for name in ("python", "keras", "tensorflow")},
         trained=result["started"],
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=files.digest(network),
         **trial.model_dump(include={"title", "seed"}),
         trial=trial.name,
     )
     path = out / f"{study.name}-{trial.name}.keras"
-    files.write_bytes(path, content)
+    files.write_bytes(path, network.read_bytes())
     files.write_json(path.with_suffix(".json"), card.model_dump(mode="json"))
     files.write_table(path.with_suffix(".csv"), _tested(data, path))
     return path

@@ -106,13 +106,12 @@ def curves_by_setting(
     title: str,
     setting: str,
     measures: Sequence[str] = (*LOSSES, *ACCURACIES),
-    part: str = "test",
 ) -> Picture:
     """A panel for each measure, a thin line for each trial, coloured by the value of a setting.
 
     `values` maps the trials to draw to their value of `setting`; a strong line is the median of
     those that share one, where those that ended count with their last epoch and diverged losses as
-    infinite. `part` says on which images validation was: reports without any use their test images.
+    infinite. Validation was on the test images, as in reports without others.
     """
     rows, style = _by_value(curves, values)
     if rows.empty:
@@ -131,14 +130,14 @@ def curves_by_setting(
             _line(_medians(means, measure), x="epoch", y=measure, ax=panel, **style, lw=2.4)
         if measure.endswith("loss"):
             limits.append(_cut([panel], rows, [measure]))
-        panel.set_ylabel(label(measure, part))
+        panel.set_ylabel(label(measure, "test"))
         _whole_epochs(panel)
     for panel in panels.flat[len(measures) :]:
         panel.set_visible(False)
     _explain_values(picture, rows, style["palette"], setting)
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     ends = last.groupby("value")[measures[-1]].mean()
-    final = f"final {label(measures[-1], part)}"
+    final = f"final {label(measures[-1], 'test')}"
     return picture.say(pictures.extremes(ends, final, setting), *dict.fromkeys(limits), ended)
 
 
@@ -149,11 +148,10 @@ def against(
     pairs: Sequence[tuple[str, str]],
     title: str,
     setting: str,
-    part: str = "test",
 ) -> Picture:
     """A panel for each pair of measures: a line for each trial through both, epoch by epoch.
 
-    `values`, `setting` and `part` are as for `curves_by_setting`. On the dashed line both measures
+    `values` and `setting` are as for `curves_by_setting`. On the dashed line both measures
     are equal, and a dot is the last epoch.
     """
     rows, style = _by_value(curves, values)
@@ -170,12 +168,12 @@ def against(
         if y.endswith("loss"):
             limits.append(_cut([panel], rows, [y]))
         panel.axline((0, 0), slope=1, color=GREY, ls="--", lw=1)
-        panel.set(xlabel=label(x, part), ylabel=label(y, part))
+        panel.set(xlabel=label(x, "test"), ylabel=label(y, "test"))
     _explain_values(picture, rows, style["palette"], setting)
     x, y = pairs[-1]
     last = rows[rows["epoch"] == rows.groupby(["trial", "seed"])["epoch"].transform("max")]
     gaps = (last[x] - last[y]).groupby(last["value"]).mean()
-    what = f"{label(x, part)} less {label(y, part)}"
+    what = f"{label(x, 'test')} less {label(y, 'test')}"
     return picture.say(pictures.extremes(gaps, what, setting), *limits, ended)
 
 

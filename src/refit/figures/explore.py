@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from refit.figures.labels import amount
 from refit.figures.picture import COLOURS, Picture, in_order, shortened, written
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")  # where there are more values than colours
@@ -106,7 +107,7 @@ def _members(
     for row in trials.to_dict("records"):
         told = [f"<b>{_text(row['trial'])}</b>"]
         told += [f"{_text(name)}: {_text(written(row[c]))}" for c, name in names.items()]
-        told += [f"{_text(name)}: {_number(row[m])}" for m, name in metrics.items()]
+        told += [f"{_text(name)}: {amount(row[m], 4)}" for m, name in metrics.items()]
         told += [f"mean of {row['seeds']} seeds"] if row["seeds"] > 1 else []
         ends = _finite(pd.Series([row[first]])), _finite(pd.Series([row[last]]))
         places = lines.get(row["trial"], ([], [])) if lines else ends
@@ -204,11 +205,6 @@ def _layout(top: int) -> dict[str, Any]:
         "hoverlabel": {"bgcolor": "white", "align": "left", "font": FONT},
         "margin": {"l": 60, "r": 60, "t": top, "b": 30},
     }
-
-
-def _number(value: float) -> str:
-    """A measurement with four digits, and counts such as parameters in full."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,6 @@ def label(column: str, part: str = "validation") -> str:
     return f"{words} (s)" if "seconds" in column else words
 
 
-def amount(value: float) -> str:
+def amount(value: float, digits: int = 3) -> str:
     """A number with the digits that a reader compares: 0.871, 47.9, 12,345, 1e-06."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"

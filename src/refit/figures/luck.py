@@ -87,7 +87,6 @@ def best_of_search(
     default: str,
     retrained: Mapping[str, pd.Series],
     title: str,
-    label: str = "test accuracy",
     published: float | None = None,
 ) -> Picture:
     """The scores of a search and the best that luck alone gives, above the new trainings.
@@ -112,7 +111,7 @@ def best_of_search(
     if published is not None:
         upper.axvline(published, color=COLOURS[2], ls=":", lw=2.4, label="published best")
     _draw_again(lower, table, retrained)
-    lower.set(xlabel=label, ylabel="")
+    lower.set(xlabel="test accuracy", ylabel="")
     (marks, names), (more_marks, more_names) = pictures.keys(upper), pictures.keys(lower)
     picture.explain(marks + more_marks, names + more_names)
     lost = f"{len(search) - len(scores)} of {len(search)} trials have no finite score."

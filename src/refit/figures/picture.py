@@ -137,7 +137,7 @@ class Picture(Figure):
         """
         self.name = name
         if not self.absent:
-            write_bytes(Path(folder) / f"{name}.png", self.png())
+            write_bytes(folder / f"{name}.png", self.png())
         return self
 
     def _repr_html_(self) -> str:

@@ -6,12 +6,7 @@ import keras
 from keras import layers
 
 from refit.models.layers import chain, predictions
-from refit.models.torch_layers import (
-    torch_convolution,
-    torch_dense,
-    torch_normalization,
-    torch_start,
-)
+from refit.models.torch_layers import torch_normalization, torch_start
 
 KERNEL = 5
 HIDDEN = (128, 64)
@@ -40,7 +35,7 @@ def build_mlp(
         yield layers.Flatten(name="flatten")
         units = [width] * hidden_layers
         yield from _dense_part(height * depth * channels, units, dropout, batch_normalization)
-        yield _outputs(num_classes, width)
+        yield predictions(num_classes, **torch_start(width))
 
     return chain("mlp", input_shape, stack())
 
@@ -68,7 +63,8 @@ def build_cnn(
         for number in range(1, convolutions + 1):
             if margin:
                 yield layers.ZeroPadding2D(margin, name=f"padding{number}")
-            yield torch_convolution(filters, KERNEL, channels, name=f"conv{number}")
+            start = torch_start(channels * KERNEL**2)
+            yield layers.Conv2D(filters, KERNEL, **start, name=f"conv{number}")
             if batch_normalization:
                 yield torch_normalization(name=f"conv{number}_normalization")
             yield layers.Activation("relu", name=f"conv{number}_relu")
@@ -80,7 +76,7 @@ def build_cnn(
             channels = filters
         yield layers.Flatten(name="flatten")
         yield from _dense_part(side * side * channels, HIDDEN, dropout, batch_normalization)
-        yield _outputs(num_classes, HIDDEN[-1])
+        yield predictions(num_classes, **torch_start(HIDDEN[-1]))
 
     return chain("cifar_cnn", input_shape, stack())
 
@@ -89,13 +85,9 @@ def _dense_part(
     fan_in: int, units: Sequence[int], dropout: float, batch_normalization: bool
 ) -> Iterator[layers.Layer]:
     for number, width in enumerate(units, start=1):
-        yield torch_dense(width, fan_in, name=f"dense{number}")
+        yield layers.Dense(width, **torch_start(fan_in), name=f"dense{number}")
         if batch_normalization:
             yield torch_normalization(name=f"dense{number}_normalization")
         yield layers.Activation("relu", name=f"dense{number}_relu")
         yield layers.Dropout(dropout, name=f"dense{number}_dropout")
         fan_in = width
-
-
-def _outputs(num_classes: int, fan_in: int) -> layers.Layer:
-    return predictions(num_classes, **torch_start(fan_in))

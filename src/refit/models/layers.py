@@ -41,24 +41,19 @@ def layer_table(model: keras.Model) -> list[dict[str, Any]]:
     """Describe a model layer by layer, the input left out, in the order of Keras' own summary.
 
     Each row holds `name`, `type` (Keras class), `output_shape` (list, without the batch) and
-    `parameters` (count, trainable or not); where a layer has several inputs, `inputs` names the
-    layers that they come from.
+    `parameters` (count, trainable or not).
     """
-    rows = []
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        row = {
+    return [
+        {
             "name": layer.name,
             "type": type(layer).__name__,
             # A network that was searched may know its sizes as NumPy's numbers.
             "output_shape": [side and int(side) for side in layer.output.shape[1:]],
             "parameters": int(layer.count_params()),
         }
-        if isinstance(layer.input, list):
-            row["inputs"] = [tensor._keras_history.operation.name for tensor in layer.input]
-        rows.append(row)
-    return rows
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
 
 
 def parameter_counts(model: keras.Model) -> dict[str, int]:

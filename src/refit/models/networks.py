@@ -5,7 +5,6 @@ model whose layer names read as an address (`block1_conv1`) and whose last layer
 Importing this package imports Keras.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,18 +45,11 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
 def build(name: str, input_shape: Sequence[int], num_classes: int, **options: Any) -> keras.Model:
     """Build one architecture, uncompiled, with freshly drawn weights.
 
-    The model maps float images `(batch, height, width, channels)` in 0..1 to class probabilities
-    `(batch, num_classes)`. `input_shape` is `(height, width, channels)`; `default_options` lists
-    what else can be set. Raises DeclarationError for an unknown name or option, and where the
-    values do not make a network, such as an image too small for the poolings.
+    The model maps float images `(batch, height, width, channels)`, or clips `(batch, frames,
+    height, width, channels)`, in 0..1 to class probabilities `(batch, num_classes)`; `input_shape`
+    is without the batch. Raises DeclarationError where name, options and shape do not make a
+    network, such as an image too small for the poolings.
     """
-    known = default_options(name)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise DeclarationError(
-            f"model '{name}' has no option {', '.join(map(repr, unknown))}; "
-            f"its options are: {', '.join(known) or 'none'}"
-        )
     try:
         model = ARCHITECTURES[name](tuple(input_shape), num_classes, **options)
         if empty := [layer.name for layer in model.layers if 0 in layer.output.shape]:
@@ -68,18 +60,3 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, **options: An
             f"be built: {error}"
         ) from error
     return model
-
-
-def default_options(name: str) -> dict[str, Any]:
-    """Return an architecture's options with their defaults.
-
-    Raises DeclarationError for an unknown name.
-    """
-    if name not in ARCHITECTURES:
-        raise DeclarationError(
-            f"unknown model '{name}'; the models are: {', '.join(ARCHITECTURES)}"
-        )
-    parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
-    return {
-        option.name: option.default for option in parameters if option.kind is option.KEYWORD_ONLY
-    }

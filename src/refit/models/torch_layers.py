@@ -8,17 +8,7 @@ import math
 from typing import Any
 
 from keras.initializers import RandomUniform, VarianceScaling
-from keras.layers import BatchNormalization, Conv2D, Dense
-
-
-def torch_dense(units: int, fan_in: int, **options: Any) -> Dense:
-    """`torch.nn.Linear(fan_in, units)`: weights and biases uniform in ± 1 / sqrt(fan_in)."""
-    return Dense(units, **torch_start(fan_in), **options)
-
-
-def torch_convolution(filters: int, kernel_size: int, channels: int, **options: Any) -> Conv2D:
-    """`torch.nn.Conv2d(channels, filters, kernel_size)`, with the fan-in channels * kernel²."""
-    return Conv2D(filters, kernel_size, **torch_start(channels * kernel_size**2), **options)
+from keras.layers import BatchNormalization
 
 
 def torch_normalization(**options: Any) -> BatchNormalization:
@@ -31,7 +21,8 @@ def torch_normalization(**options: Any) -> BatchNormalization:
 
 
 def torch_start(fan_in: int) -> dict[str, Any]:
-    """The initializers of a layer, for those that are made elsewhere."""
+    """The initializers of `torch.nn.Linear(fan_in, …)` and, with the fan-in channels * kernel², of
+    `torch.nn.Conv2d`: weights and biases uniform in ± 1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
     return {
         "kernel_initializer": VarianceScaling(1 / 3, "fan_in", "uniform"),

@@ -187,12 +187,12 @@ def claims(study: Study) -> HTML:
     """
     items = _items(study)
     pictures = [path.stem for path in sorted(study.pages.glob("*.png"))]
-    sweeps = {trial.name: f"_{trial.sweep}_" for trial in study.trials}
-    about = {
-        item.row["id"]: {sweeps[name] for name in item.trials if name in sweeps} for item in items
-    }
+    known = sorted(study.declaration.sweeps, key=len)
+    shown = {each: [name for name in known if f"_{name}_" in f"_{each}_"][-1:] for each in pictures}
+    sweeps = {trial.name: trial.sweep for trial in study.trials}
+    about = {item.row["id"]: {sweeps.get(name) for name in item.trials} for item in items}
     figures = {
-        name: [picture for picture in pictures if any(sweep in f"_{picture}_" for sweep in found)]
+        name: [picture for picture in pictures if found.intersection(shown[picture])]
         for name, found in about.items()
     }
     trained = set(study.measured[0].done["trial"])

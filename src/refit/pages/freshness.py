@@ -19,8 +19,6 @@ from refit.pages.templating import PLOTLY
 from refit.run_directory.directory import PAGE
 from refit.study import Study
 
-PACKAGE = Path(__file__).parent.parent
-
 
 def is_unchanged(study: Study, parameters: Mapping[str, Any]) -> bool:
     """Whether a run of the notebook with these parameters would make the page that is there.
@@ -32,7 +30,7 @@ def is_unchanged(study: Study, parameters: Mapping[str, Any]) -> bool:
         entry.get("status") == "finished"
         and entry.get("trials_done") == entry.get("trials_total")
         and entry.get("inputs") == inputs(study, recipe(study, parameters))
-        and entry.get("digests") == digests(study.pages.with_suffix(".html"))
+        and entry.get("digests") == digests(study.pages)
     )
 
 
@@ -43,11 +41,11 @@ def recipe(study: Study, parameters: Mapping[str, Any]) -> str:
     the parameters, and the versions of all packages. Taken before the page is made, so that a
     change in the meantime is noticed by the next run.
     """
-    own = [path for path in sorted(PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
+    own = [path for path in sorted(paths.PACKAGE.rglob("*")) if "__pycache__" not in path.parts]
     return _digest(
         files.digest(paths.NOTEBOOKS / f"{study.name}.ipynb"),
         files.digest(paths.EXPERIMENTS / f"{study.name}.yaml"),
-        _contents(own, PACKAGE),
+        _contents(own, paths.PACKAGE),
         [str(trial.directory) for trial in study.trials],
         sorted(parameters.items()),
         packages(),
@@ -76,12 +74,13 @@ def inputs(study: Study, made_by: str) -> str:
     return _digest(made_by, states)
 
 
-def digests(page: Path) -> dict[str, str]:
-    """The SHA-256 sums of a page and of all that lies with it, by path beside the index.
+def digests(pages: Path) -> dict[str, str]:
+    """The SHA-256 sums of a page and of all in its folder `pages`, by path beside the index.
 
     What is missing is left out, and so is the record that holds these sums.
     """
-    made = [page, *sorted(path for path in page.with_suffix("").rglob("*") if path.name != PAGE)]
+    page = pages.with_name(f"{pages.name}.html")
+    made = [page, *sorted(path for path in pages.rglob("*") if path.name != PAGE)]
     with suppress(OSError, ValueError):
         if PLOTLY in page.read_text("utf-8"):
             made.append(page.with_name(PLOTLY))

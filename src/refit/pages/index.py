@@ -38,7 +38,6 @@ def write(folder: Path) -> Path:
     The folder's name is the profile. A record that cannot be read gets a card that says so. The
     counts of verdicts are also stored, for programs, as verdicts.json and .csv.
     """
-    folder = Path(folder)
     scoreboard.collect(folder).save(folder)
     index = folder / FILE
     files.write_bytes(index, html(folder).encode())

@@ -35,15 +35,7 @@ START_SECONDS = 600
 
 
 class NotebookFailed(ReportError):  # noqa: N818 - says what happened, as a sentence
-    """A cell raised an error, or, where `cell` is None, no kernel ran any.
-
-    `cell` is its number in brackets, as in `In [4]`.
-    """
-
-    def __init__(self, notebook: Path, cell: int | None, error: str, message: str):
-        place = "" if cell is None else f"cell In [{cell}] "
-        super().__init__(f"{notebook}: {place}failed with {error}: {message}")
-        self.cell, self.error, self.message = cell, error, message
+    """A cell raised an error, or no kernel ran any."""
 
 
 class CurrentPython(AsyncKernelManager):
@@ -70,17 +62,17 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None
     would only warn, or that is of another type there, and NotebookFailed for a failing cell or a
     kernel that does not start.
     """
-    notebook, output = Path(notebook), Path(output)
     _check_parameters(notebook, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.stem}.partial.ipynb")
     try:
         _run(notebook, partial, parameters)
     except PapermillExecutionError as error:
-        raise NotebookFailed(notebook, error.exec_count, error.ename, error.evalue) from None
+        place = f"{notebook}: cell In [{error.exec_count}]"
+        raise NotebookFailed(f"{place} failed with {error.ename}: {error.evalue}") from None
     except (PapermillException, DeadKernelError, RuntimeError) as error:
-        kind = type(error).__name__
-        raise NotebookFailed(notebook, None, kind, f"no kernel ran it: {error}") from error
+        reason = f"{type(error).__name__}: no kernel ran it: {error}"
+        raise NotebookFailed(f"{notebook}: failed with {reason}") from error
     finally:
         if partial.exists():
             partial.replace(output)

@@ -103,7 +103,7 @@ def publish(
     log = run_log.read_csv(study.pages)
     declared = paths.EXPERIMENTS / f"{study.name}.yaml"
     files.write_bytes(study.pages / DECLARATION, declared.read_bytes())
-    html = study.pages.with_suffix(".html")
+    html = study.page
     facts = study.provenance()
     links = {text: f"{study.name}/{file}" for text, file in LINKS.items()}
     links = {text: link for text, link in links.items() if (html.parent / link).exists()}
@@ -127,7 +127,7 @@ def publish(
         hardware=hardware,
         seeds=parameters.get("seeds", 0),
         data_sets=_data_sets(study),
-        digests=freshness.digests(html),
+        digests=freshness.digests(study.pages),
         inputs=freshness.inputs(study, recipe),
     )
     record(study.pages.parent, entry)

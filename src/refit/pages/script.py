@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import refit
 from refit import paths
 from refit.data import cache as data_cache
 from refit.data.cifar10 import CHECKSUM
@@ -18,8 +17,8 @@ from refit.errors import DeclarationError
 from refit.experiments import factories
 from refit.experiments.trial import AUTOKERAS, Trial
 from refit.pages.templating import fill
+from refit.run_directory.directory import BASE_WEIGHTS, FINAL_WEIGHTS
 
-SOURCE = Path(refit.__file__).parent
 EMBEDDED = ("digits", "digits_pairs", "digits_colour")
 # Classes of refit that a script contains, by what a trial declares.
 CALLBACKS = {"stop_at_target": "TargetStop", "stop_when_stagnant": "StagnationStop"}
@@ -44,7 +43,7 @@ def write(trial: Trial, experiment: str, runs: Path) -> str:
         roots.append(("training", "recorder", "TrainEvaluation"))
     data, definitions = trial.data, {}
     for *room, name in roots:
-        _collect(SOURCE.joinpath(*room).with_suffix(".py"), name, definitions)
+        _collect(paths.PACKAGE.joinpath(*room).with_suffix(".py"), name, definitions)
     imports = [name for name, text in definitions.items() if not text]
     return fill(
         "script.py.j2",
@@ -125,8 +124,8 @@ def _callback(spec: Any) -> str:
 def _weights(trial: Trial, runs: Path) -> str:
     """The file of weights that a trial starts from; empty where they are drawn."""
     if trial.starts_from:
-        kind = "final" if trial.carried_over else "base"
-        return str(runs / trial.starts_from / f"{kind}.weights.h5")
+        kept = FINAL_WEIGHTS if trial.carried_over else BASE_WEIGHTS
+        return str(runs / trial.starts_from / kept)
     return trial.pretrained.weights if trial.pretrained else ""
 
 
@@ -140,7 +139,7 @@ def _collect(path: Path, name: str, found: dict[str, str]) -> None:
         source = nodes.get(used)
         if isinstance(source, ast.ImportFrom) and (source.module or "").startswith("refit."):
             inner = (source.module or "").split(".")[1:]
-            _collect(SOURCE.joinpath(*inner).with_suffix(".py"), used, found)
+            _collect(paths.PACKAGE.joinpath(*inner).with_suffix(".py"), used, found)
         elif isinstance(source, ast.Import | ast.ImportFrom):
             begin = f"from {source.module} " if isinstance(source, ast.ImportFrom) else ""
             found.setdefault(f"{begin}import {used}", "")

@@ -13,7 +13,7 @@ from IPython.display import HTML
 from refit.errors import ReportError
 from refit.figures.labels import AGREEMENTS, label
 from refit.pages.templating import fill
-from refit.verdicts import published_figures, words
+from refit.verdicts import words
 
 # The colour of a published number's verdict, as `refit.pages.claim_items` has those of claims, and
 # what a figure calls it.
@@ -156,6 +156,8 @@ def beside(numbers: pd.DataFrame, name: Callable[[str], str]) -> pd.DataFrame:
 
 def figure_counts(numbers: pd.DataFrame) -> HTML:
     """How many different published numbers have each verdict, by metric."""
-    counts = published_figures.counts(numbers).rename(columns=words.FIGURES)
-    counts["metric"] = counts["metric"].map(label)
-    return table(counts, "Published numbers by verdict")
+    distinct = numbers[~numbers["repeats"].astype(bool)]
+    counts = pd.crosstab(distinct["metric"], distinct["verdict"], margins=True, margins_name="all")
+    counts = counts[[*(verdict for verdict in words.FIGURES if verdict in counts), "all"]]
+    counts = counts.rename(columns=words.FIGURES, index=label)
+    return table(counts.reset_index().rename_axis(columns=None), "Published numbers by verdict")

@@ -103,7 +103,7 @@ def _declared(declaration: Declaration, profile: str, entry: PageEntry) -> dict[
 
 def _files(folder: Path, entry: PageEntry) -> Iterator[str]:
     """Whether every page, table and picture is the one that was recorded."""
-    found, made = freshness.digests(folder.with_suffix(".html")), entry.digests
+    found, made = freshness.digests(folder), entry.digests
     for name in sorted(found.keys() | made.keys()):
         if found.get(name) != made.get(name):
             fate = "is not the file that was made" if name in found else "is missing"
@@ -224,7 +224,7 @@ def _retrained(folder: Path, declaration: Declaration, log: RunLog) -> Iterator[
 def _shown(folder: Path, numbers: str, verdicts: pd.DataFrame) -> Iterator[str]:
     """Whether a page shows the claims and the published numbers as they are judged, all that is
     told of them, no other claim, and the pictures that lie beside it."""
-    page = folder.with_suffix(".html")
+    page = folder.with_name(f"{folder.name}.html")
     soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
     parsed = partial(BeautifulSoup, features="html.parser")
     items = claim_items.items(verdicts)

@@ -89,8 +89,9 @@ def pack(profile: str, experiment: str, sweep: str, folder: Path) -> list[str]:
             for path in _files(copy):
                 _add(tar, path, path.relative_to(base))
             packed += 1
-        for path in sorted((paths.runs() / place / SEARCH).glob(f"{sweep}-*-*.json")):
-            _add(tar, path, path.relative_to(paths.runs()))
+        for path in sorted((paths.runs() / place / SEARCH).glob("*.json")):
+            if path.stem.rsplit("-", 2)[0] == sweep:  # then come tuner and number
+                _add(tar, path, path.relative_to(paths.runs()))
     if packed:
         path = folder / f"{profile}-{experiment}-{sweep}.tar.xz"
         files.write_bytes(path, content.getvalue())

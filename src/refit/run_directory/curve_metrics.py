@@ -120,8 +120,14 @@ def metrics(curve: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, float]:
         "accuracy_lag": float(accuracy.idxmax() - validation.idxmin()),
         "loss_rise_beyond_accuracy_fall": rise - fall,
         "gap_to_best_val_accuracy": curve["train_accuracy"].iloc[-1] - accuracy[best],
-        "learned": float(row["best_val_accuracy"] > 2 / row["classes"]),
+        "learned": float(row["best_val_accuracy"] > beyond_guessing(row["classes"])),
     }
+
+
+def beyond_guessing(classes: int) -> float:
+    """The accuracy from which a network has learned: twice that of a guess; of two classes, where
+    that would be perfect, half way from the guess to it."""
+    return min(2, (classes + 1) / 2) / classes
 
 
 def following(
@@ -188,7 +194,7 @@ def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, 
     if not len(rises):
         return {"batch_loss_noise": noise}
     # A network that fell to guessing has jumped as far as one can, be it within the first block.
-    fell = diverged or 2 / row["classes"] > row["val_accuracy"]
+    fell = diverged or row["val_accuracy"] < beyond_guessing(row["classes"])
     return {
         "batch_loss_noise": noise,
         "batch_loss_oscillation": np.inf if diverged else rises.clip(min=0).mean(),
@@ -196,22 +202,22 @@ def batch_metrics(trial: Trial, folder: Path, row: dict[str, Any]) -> dict[str, 
     }
 
 
-def _line_change(curve: pd.DataFrame) -> pd.Series:
+def _line_change(curve: pd.Series) -> float:
     """What a curve's least-squares line changes from start to end; a loss that diverges rises."""
-    finite = np.isfinite(curve).all().to_numpy()
     if len(curve) < 2:
-        return pd.Series(0.0, curve.columns)
+        return 0.0
+    if not np.isfinite(curve).all():
+        return np.inf
     # Counted from the first epoch, so that a constant curve has no slope, not even by rounding.
-    steps = np.where(finite, curve - curve.iloc[0], 0.0)
-    slopes = np.polyfit(curve.index.to_numpy(float), steps, 1)[0]
-    return pd.Series(np.where(finite, slopes * np.ptp(curve.index), np.inf), curve.columns)
+    slope, _ = np.polyfit(curve.index.to_numpy(float), curve - curve.iloc[0], 1)
+    return slope * np.ptp(curve.index)
 
 
-STATISTICS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+STATISTICS: dict[str, Callable[[pd.Series], float]] = {
     "last": lambda curve: curve.iloc[-1],
-    "mean": pd.DataFrame.mean,
-    "min": pd.DataFrame.min,
-    "max": pd.DataFrame.max,
+    "mean": pd.Series.mean,
+    "min": pd.Series.min,
+    "max": pd.Series.max,
     "change": _line_change,
     "largest_rise": lambda curve: curve.diff().max(),
 }

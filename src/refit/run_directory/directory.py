@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 from pydantic import (
+    AliasPath,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -106,7 +107,6 @@ class _Metrics(BaseModel):
     seconds: float
     seconds_per_epoch: float
     classes: PositiveInt
-    weight_layers: NonNegativeInt
 
 
 class SearchRecord(BaseModel):
@@ -179,14 +179,10 @@ class Result(BaseModel):
         return self
 
 
-class _TrialData(BaseModel):
-    data: DataSpec
-
-
 class _OfData(BaseModel):
     """What a result says of its data."""
 
-    trial: _TrialData
+    data: DataSpec = Field(validation_alias=AliasPath("trial", "data"))
 
 
 class TrialProgress(BaseModel):
@@ -221,7 +217,7 @@ def result_of(trial: Trial, folder: Path) -> dict[str, Any] | None:
 def data_of(folder: Path) -> list[DataSpec]:
     """The data, each once, that an experiment's finished trials in `folder` were trained on."""
     found = (files.read_model(path, _OfData) for path in sorted(folder.glob(f"*/*/{RESULT}")))
-    return [*dict.fromkeys(result.trial.data for result in found if result)]
+    return [*dict.fromkeys(result.data for result in found if result)]
 
 
 def damage_of(trial: Trial, folder: Path) -> str:

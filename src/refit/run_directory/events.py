@@ -141,9 +141,9 @@ def hparams_session(values: dict[str, Any], group: str) -> Any:
     return summary_v2.hparams_pb(values, trial_id=group, start_time_secs=time.time())
 
 
-def hparams_session_end(success: bool) -> Any:
+def hparams_session_end() -> Any:
     """The summary that closes a trial in the HParams tab."""
-    status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+    status = api_pb2.STATUS_SUCCESS
     ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     metadata = hparams_metadata.create_summary_metadata(
         plugin_data_pb2.HParamsPluginData(session_end_info=ended)

@@ -124,5 +124,6 @@ def death(exit_code: int) -> str:
     if exit_code == -signal.SIGKILL:
         return "ended by SIGKILL, perhaps by the system because memory ran out"
     if exit_code < 0:
-        return f"ended by {signal.Signals(-exit_code).name}"
+        with contextlib.suppress(ValueError):  # real-time signals have no names
+            return f"ended by {signal.Signals(-exit_code).name}"
     return f"ended with exit code {exit_code}"

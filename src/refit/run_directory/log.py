@@ -5,7 +5,7 @@ directories, where the curves come from the TensorBoard event files, or from the
 beside a report. Nothing here needs TensorFlow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,10 +27,6 @@ CURVES_FILE = "curves.csv"
 CONFUSIONS_FILE = "confusions.csv"
 FILES = (RESULTS_FILE, CURVES_FILE, CONFUSIONS_FILE)
 
-# Columns that stay texts where they look like numbers.
-_TEXTS = dict.fromkeys(
-    ("trial", "sweep", "title", "reason", "digest", "machine", "true", "predicted"), str
-)
 _CONFUSION_COLUMNS = ["trial", "seed", "true", "predicted", "count"]
 
 
@@ -76,10 +72,6 @@ class RunLog:
         rows = rows.drop_duplicates("trial").reindex(columns=["trial", metric]).dropna()
         return dict(zip(rows["trial"], rows[metric].astype(float), strict=True))
 
-    def rows(self, trials: Iterable[str]) -> pd.DataFrame:
-        """The rows of `done` that belong to some trials."""
-        return self.done[self.done["trial"].isin(trials)]
-
     def declared(self, trials: Iterable[str]) -> pd.DataFrame:
         """The rows of `results` that belong to some trials, whether they are done or not."""
         return self.results[self.results["trial"].isin(trials)]
@@ -110,20 +102,25 @@ class RunLog:
                 self.done[name].to_numpy(float)[self._places[trial]] for name in (metric, "seed")
             )
             return _with_diverged(pd.Series(values, _replicates(seeds)), metric).dropna()
-        curve = self.curve_part(trial, metric, epochs)
-        if curve.empty:
-            return pd.Series(dtype=float)
-        values = curve_metrics.STATISTICS[statistic](curve).dropna()
-        return values.set_axis(_replicates(values.index))
+        return self.curve_parts(trial, metric, epochs, curve_metrics.STATISTICS[statistic]).dropna()
 
-    def curve_part(
-        self, trial: str, metric: str, epochs: tuple[int, int] | None = None
-    ) -> pd.DataFrame:
-        """A part of a trial's curve, one column per seed that has all of it; or empty."""
-        curve = self.curve(trial, metric)
-        first, last = epochs or (1, max(curve.index, default=0))
-        part = curve.loc[first:last].dropna(axis=1)
-        return part if len(part) == last - first + 1 else part.iloc[:0]
+    def curve_parts(
+        self,
+        trial: str,
+        metric: str,
+        epochs: tuple[int, int] | None,
+        of: Callable[[pd.Series], float],
+    ) -> pd.Series:
+        """A number `of` the curve of a trial or a part of it, one value per seed that has it all.
+
+        Without `epochs` a curve ends where its training did."""
+        found = {}
+        for seed, curve in self.curve(trial, metric).items():
+            first, last = epochs or (1, curve.last_valid_index() or 0)
+            part = curve.loc[first:last].dropna()
+            if len(part) == last - first + 1 > 0:
+                found[seed] = of(part)
+        return pd.Series(found, _replicates(list(found)), dtype=float)
 
     def _measure_selection(
         self, chosen: Selection, metric: str, epochs: tuple[int, int] | None, statistic: str
@@ -242,7 +239,8 @@ def read(trials: Sequence[Trial], folder: Path) -> RunLog:
     results = pd.DataFrame(rows)
     if not curves:
         # What is shown before anything is done has the columns of what will be measured.
-        results = results.reindex(columns=list(dict.fromkeys([*results, *METRICS])))
+        planned = ("sweep", "trial", "title", "seed", "digest", "status", "reason")
+        results = results.reindex(columns=list(dict.fromkeys([*results, *planned, *METRICS])))
     frame = pd.concat(curves) if curves else pd.DataFrame()
     frame = frame.reindex(columns=curve_metrics.COLUMNS).reset_index(drop=True)
     return RunLog(results, frame, pd.DataFrame(confusions, columns=_CONFUSION_COLUMNS))
@@ -253,7 +251,7 @@ def read_csv(folder: Path) -> RunLog:
     frames = []
     for name in FILES:
         try:
-            frames.append(pd.read_csv(folder / name, dtype=_TEXTS))
+            frames.append(files.read_table(folder / name))
         except (OSError, ValueError) as error:
             raise ReportError(f"{folder / name}: cannot be read: {error}") from error
     return RunLog(*frames)
@@ -309,4 +307,5 @@ def _replicates(seeds: Any) -> np.ndarray:
 
 
 def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
-    return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
+    is_loss = metric.endswith(("train_loss", "val_loss", "cross_entropy"))
+    return values.fillna(np.inf) if is_loss else values

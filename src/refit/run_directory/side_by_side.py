@@ -26,8 +26,8 @@ def metrics(log: RunLog) -> pd.DataFrame:
     return means.T.dropna(how="all").rename_axis("metric").rename_axis(None, axis=1).reset_index()
 
 
-def curves(log: RunLog, metric: str = "val_accuracy", most: int = 10) -> pd.DataFrame:
-    """A curve of every trial, the mean over seeds, at up to `most` of its epochs."""
-    table = log.curves.groupby(["epoch", "trial"], sort=False)[metric].mean().unstack()
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(most, len(table))).round().astype(int))
+def curves(log: RunLog) -> pd.DataFrame:
+    """Every trial's validation accuracy, the mean over seeds, at up to ten of its epochs."""
+    table = log.curves.groupby(["epoch", "trial"], sort=False)["val_accuracy"].mean().unstack()
+    chosen = np.unique(np.linspace(0, len(table) - 1, min(10, len(table))).round().astype(int))
     return table.sort_index().iloc[chosen].rename_axis(None, axis=1).reset_index()

@@ -8,11 +8,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from multiprocessing import forkserver, util
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pebble
 
@@ -51,10 +51,9 @@ class TrainingPool:
         self._preload = preload
         self._time_limit = time_limit
         self._gpus = gpus if len(gpus) > 1 else ()
-        self._jobs: dict[pebble.ProcessFuture, tuple[Hashable, str]] = {}
+        self._jobs: dict[Future, tuple[Hashable, str]] = {}
 
-    def __enter__(self) -> "TrainingPool":
-        _start_server(self._preload)
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -85,6 +84,7 @@ class TrainingPool:
         )
         for left in reversed(range(TRIES)):
             try:
+                _start_server(self._preload)  # anew where it has ended
                 job = begin(partial(_call, gpu, function))(*args, **kwargs)
             except (OSError, EOFError) as error:  # as where the server has just died
                 if not left:
@@ -105,7 +105,7 @@ class TrainingPool:
         done = wait(self._jobs, timeout=seconds, return_when=FIRST_COMPLETED).done
         return [(self._jobs.pop(job)[0], self._outcome(job)) for job in done]
 
-    def _outcome(self, job: pebble.ProcessFuture) -> Outcome:
+    def _outcome(self, job: Future) -> Outcome:
         try:
             return job.result()
         except TimeoutError:

@@ -12,10 +12,10 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from refit import paths
 from refit.errors import DeclarationError, UnavailableError
@@ -27,7 +27,7 @@ GPUS_PER_TRIAL = "REFIT_GPUS_PER_TRIAL"
 RETRIES = 3
 
 
-class RayPool:
+class RayPool(TrainingPool):
     """Runs calls as `TrainingPool` does, but on the nodes of a Ray cluster: the one that
     `RAY_ADDRESS` names, or that this machine belongs to.
 
@@ -50,9 +50,9 @@ class RayPool:
         # Not the name of a file that a copy of the folder could have; a killed driver leaves its
         # own. By it nodes know the folder.
         self._mark = folder / f".shared-{uuid.uuid4().hex}"
-        self._jobs: dict[Future, Hashable] = {}
+        self._jobs: dict[Future, tuple[Hashable, str]] = {}
 
-    def __enter__(self) -> "RayPool":
+    def __enter__(self) -> Self:
         share = _asked_share()
         self._is_ours = _connect()
         gpus = any(node.get("GPU") for node in _alive())
@@ -74,9 +74,6 @@ class RayPool:
         if self._is_ours:
             _ray().shutdown()  # the end of the driver ends its tasks
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     @property
     def places(self) -> int:
         """How many calls have room now; nodes may come and go. Never none, because a call that was
@@ -84,36 +81,24 @@ class RayPool:
         places = sum(_places(node, self._share) for node in _alive())
         return max(1, min(places, self._workers or places))
 
-    @property
-    def running(self) -> list[Hashable]:
-        """The keys of all calls, because Ray does not say when it begins one."""
-        return list(self._jobs.values())
-
     def start(
         self, key: Hashable, function: Callable[..., Outcome], *args: Any, **kwargs: Any
     ) -> None:
         """Call a function on the next node with room."""
         call = partial(function, *args, **kwargs)
-        self._jobs[self._task.remote(self._mark, *self._how, call).future()] = key
+        self._jobs[self._task.remote(self._mark, *self._how, call).future()] = key, ""
 
-    def ended(self, seconds: float) -> list[tuple[Any, Outcome]]:
-        """The calls that have ended since, by their keys; waits for one at most so many seconds."""
-        done = wait(self._jobs, timeout=seconds, return_when=FIRST_COMPLETED).done
-        return [(self._jobs.pop(job), _outcome(job)) for job in done]
+    def _outcome(self, job: Future) -> Outcome:
+        from ray import exceptions
 
-
-def _outcome(job: Future) -> Outcome:
-    """What the function of an ended task returned, or the kind and reason of the task's own end."""
-    from ray import exceptions
-
-    try:
-        return job.result()
-    except exceptions.OutOfMemoryError as error:
-        return "out of memory", f"ended by Ray: {_first_line(error)}", ""
-    except exceptions.RayTaskError as error:
-        return failures.kind_of(error.cause), failures.describe(error.cause), str(error)
-    except exceptions.RayError as error:
-        return "killed", f"given up by Ray, whose last word is: {_first_line(error)}", ""
+        try:
+            return job.result()
+        except exceptions.OutOfMemoryError as error:
+            return "out of memory", f"ended by Ray: {_first_line(error)}", ""
+        except exceptions.RayTaskError as error:
+            return failures.kind_of(error.cause), failures.describe(error.cause), str(error)
+        except exceptions.RayError as error:
+            return "killed", f"given up by Ray, whose last word is: {_first_line(error)}", ""
 
 
 def _asked_share() -> float | None:

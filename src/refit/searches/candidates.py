@@ -26,8 +26,7 @@ def folder_of(run_dir: Path, number: int) -> Path:
 class CandidateRecorder(Recorder):
     """Records a candidate in a folder of its own, and how far the whole search is in `run_dir`.
 
-    A candidate is trained as a whole or again, so it has no checkpoint. Epochs that an interrupted
-    attempt has logged are logged again; readers take the later values.
+    A candidate is trained as a whole or again, so it has no checkpoint.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ def recorded(recorder: CandidateRecorder, values: dict[str, Any]) -> Iterator[No
     with closing(EventWriter(recorder.run_dir)) as log, closing(recorder):
         log.summary(hparams_session(columns, f"{trial.directory}/{number:02}"))
         yield
-        log.summary(hparams_session_end(success=True))
+        log.summary(hparams_session_end())
     row = {"number": number} | plain | _score(recorder)
     stored = {"candidate": row, "history": recorder.history}
     files.write_json(recorder.run_dir / CANDIDATE, stored)

@@ -142,6 +142,8 @@ def fit_network(
         _begin_phase(model, trial, len(saved.state["history"]) - 1 if saved else 0)
     others = [stopping.build(spec, recorder.run_dir) for spec in trial.callbacks]
     before = recorder.resume(model, others, saved)
+    if trial.pretrained and saved and not before:
+        _begin_phase(model, trial, 0)  # the checkpoint was no use
     validation = batches(dataset.validation, evaluation_batch(trial))
     callbacks = [*others]
     if trial.evaluate_untrained or trial.evaluate_train:
@@ -261,7 +263,7 @@ def _test(
     weights.keep(model, trial, recorder.run_dir)
     if "test_accuracy" in metrics:
         log.scalars({"test_accuracy": metrics["test_accuracy"]}, len(history))
-    log.summary(events.hparams_session_end(success=True))
+    log.summary(events.hparams_session_end())
     return content
 
 

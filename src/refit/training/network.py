@@ -10,7 +10,8 @@ from refit.data.arrays import Dataset
 from refit.errors import TrialError
 from refit.experiments.trial import Trial
 from refit.run_directory.directory import BEST_WEIGHTS, NETWORK
-from refit.training.fit import Fitted, fit_network, fit_trial, prepare_process
+from refit.training import fit
+from refit.training.fit import Fitted, fit_network
 from refit.training.recorder import Recorder
 
 
@@ -20,8 +21,7 @@ def train(trial: Trial, run_dir: Path, data_dir: Path | None, cache: Path, **how
     Where the trial keeps the weights of its best epoch, these are kept, and judged on the test
     images. The network is without optimizer and loss: to predict, not to train on.
     """
-    prepare_process(how["facts"]["workers"])
-    fit_trial(trial, run_dir, data_dir, cache, fit=_fit_and_keep, **how)
+    fit.train(trial, run_dir, data_dir, cache, fit=_fit_and_keep, **how)
 
 
 def _fit_and_keep(

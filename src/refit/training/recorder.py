@@ -9,11 +9,10 @@ from typing import Any
 import keras
 
 from refit import files
-from refit.run_directory.directory import BATCHES, CHECKPOINT, PROGRESS
-from refit.run_directory.events import EventWriter, read_scalars
+from refit.run_directory.curve_metrics import BATCH_COLUMNS
+from refit.run_directory.directory import BATCHES, CHECKPOINT, EVENT_FOLDERS, PROGRESS
+from refit.run_directory.events import EventWriter, event_files, read_scalars
 from refit.training import checkpoint
-
-_BATCH_TAGS = ("batch_loss", "batch_accuracy")
 
 
 class OrphanedError(RuntimeError):
@@ -67,7 +66,8 @@ class Recorder(keras.callbacks.Callback):
 
     Place it last, so that it sees and saves what the other callbacks have counted. After an epoch
     it first saves the checkpoint, which holds the curves so far, and then writes the event files;
-    on resuming it writes those epochs that the events lack. So every epoch is there exactly once.
+    on resuming it writes those epochs that the events lack. What an attempt has logged that is not
+    gone on from is removed. So every epoch is there exactly once.
     Where the model has `batch_metrics`, and returns to Python after every step, these are recorded
     too, in the event folder `batches`. About once a second it asks `wanted` whether anybody still
     waits for the result, and raises OrphanedError where nobody does. `workers` is the largest
@@ -86,6 +86,7 @@ class Recorder(keras.callbacks.Callback):
         self.untrained: dict[str, float] = {}
         self._others: list[keras.callbacks.Callback] | None = None
         self._counters: list[dict[str, float]] = []
+        self._resumed = 0
         self._last_sign = 0.0
         self._writers: dict[str, EventWriter] = {}
 
@@ -102,7 +103,7 @@ class Recorder(keras.callbacks.Callback):
         self._others = others
         if saved is None or not saved.fits(model):
             return 0
-        batches = read_scalars(self.run_dir / BATCHES).get(_BATCH_TAGS[0], {})
+        batches = read_scalars(self.run_dir / BATCHES).get(BATCH_COLUMNS[0], {})
         if not set(batches).issuperset(range(saved.state.get("batches", 0))):
             return 0  # what was recorded of them beside the checkpoint is lost
         saved.restore(model)
@@ -110,7 +111,8 @@ class Recorder(keras.callbacks.Callback):
         self.history = state["history"]
         self.workers = max(self.workers, state["workers"])
         self.untrained, self._counters = state["untrained"], state["counters"]
-        return len(self.history)
+        self._resumed = len(self.history)
+        return self._resumed
 
     def adopt(self, model: keras.Model, history: list[dict[str, float]]) -> None:
         """Record a training that was done elsewhere, a row per epoch as `history` has them."""
@@ -123,6 +125,9 @@ class Recorder(keras.callbacks.Callback):
         if self._counters:
             checkpoint.restore_counters(self._others or [], self._counters)
             self._counters = []  # a second phase goes on from what they count themselves
+        for old in () if self._resumed else EVENT_FOLDERS:
+            for path in event_files(self.run_dir / old):
+                path.unlink()
         groups = ("train", "validation")
         self._writers = {group: EventWriter(self.run_dir / group) for group in groups}
         self._logged = {
@@ -136,11 +141,11 @@ class Recorder(keras.callbacks.Callback):
         self._rate = float(self.model.optimizer.learning_rate)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if logs and _BATCH_TAGS[0] in logs:
+        if logs and BATCH_COLUMNS[0] in logs:
             if BATCHES not in self._writers:
                 self._writers[BATCHES] = EventWriter(self.run_dir / BATCHES)
             step = len(self.history) * self.params["steps"] + batch
-            self._writers[BATCHES].scalars({tag: float(logs[tag]) for tag in _BATCH_TAGS}, step)
+            self._writers[BATCHES].scalars({tag: float(logs[tag]) for tag in BATCH_COLUMNS}, step)
         self._give_sign(None)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -157,7 +162,7 @@ class Recorder(keras.callbacks.Callback):
         row = {
             name: float(value)
             for name, value in (logs or {}).items()
-            if name.removeprefix("val_") not in _BATCH_TAGS
+            if name.removeprefix("val_") not in BATCH_COLUMNS
         }
         row |= {"learning_rate": self._rate} | times
         self.history.append(row)
@@ -176,6 +181,7 @@ class Recorder(keras.callbacks.Callback):
         self._give_sign(row)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._resumed = len(self.history)
         self.close()
 
     def close(self) -> None:

@@ -46,7 +46,6 @@ def measure(
     metrics |= {
         "classes": len(dataset.class_names),
         "layers": len(layers),
-        "weight_layers": sum(row["type"] in ("Conv2D", "Dense") for row in layers),
     }
     return {
         "metrics": metrics,
@@ -114,7 +113,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "train_images": len(dataset.train.images),
         "validation_images": len(dataset.validation.images),
         "test_images": len(dataset.test.images),
-        "test_labelled": dataset.test.labels is not None,
     }
 
 
@@ -176,6 +174,6 @@ def _confusion_matrix(part: Part, probabilities: np.ndarray) -> list[list[int]] 
     """Counts with a row per true class and a column per predicted class."""
     if part.labels is None:
         return None
-    matrix = np.zeros((probabilities.shape[1],) * 2, int)
-    np.add.at(matrix, (part.labels, probabilities.argmax(axis=1)), 1)
-    return matrix.tolist()
+    size = probabilities.shape[1]
+    pairs = part.labels * size + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=size * size).reshape(size, size).tolist()

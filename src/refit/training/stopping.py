@@ -26,8 +26,9 @@ def build(spec: Callback, run_dir: Path) -> keras.callbacks.Callback:
         case StopWhenStagnant():
             return StagnationStop(spec.monitor, spec.patience)
         case KeepBest():
+            folder = str(run_dir).replace("{", "{{").replace("}", "}}")  # Keras fills in braces
             return BestModel(
-                run_dir / (spec.file or BEST_WEIGHTS),
+                Path(folder, spec.file or BEST_WEIGHTS),
                 spec.monitor,
                 save_best_only=True,
                 save_weights_only=not spec.file,

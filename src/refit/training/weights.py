@@ -5,11 +5,11 @@ a transfer first only the new head learns, on top of a frozen base; then the bas
 upper layers or all of it, at a lower rate.
 """
 
-import hashlib
 from pathlib import Path
 
 import keras
 
+from refit import files
 from refit.data.folders import candidates, download, is_there, keras_home
 from refit.errors import DataError, TrialError, UnavailableError
 from refit.experiments.trial import Trial
@@ -39,7 +39,7 @@ def load(model: keras.Model, trial: Trial, run_dir: Path, data_dir: Path | None)
         path = _of_trial(run_dir, trial, BASE_WEIGHTS) if of_trial else find(trial, data_dir)
         _load(_base(model), path, f"the base of {model.name}")
         if not of_trial:
-            return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+            return {path.name: files.digest(path)}
     return {}
 
 

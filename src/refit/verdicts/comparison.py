@@ -26,6 +26,13 @@ COLUMNS = ["trial", "seed", "metric", "value"]
 # What is compared of a folder of runs: what does not depend on the machine, and every network has.
 COMPARED = ("train_accuracy", "val_accuracy", "best_val_accuracy", "test_accuracy")
 
+# What settings follow from the seed and the files of data, beside what no training depends on.
+_NOT_COMPARED = dict.fromkeys([*LABELS, "seed"], True) | {
+    "data": {"fingerprint", "draw_seed"},
+    "pretrained": {"run"},
+    "carried_over": {"run"},
+}
+
 
 def compare(theirs: pd.DataFrame, record: RunLog) -> pd.DataFrame:
     """One row per number of `theirs`, which has the columns trial, seed, metric and value.
@@ -127,10 +134,6 @@ def read_runs(folder: Path, trials: Sequence[Trial]) -> tuple[pd.DataFrame, list
 
 def _other_settings(theirs: Trial, ours: Trial) -> str:
     """In what two trials differ beside seed and files of data, as a sentence; empty where not."""
-    data = theirs.data.model_copy(update={"fingerprint": ours.data.fingerprint})
-    alike = theirs.model_copy(update={"seed": ours.seed, "data": data})
-    if alike.digest == ours.digest:
-        return ""
-    there, here = (trial.model_dump(exclude=LABELS) for trial in (alike, ours))
-    name = next((name for name in here if there[name] != here[name]), "trial")
-    return f"{name}: is {there[name]}, and of record {here[name]}"
+    there, here = (trial.model_dump(exclude=_NOT_COMPARED) for trial in (theirs, ours))
+    name = next((name for name in here if there[name] != here[name]), "")
+    return f"{name}: is {there[name]}, and of record {here[name]}" if name else ""

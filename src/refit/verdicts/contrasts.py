@@ -75,18 +75,13 @@ def _bounds(predicate: p.Bounded) -> tuple[float, float]:
     return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
-def _flags(values: pd.Series | pd.DataFrame, predicate: p.Bounded) -> pd.Series | pd.DataFrame:
-    """Which values lie in a predicate's interval."""
-    low, high = _bounds(predicate)
-    return (values >= low) & (values <= high)
-
-
 def _value(claim: p.Value, log: RunLog) -> IntervalTest:
     label = f"{describe_trial(claim.trial)}, {claim.metric}"
     if claim.inside:
         low, high = claim.inside
-        values = log.curve_part(claim.trial, claim.metric, claim.epochs)
-        shares = ((values >= low) & (values <= high)).mean().astype(float)
+        shares = log.curve_parts(
+            claim.trial, claim.metric, claim.epochs, lambda curve: curve.between(low, high).mean()
+        )
         label = f"share of epochs from {low} to {high}: {label}"
         return IntervalTest(label, shares, *_bounds(claim), kind="share")
     unit = METRICS[claim.metric]
@@ -118,7 +113,8 @@ def _effect(claim: p.Effect, log: RunLog) -> IntervalTest:
     rows = log.settings(claim.sweep)
     seeds = log.results.drop_duplicates("trial").set_index("trial")["seed"]
     rows = rows.assign(repetition=seeds.reindex(rows.index) // SEED_STEP)
-    idle = _still_guessing(log.rows(rows.index)) if METRICS[claim.metric] in LEARNED else set()
+    done = log.done[log.done["trial"].isin(rows.index)]
+    idle = _still_guessing(done) if METRICS[claim.metric] in LEARNED else set()
     levels = (claim.a, claim.b) if claim.axis in rows else ()
     sides = [_matched(claim, rows, level, idle, log) for level in levels]
     found = len(sides) == 2 and all(map(len, sides))
@@ -215,7 +211,7 @@ def _share(claim: p.Share, log: RunLog) -> IntervalTest:
         names = log.select(claim.trial)
         medians = {name: _measure(name, claim, log).median() for name in names}
         values, unit = pd.Series(medians, dtype=float).dropna(), "network"
-    flags = _flags(values, claim).astype(float)
+    flags = values.between(*_bounds(claim)).astype(float)
     return IntervalTest(label, flags, claim.at_least, strict=True, unit=unit, kind="flag")
 
 
@@ -224,9 +220,8 @@ def _repeats(claim: p.Repeats, log: RunLog) -> IntervalTest:
     for name in _names([claim.trial], log):
         values = _measure(name, claim, log).to_numpy(float)
         if len(values) > 1 and np.isfinite(values).all():
-            first, second = np.triu_indices(len(values), 1)
             scale = abs(values.mean()) if claim.relative else 1.0
-            moved[name] = np.abs(values[first] - values[second]).mean() / scale
+            moved[name] = scipy.spatial.distance.pdist(values[:, None], "cityblock").mean() / scale
     change = "relative change" if claim.relative else "change"
     label = f"{change} with another seed of {describe_trial(claim.trial)}, {claim.metric}"
     kind = "ratio" if claim.relative else "difference"

@@ -187,12 +187,10 @@ def _outcome(test: IntervalTest, spread: Spread | None) -> Outcome:
 def _binomial(test: IntervalTest) -> Outcome:
     """Of flags: the exact test of their share, and the interval of Clopper and Pearson (1934)."""
     count, ends = int(test.values.sum()), np.clip([test.low, test.high], 0, 1)
-    above = scipy.special.bdtrc(count - 1, test.n, ends) if count else np.ones(2)
+    above = scipy.special.bdtrc(count - 1, test.n, ends)
     below = scipy.special.bdtr(count, test.n, ends)
-    half = LEVEL / 2
-    low = scipy.special.betaincinv(count, test.n - count + 1, half) if count else 0.0
-    high = scipy.special.betaincinv(count + 1, test.n - count, 1 - half) if count < test.n else 1.0
-    return Outcome(*_two_one_sided(test, above, below), float(low), float(high))
+    interval = scipy.stats.binomtest(count, test.n).proportion_ci(1 - LEVEL)
+    return Outcome(*_two_one_sided(test, above, below), interval.low, interval.high)
 
 
 def _sign_test(test: IntervalTest) -> Outcome:

@@ -66,16 +66,9 @@ def fit_prior(variances: np.ndarray, freedom: np.ndarray) -> Prior:
 
 
 def _trigamma_inverse(value: float) -> float:
-    """Where the trigamma function has a value, by Newton's method on its reciprocal."""
-    if value > 1e7:
-        return 1 / math.sqrt(value)
-    if value < 1e-6:
-        return 1 / value
-    found = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = scipy.special.polygamma(1, found)
-        step = trigamma * (1 - trigamma / value) / scipy.special.polygamma(2, found)
-        found += step
-        if -step / found < 1e-8:
-            break
-    return float(found)
+    """Where the trigamma function has a value."""
+
+    def gap(logarithm: float) -> float:
+        return math.log(scipy.special.polygamma(1, math.exp(logarithm)) / value)
+
+    return math.exp(scipy.optimize.brentq(gap, -300, 300, xtol=1e-14))

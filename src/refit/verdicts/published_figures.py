@@ -47,14 +47,6 @@ def figures(declaration: Declaration, profile: str, log: RunLog) -> pd.DataFrame
     return frame.assign(repeats=_repeats(published))
 
 
-def counts(numbers: pd.DataFrame) -> pd.DataFrame:
-    """How many different published numbers have each verdict, by metric."""
-    distinct = numbers[~numbers["repeats"].astype(bool)]
-    table = pd.crosstab(distinct["metric"], distinct["verdict"], margins=True, margins_name="all")
-    columns = [verdict for verdict in words.FIGURES if verdict in table]
-    return table[[*columns, "all"]].reset_index().rename_axis(columns=None)
-
-
 def _measured(figure: Figure, log: RunLog) -> IntervalTest:
     names = [figure.trial] if isinstance(figure.trial, str) else log.select(figure.trial)
     if figure.best_of:

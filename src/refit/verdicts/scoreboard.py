@@ -78,9 +78,9 @@ def collect(folder: Path) -> Scoreboard:
         verdicts = read_table(stored, CLAIM_COLUMNS, CLAIM_COLUMNS[-1:])
         results = read_table(stored.parent / RESULTS_FILE, RESULT_COLUMNS, RESULT_COLUMNS[-1:])
         distinct = numbers[~numbers["repeats"].astype(bool)]
-        figures.append({"experiment": name} | _counts(distinct["verdict"], words.FIGURES))
-        judged.append({"experiment": name} | _counts(verdicts["verdict"], words.CLAIMS))
-        small.append({"experiment": name} | _counts(verdicts["small_scale"], words.SMALL_SCALE))
+        figures.append({"experiment": name} | _count(distinct["verdict"], words.FIGURES))
+        judged.append({"experiment": name} | _count(verdicts["verdict"], words.CLAIMS))
+        small.append({"experiment": name} | _count(verdicts["small_scale"], words.SMALL_SCALE))
         costs.append({"experiment": name} | _cost(stored.parent, results))
     return Scoreboard(
         pd.DataFrame(figures, columns=["experiment", *words.FIGURES]),
@@ -96,7 +96,7 @@ def read_table(
     """A stored table, its texts as texts. Raises ReportError, also where it lacks `columns`, or
     those of `numbers` hold none."""
     try:
-        table = pd.read_csv(path)
+        table = files.read_table(path)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(f"it lacks the columns {', '.join(missing)}")
         return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
@@ -104,9 +104,8 @@ def read_table(
         raise ReportError(f"{path}: cannot be read as a table: {error}") from error
 
 
-def _counts(found: pd.Series, verdicts: Iterable[str]) -> dict[str, int]:
-    found = found.value_counts()
-    return {verdict: int(found.get(verdict, 0)) for verdict in verdicts}
+def _count(found: pd.Series, verdicts: Iterable[str]) -> dict[str, int]:
+    return found.value_counts().reindex([*verdicts], fill_value=0).to_dict()
 
 
 def _cost(folder: Path, results: pd.DataFrame) -> dict[str, object]:
