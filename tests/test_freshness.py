@@ -25,8 +25,8 @@ def study(opened, tmp_path, monkeypatch):
     for name in ("NOTEBOOKS", "EXPERIMENTS"):
         copy = shutil.copytree(getattr(paths, name), tmp_path / name.lower())
         monkeypatch.setattr(paths, name, copy)
-    shutil.copytree(freshness.PACKAGE, tmp_path / "package")
-    monkeypatch.setattr(freshness, "PACKAGE", tmp_path / "package")
+    shutil.copytree(paths.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "package")
     made = dataclasses.replace(
         opened, runs=tmp_path / "runs" / "transfer", pages=tmp_path / "smoke" / "transfer"
     )
@@ -47,7 +47,7 @@ def note(study, **changes):
     entry = PageEntry(
         study.name, "Transfer", "finished", "", count, count, 1.0, "digits",
         inputs=freshness.inputs(study, freshness.recipe(study, PARAMETERS)),
-        digests=freshness.digests(study.pages.with_suffix(".html")),
+        digests=freshness.digests(study.pages),
     )  # fmt: skip
     record(study.pages.parent, dataclasses.replace(entry, **changes))
 

@@ -155,7 +155,7 @@ def _list_archive(tree: Tree) -> None:
     names: set[str] = set()
     for info in members:
         path = PurePosixPath(info.filename)
-        if not info.is_dir() and str(path) in names:
+        if str(path) in names and not info.filename.endswith("/"):
             raise DataError(f"{tree.root}: holds {path} twice; pack the images again.")
         names.add(str(path))
         if info.compress_type not in PACKED:

@@ -222,6 +222,14 @@ class Trial(Strict):
         return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update=drawn)})
 
     @property
+    def evaluation_batch(self) -> int:
+        """How many images are evaluated at once: the result does not depend on it, memory does.
+
+        Many are fast, and few enough for VGG-16; fewer where each is large."""
+        large = self.data.image_size**2 * (self.data.frames or 1) > 96**2
+        return min(32, self.batch_size) if large else 250
+
+    @property
     def starts_from(self) -> str:
         """The run directory of the trial whose weights this one starts from; empty without one."""
         start = self.carried_over or self.pretrained

@@ -164,13 +164,12 @@ def ordered(
     titles: Mapping[str, str],
     labels: Mapping[str, str] | None = None,
     ascending: bool = False,
-    hue: str = "sweep",
 ) -> Picture:
     """All trials in the order of a metric, the best on top ("Pareto plot" in the reports).
 
     With `ascending` the lowest value is the best. The first and the last trials have names.
     """
-    names, rows, lost = _prepared(results, [hue], metric, labels)
+    names, rows, lost = _prepared(results, ["sweep"], metric, labels)
     rows = rows.dropna(subset=metric)
     if rows.empty:
         return nothing_finished(title)
@@ -180,8 +179,9 @@ def ordered(
     places = dict(zip(order.index, heights.cumsum(), strict=True))
     picture = Picture(title, 1.0 + heights.sum())
     panel = picture.panels()[0, 0]
-    style = {"hue": hue, "palette": pictures.palette(rows[hue]), "linestyle": "none", "ax": panel}
-    style |= {"style": hue, "markers": pictures.markers(rows[hue]), "dashes": False}
+    colours, markers = pictures.palette(rows["sweep"]), pictures.markers(rows["sweep"])
+    style = {"hue": "sweep", "palette": colours, "linestyle": "none", "ax": panel}
+    style |= {"style": "sweep", "markers": markers, "dashes": False}
     points = rows.assign(place=rows["trial"].map(places))
     style |= {"errorbar": RANGE, "err_style": "bars", "err_kws": {"elinewidth": 1.5}}
     sns.lineplot(points, x=metric, y="place", orient="y", **style)
@@ -218,22 +218,21 @@ def pareto_front(
     title: str,
     titles: Mapping[str, str],
     labels: Mapping[str, str] | None = None,
-    hue: str = "sweep",
 ) -> Picture:
     """All trials by cost, on a logarithmic axis, and worth, means over seeds, and their front.
 
     The front's trials have numbers in the order of their cost, which the legend names.
     """
-    names, rows, lost = _prepared(results, [hue], value, {**(labels or {})})
-    means = rows.astype({cost: float}).groupby(["trial", hue], sort=False)[[cost, value]].mean()
+    names, rows, lost = _prepared(results, ["sweep"], value, {**(labels or {})})
+    means = rows.astype({cost: float}).groupby(["trial", "sweep"], sort=False)[[cost, value]].mean()
     means = means.astype(float).reset_index()
     points = means[np.isfinite(means[[cost, value]]).all(axis=1) & (means[cost] > 0)]
     if points.empty:
         return nothing_finished(title)
     picture = Picture(title, 4.2)
     panel = picture.panels()[0, 0]
-    style = {"hue": hue, "palette": pictures.palette(points[hue]), "ax": panel, "s": 36}
-    style |= {"style": hue, "markers": pictures.markers(points[hue])}
+    style = {"hue": "sweep", "palette": pictures.palette(points["sweep"]), "ax": panel, "s": 36}
+    style |= {"style": "sweep", "markers": pictures.markers(points["sweep"])}
     sns.scatterplot(points, x=cost, y=value, **style, alpha=0.7)
     best = front(points, cost, value).reset_index(drop=True)
     line = {"drawstyle": "steps-post", "color": GREY, "lw": 1.2, "zorder": 1}

@@ -104,8 +104,7 @@ def _calls(trial: Trial) -> dict[str, Any]:
         "factory": f"{factory}(input_shape, num_classes{options})",
         "optimizer": optimizer(trial),
         "fine_optimizer": optimizer(trial, **rate),
-        # As refit.training.feed does: few large images at once.
-        "evaluated": 250 if trial.data.image_size <= 96 and not trial.data.frames else 32,
+        "evaluated": trial.evaluation_batch,
         "callbacks": [_callback(spec) for spec in trial.callbacks],
     }
 

@@ -11,15 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from refit.data.arrays import Part
-from refit.experiments.trial import Trial
 
 # In bytes, of one part's images: every trial that runs at the same time holds its own.
 MOST_IN_MEMORY = 2**30
 IMAGE_DIMENSIONS = 4  # a part of clips has one more
-# Images evaluated at once: many are fast, and few enough for VGG-16; fewer where each is large.
-EVALUATION_BATCH = 250
-LARGE_IMAGE = 96  # pixels on a side
-LARGE_EVALUATION_BATCH = 32
 
 
 def batches(part: Part, batch_size: int, order: tf.Variable | None = None) -> tf.data.Dataset:
@@ -73,11 +68,3 @@ class Shuffling(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
         self.order.assign(order.astype(np.int32))
-
-
-def evaluation_batch(trial: Trial) -> int:
-    """How many images are evaluated at once: the result does not depend on it, memory does."""
-    pixels = trial.data.image_size**2 * (trial.data.frames or 1)
-    if pixels > LARGE_IMAGE**2:
-        return min(LARGE_EVALUATION_BATCH, trial.batch_size)
-    return EVALUATION_BATCH

@@ -35,7 +35,7 @@ from refit.run_directory.directory import (
     TRIAL,
 )
 from refit.training import checkpoint, optimizers, result, stopping, weights
-from refit.training.feed import Shuffling, batches, evaluation_batch
+from refit.training.feed import Shuffling, batches
 from refit.training.recorder import Recorder, TrainEvaluation, batch_metrics
 
 # Steps between returns to Python: many for small networks, where the return costs as much as a
@@ -144,10 +144,10 @@ def fit_network(
     before = recorder.resume(model, others, saved)
     if trial.pretrained and saved and not before:
         _begin_phase(model, trial, 0)  # the checkpoint was no use
-    validation = batches(dataset.validation, evaluation_batch(trial))
+    validation = batches(dataset.validation, trial.evaluation_batch)
     callbacks = [*others]
     if trial.evaluate_untrained or trial.evaluate_train:
-        in_order = batches(dataset.train, evaluation_batch(trial))
+        in_order = batches(dataset.train, trial.evaluation_batch)
         if trial.evaluate_untrained and not before:
             parts = {"untrained_train_accuracy": in_order, "untrained_accuracy": validation}
             recorder.untrained = {
@@ -244,7 +244,7 @@ def _test(
     Predictions, kept weights and the end of the event file `log` are written on the way.
     """
     model, history = fitted.model, recorder.history
-    test = batches(dataset.test, evaluation_batch(trial))
+    test = batches(dataset.test, trial.evaluation_batch)
     probabilities = model.predict(test, verbose=0).astype(np.float64)
     kind = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
     predicted = io.BytesIO()
