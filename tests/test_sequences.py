@@ -160,8 +160,9 @@ def test_a_trial_whose_source_is_done_waits_for_nothing(make_sequence):
 
 def test_all_that_a_trial_starts_from_is_found_in_its_order():
     study = Study.open("gesture", "full", train=False)
-    chains = [study.before(trial) for trial in study.trials]
-    for chain, trial in zip(chains, study.trials, strict=True):
+    last = [trial for trial in study.trials if trial.carried_over][-3:]
+    chains = [study.before(trial) for trial in last]
+    for chain, trial in zip(chains, last, strict=True):
         starts = [each.starts_from for each in (*chain, trial)]
         assert starts == ["", *(str(each.directory) for each in chain)]
     assert max(map(len, chains)) > 1
