@@ -186,6 +186,21 @@ def test_an_effect_has_a_number_per_matched_pair(points, changes, expected):
     assert (found.unit, found.strict) == ("matched pair", True)
 
 
+@pytest.mark.parametrize(
+    ("axis", "side", "said"),
+    [
+        ("model.kernel2", 3, "kernel 2 of 3"),
+        ("model.filters1", [16, 32], "filters 1 of 16 or 32"),
+        ("optimizer.learning_rate", 0.01, "learning rate of 0.01"),
+        ("batch_size", 8, "batch size of 8"),
+        ("model.initializer", "he_uniform", "initializer of he_uniform"),
+    ],
+)
+def test_the_sides_of_an_effect_are_settings_in_words(axis, side, said):
+    effect = X_EFFECT | {"axis": axis, "a": side}
+    assert contrast(grid_log("val_accuracy", GRID), **effect).sides[0] == said
+
+
 def test_pairs_differ_in_nothing_else_but_declared_repetitions():
     log = grid_log("val_accuracy", GRID)
     log.results["batch_size"] = log.results["model.x"] * 8

@@ -124,9 +124,10 @@ def _effect(claim: p.Effect, log: RunLog) -> IntervalTest:
         networks = "network" if len(idle) == 1 else "networks"
         label += f" (without {len(idle)} {networks} cut before learning began)"
     strict = None in (claim.low, claim.high)
-    axis = claim.axis.rpartition(".")[2].replace("_", " ")
-    sides = f"{axis} {claim.a}", f"{axis} {claim.b}"
-    facts = {"unit": "matched pair", "kind": "difference", "sides": sides}
+    axis = re.sub(r"(?<=[a-z])(?=\d)|_", " ", claim.axis.rpartition(".")[2])
+    given = (side if isinstance(side, list) else [side] for side in (claim.a, claim.b))
+    spoken = tuple(f"{axis} of {' or '.join(map(str, each))}" for each in given)
+    facts = {"unit": "matched pair", "kind": "difference", "sides": spoken}
     return IntervalTest(label, pairs.astype(float), *_bounds(claim), strict, **facts)
 
 
