@@ -115,7 +115,8 @@ def status(experiments: tuple[str, ...], **which: Any) -> None:
 @click.option("--calibrate", is_flag=True, help="run the smoke profile first, to have times")
 def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **which: Any) -> None:
     """Show what running EXPERIMENTS would train and how long it would take; with the profile full
-    also how many claims wait for that, and how many for an hour of a core."""
+    also how many claims wait for that, and how many for an hour of a core. Winners that are trained
+    again are not counted before they are known."""
     workers = runner.check_workers(workers)
     profile, seeds = which["profile"], which["seeds"]
     for study in open_studies(experiments, leave_out=True, **which):

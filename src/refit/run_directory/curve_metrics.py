@@ -130,6 +130,17 @@ def beyond_guessing(classes: int) -> float:
     return min(2, (classes + 1) / 2) / classes
 
 
+def derived(row: Mapping[str, Any]) -> dict[str, float]:
+    """What follows of a training's metrics, and the number of its training images, alone."""
+    gap = {"accuracy_gap": row["train_accuracy"] - row["val_accuracy"]}
+    if not pd.isna(row.get("test_accuracy")):
+        gap["test_minus_val"] = row["test_accuracy"] - row["val_accuracy"]
+    return gap | {
+        "minutes": row["seconds"] / 60,
+        "microseconds_per_sample": row["seconds_per_epoch"] / row["train_images"] * 1e6,
+    }
+
+
 def following(
     trial: Trial, row: Mapping[str, Any], curve: pd.DataFrame, confusions: pd.DataFrame | None
 ) -> dict[str, float]:
@@ -143,10 +154,7 @@ def following(
         "best_val_accuracy_epoch": _epoch_of("best_val_accuracy", best, accuracies, row),
         "min_val_loss": lowest,
         "min_val_loss_epoch": _epoch_of("min_val_loss", lowest, losses, row),
-        "accuracy_gap": row["train_accuracy"] - row["val_accuracy"],
         "seconds": curve["seconds_per_epoch"].sum(),
-        "minutes": row["seconds"] / 60,
-        "microseconds_per_sample": row["seconds_per_epoch"] / row["train_images"] * 1e6,
         "total_params": row["trainable_params"] + row["non_trainable_params"],
     }
     for stop in (spec for spec in trial.callbacks if spec.name == "stop_at_target"):
@@ -163,8 +171,7 @@ def following(
         smallest = images.min() if len(images) == row["classes"] else 0
         found["test_class_imbalance"] = images.max() - smallest
         found["test_accuracy"] = right / images.sum()
-        found["test_minus_val"] = row["test_accuracy"] - row["val_accuracy"]
-    return found
+    return found | derived(row)
 
 
 def _epoch_of(metric: str, extreme: float, curve: pd.Series, row: Mapping[str, Any]) -> int:

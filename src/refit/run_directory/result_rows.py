@@ -8,7 +8,7 @@ import numpy as np
 
 from refit import paths
 from refit.experiments.trial import Trial
-from refit.run_directory import failures
+from refit.run_directory import curve_metrics, failures
 from refit.run_directory.directory import damage_of
 
 
@@ -24,19 +24,15 @@ def result_row(trial: Trial, folder: Path, result: dict[str, Any] | None) -> dic
     machine = [environment.get("processor"), *gpus, environment.get("backend")]
     per_class = [sum(counts) for counts in result["confusion_matrix"] or []]
     kinds = [layer["type"] for layer in result["layers"]]
-    row |= metrics | {"accuracy_gap": metrics["train_accuracy"] - metrics["val_accuracy"]}
-    if "test_accuracy" in metrics:
-        row["test_minus_val"] = metrics["test_accuracy"] - metrics["val_accuracy"]
+    row |= metrics | curve_metrics.derived(metrics | {"train_images": data["train_images"]})
     if tried := result.get("candidates"):
         row["architectures_tried"] = len({each["parameters"] for each in tried})
     return row | {
-        "microseconds_per_sample": metrics["seconds_per_epoch"] / data["train_images"] * 1e6,
         "train_images": data["train_images"],
         "validation_images": data["validation_images"],
         "test_images": data["test_images"],
         "test_class_imbalance": max(per_class) - min(per_class) if per_class else np.nan,
         "layers_with_pooling": sum(bool(re.search("Conv|Pool|Dense", kind)) for kind in kinds),
-        "minutes": metrics["seconds"] / 60,
         "started": result.get("started", ""),
         "demonstration": bool(data["embedded"]),
         "workers": environment.get("workers"),
