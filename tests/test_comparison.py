@@ -105,8 +105,8 @@ def test_what_follows_from_another_seed_is_no_other_setting(experiment, theirs, 
     for trial in second:
         content = {"trial": trial.model_dump(mode="json"), "digest": trial.digest}
         directory.write_result(tmp_path / "theirs" / trial.directory, result | content)
-    table, told = comparison.read_runs(tmp_path / "theirs", first)
-    assert told == []
+    table, left_out, others = comparison.read_runs(tmp_path / "theirs", first)
+    assert (left_out, others) == ([], [])
     assert len(table) == 4 * len(second)
 
 
@@ -136,6 +136,10 @@ def test_a_doctored_result_differs_and_a_damaged_or_other_one_is_left_out(theirs
     assert "test_accuracy is 0.9" in told
     assert "checksum: does not fit what it says" in told
     assert "left out: batch_size: is 64, and of record 32" in told
-    for each in (first, *others):
+    assert "; 2 trainings left out" in told
+    shutil.rmtree(first)
+    code, told = compare(theirs)
+    assert (code, "; 2 trainings left out" in told) == (1, True), "though all others lie inside"
+    for each in others:
         shutil.rmtree(each)
     assert f"{theirs}: has no result to compare" in compare(theirs)[1]

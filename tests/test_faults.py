@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest.mock import Mock
@@ -127,10 +128,13 @@ def encrypted(path: Path) -> None:
 def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(finished, tmp_path):
     whole = fault_tools.tables([TRIAL], finished)
     run_dir = fault_tools.interrupted(TRIAL, tmp_path / "interrupted", after=1)
+    logged = finished / TRIAL.directory / "train"
     damage = [
         (CHECKPOINT, encrypted, 0),
         ("train", fault_tools.unreadable, 1),
         (BATCHES, shutil.rmtree, 0),
+        # Epochs that were logged, and then lost with the checkpoint that had them.
+        ("train", partial(shutil.copytree, logged, dirs_exist_ok=True), 1),
     ]
     copies = []
     for target, change, _ in damage:
@@ -142,6 +146,9 @@ def test_damaged_state_of_an_interrupted_training_costs_epochs_and_nothing_else(
     for copy, (_, _, kept) in zip(copies, damage, strict=True):
         assert result_of(copy, tmp_path)["resumed_at_epoch"] == kept
         assert fault_tools.difference(tables(copy, tmp_path), whole) == ""
+        log = run_log.read([copy], tmp_path)  # of no epoch two attempts are mixed
+        seconds = log.curves["seconds_per_epoch"].sum()
+        assert log.results["seconds"].tolist() == pytest.approx([seconds], 1e-5)
         hidden = [path.name for path in (tmp_path / copy.directory).glob(".*")]
         assert hidden == [], "what was half written is gone"
 

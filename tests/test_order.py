@@ -125,9 +125,13 @@ def test_plan_goes_on_where_the_data_of_one_experiment_are_missing(folder, tmp_p
     command = ["plan", "transfer", "fmnist_tuning", "--profile", "full", "--data-dir"]
     found = CliRunner().invoke(cli.main, [*command, str(tmp_path)])
     assert found.exit_code == 0, found.output
-    assert "transfer: left out. " in found.output
+    assert re.search(r"mobilenet_v2 +\d+ +1 ", found.output), "by the results that are here"
     assert "fmnist_tuning, profile full" in found.output
     assert re.search(r"optimizers +24 +0 +24 .* [1-9]\d* ", found.output), "claims wait for it"
+    command[4] = "small"
+    found = CliRunner().invoke(cli.main, [*command, str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert "transfer: left out. " in found.output
 
 
 # --- what a job may use ----------------------------------------------------------------------

@@ -119,7 +119,7 @@ def plan(experiments: tuple[str, ...], workers: int | None, calibrate: bool, **w
     again are not counted before they are known."""
     workers = runner.check_workers(workers)
     profile, seeds = which["profile"], which["seeds"]
-    for study in open_studies(experiments, leave_out=True, **which):
+    for study in open_studies(experiments, leave_out=True, train=False, **which):
         if calibrate:
             first = which | {"profile": "smoke", "seeds": 1}
             Study.open(study.name, **first).train(workers)

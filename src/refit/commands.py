@@ -184,17 +184,19 @@ def compare(experiment: str, theirs: Path, profile: str) -> None:
     study = Study.open(experiment, profile, train=False)
     if theirs.is_dir():
         place = theirs / profile / experiment  # as refit keeps them; else all that is there
-        table, told = comparison.read_runs(place if place.is_dir() else theirs, study.trials)
+        found = comparison.read_runs(place if place.is_dir() else theirs, study.trials)
+        table, left_out, others = found
     else:
-        table, told = comparison.read_table(theirs, study.trials), []
-    for line in told:
+        table, left_out, others = comparison.read_table(theirs, study.trials), [], []
+    for line in (*left_out, *others):
         click.secho(line, fg="yellow", err=True)
     found = comparison.compare(table, study.log())
     click.echo("\n".join(comparison.lines(found)))
     judged = found[found["verdict"] != words.TOO_FEW_SEEDS]
     inside = int((judged["verdict"] == words.INSIDE).sum())
-    click.echo(f"{inside} of {len(judged)} numbers lie where a repetition of record would")
-    sys.exit(0 if inside == len(judged) > 0 else 1)
+    told = f"{inside} of {len(judged)} numbers lie where a repetition of record would"
+    click.echo(told + (f"; {len(left_out)} trainings left out" if left_out else ""))
+    sys.exit(0 if inside == len(judged) > 0 and not left_out else 1)
 
 
 @click.command("json")

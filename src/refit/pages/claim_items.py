@@ -158,9 +158,12 @@ class ClaimItem:
 
     @property
     def between(self) -> str:
-        """What a word such as "faster" compares: " with kernel 5 than with kernel 3"."""
-        sides = f" with {self.row['a']} than with {self.row['b']}"
-        return sides if self._is_directed else ""
+        """What a word such as "faster" compares: " with kernel 5 than with kernel 3"; of a number
+        without one, what was taken from what."""
+        a, b = self.row["a"], self.row["b"]
+        if self._is_directed:
+            return f" with {a} than with {b}"
+        return f" ({a} less {b})" if a and self.row["kind"] == "difference" else ""
 
     @property
     def evidence(self) -> str:

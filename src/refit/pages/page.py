@@ -184,7 +184,7 @@ def _leave_out_what_is_absent(soup: BeautifulSoup) -> None:
         if first and cell.select_one("figure, .table, .claim, .facts"):
             first.decompose()
         elif first:
-            first.string = "Nothing of this is trained yet."
+            first.string = "Nothing to show here."
 
 
 def _provenance(facts: Mapping[str, str]) -> str:

@@ -130,8 +130,11 @@ class Recorder(keras.callbacks.Callback):
                 path.unlink()
         groups = ("train", "validation")
         self._writers = {group: EventWriter(self.run_dir / group) for group in groups}
+        # What was logged beyond the checkpoint is logged again, and the later file counts.
+        done = set(range(self._resumed))
         self._logged = {
-            group: set(read_scalars(self.run_dir / group).get("epoch_loss", {})) for group in groups
+            group: done & set(read_scalars(self.run_dir / group).get("epoch_loss", {}))
+            for group in groups
         }
         self._log()
 

@@ -102,34 +102,34 @@ def read_table(path: Path, trials: Sequence[Trial]) -> pd.DataFrame:
     return table[COLUMNS].assign(value=values)
 
 
-def read_runs(folder: Path, trials: Sequence[Trial]) -> tuple[pd.DataFrame, list[str]]:
+def read_runs(folder: Path, trials: Sequence[Trial]) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Numbers of all results below a folder that belong to trials of these names.
 
-    Also returns a sentence about each result that is left out, because it is damaged or
-    its settings are not those of record, and each that was made from other files of data. Raises
-    ReportError where none is left.
+    Also returns a sentence about each result that is left out, because it is damaged or its
+    settings are not those of record, and one about each that was made from other files of data.
+    Raises ReportError where none is left.
     """
     ours = {trial.name: trial for trial in trials}
-    rows, told = [], []
+    rows, left_out, others = [], [], []
     for path in sorted(folder.rglob(directory.RESULT)):
         content = files.read_object(path)
         try:
             trial = Trial.model_validate(content.get("trial"))
         except ValidationError as error:
-            told.append(f"{path}: left out: {explain(error)}")
+            left_out.append(f"{path}: left out: {explain(error)}")
             continue
         if trial.name not in ours:
             continue
         if reason := directory.flaw(content) or _other_settings(trial, ours[trial.name]):
-            told.append(f"{path}: left out: {reason}")
+            left_out.append(f"{path}: left out: {reason}")
             continue
         if trial.data.fingerprint != ours[trial.name].data.fingerprint:
-            told.append(f"{path}: made from other files of {trial.data.name}")
+            others.append(f"{path}: made from other files of {trial.data.name}")
         metrics = content["metrics"]
         rows += [(trial.name, trial.seed, m, metrics[m]) for m in COMPARED if m in metrics]
     if not rows:
-        raise ReportError("\n".join([f"{folder}: has no result to compare", *told]))
-    return pd.DataFrame(rows, columns=COLUMNS), told
+        raise ReportError("\n".join([f"{folder}: has no result to compare", *left_out]))
+    return pd.DataFrame(rows, columns=COLUMNS), left_out, others
 
 
 def _other_settings(theirs: Trial, ours: Trial) -> str:
