@@ -95,6 +95,14 @@ def test_a_diverged_loss_is_above_every_other_and_two_cannot_be_compared():
     assert numbers(log, **difference)[0] == {0: math.inf}
 
 
+def test_a_loss_that_only_other_trials_have_is_missing_not_infinite():
+    log = log_of(trials={"a": [0.5], "b": [0.5]})
+    log.results["evaluated_train_loss"] = [0.25, math.nan]
+    value = {"is": "value", "metric": "evaluated_train_loss", "low": 0}
+    assert contrast(log, **value, trial="a").values.tolist() == [0.25]
+    assert contrast(log, **value, trial="b").values.empty
+
+
 def test_a_gap_is_compared_with_a_gap():
     log = log_of(trials={"a": [0.9], "b": [0.8], "c": [0.7], "d": [0.1]})
     gaps = {"a": {"of": "c", "over": "d"}, "b": {"of": "a", "over": {"trials": ["b"]}}}

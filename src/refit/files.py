@@ -22,7 +22,7 @@ from refit.errors import TrialError
 # In bytes: of larger files only the size is compared, because it is done whenever one is looked at.
 MOST_DIGESTED = 2**20
 # Columns of tables that are texts also where they look like numbers.
-TEXTS = dict.fromkeys(
+_TEXTS = dict.fromkeys(
     ("trial", "sweep", "title", "reason", "digest", "machine", "true", "predicted", "id"), str
 )
 # What spreadsheets take for the beginning of a formula, or for a mark that what follows is none.
@@ -102,7 +102,7 @@ def read_table(path: Path) -> Any:
     """Read a table as `write_table` wrote it. Raises OSError or ValueError."""
     import pandas as pd
 
-    frame = pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""])
+    frame = pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""])
     texts = frame.select_dtypes(["object", "string"])
     return frame.assign(
         **{name: texts[name].map(_from_text).astype(texts[name].dtype) for name in texts}

@@ -96,7 +96,6 @@ class Study:
 
     @property
     def page(self) -> Path:
-        """The page, beside the folder `pages` of what it shows."""
         return self.pages.with_name(f"{self.name}.html")
 
     @property
@@ -107,18 +106,14 @@ class Study:
     def train(self, workers: int | None = None, executor: str = LOCAL) -> runner.Summary:
         """Train what is missing; both are as for `refit.running.runner.run`.
 
-        Raises TrialError naming the trials that failed, except those of optional sweeps, which
-        stand in the summary.
+        Raises TrialError naming the trials that failed, but for those of optional sweeps.
         """
         summary = runner.run(
             self.trials, self.runs, workers, data_dir=self.data_dir, executor=executor
         )
         vars(self).pop("measured", None)
-        optional = {
-            trial.directory.name
-            for trial in self.trials
-            if self.declaration.sweeps[trial.sweep].optional
-        }
+        sweeps = self.declaration.sweeps
+        optional = {one.directory.name for one in self.trials if sweeps[one.sweep].optional}
         runner.check(summary, optional)
         return summary
 
@@ -161,8 +156,7 @@ class Study:
         See `tuner.run` for the table, which is also stored beside the page; it is empty where the
         grid is not finished. Raises DeclarationError where the sweep declares no search.
         """
-        spec = self.declaration.plan(self.profile_name, sweep, "search")
-        space = self.space(sweep)
+        spec, space = self.declaration.plan(self.profile_name, sweep, "search"), self.space(sweep)
         if not all(directory.result_of(trial, self.runs) for trial in space.trials.values()):
             return pd.DataFrame(columns=tuner.COLUMNS)
         trace = tuner.run(space, spec, self.runs)
@@ -293,8 +287,8 @@ class Study:
         """
         data, predicted = self.data(trial.name), self._predictions(trial)
         files.write_table(self.pages / "predictions.csv", pd.DataFrame(data.tell(predicted)))
-        submitted = {"Id": data.test.ids, "Label": predicted}
-        files.write_table(self.pages / "submission.csv", pd.DataFrame(submitted))
+        submitted = pd.DataFrame({"Id": data.test.ids, "Label": predicted})
+        files.write_table(self.pages / "submission.csv", submitted)
 
     def numbers(self, sweep: str) -> dict[str, int]:
         """The trials of a sweep's whole grid, numbered from 1 as the reports number theirs."""
@@ -310,8 +304,8 @@ class Study:
 
     def before(self, trial: Trial) -> list[Trial]:
         """The trials that a trial starts from, each by the weights of the one before it."""
-        found = [each for each in self.trials if str(each.directory) == trial.starts_from]
-        return [each for start in found for each in (*self.before(start), start)]
+        starts = (each for each in self.trials if str(each.directory) == trial.starts_from)
+        return [each for start in starts for each in (*self.before(start), start)]
 
     def trial(self, name: str) -> Trial:
         """The first replicate of a trial, by name."""

@@ -53,8 +53,8 @@ def keep(study: Study, trial: Trial, out: Path) -> Path:
     with a table of every test image: image, label, prediction and its probability.
 
     The training has a folder of its own, so that results of record are left alone, and a digest
-    like any other. Raises DataError for clips, TrialError for a search, and where a
-    training fails.
+    like any other. Raises DataError for clips, TrialError for a search and for a training
+    that fails.
     """
     if trial.model.name == AUTOKERAS:
         raise TrialError(f"{trial.name} is a search, which keeps the networks that it tries itself")

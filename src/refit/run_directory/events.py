@@ -143,8 +143,7 @@ def hparams_session(values: dict[str, Any], group: str) -> Any:
 
 def hparams_session_end() -> Any:
     """The summary that closes a trial in the HParams tab."""
-    status = api_pb2.STATUS_SUCCESS
-    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+    ended = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
     metadata = hparams_metadata.create_summary_metadata(
         plugin_data_pb2.HParamsPluginData(session_end_info=ended)
     )

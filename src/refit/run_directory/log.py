@@ -90,8 +90,8 @@ class RunLog:
         With `epochs` (first and last, from 1) the statistic (`predicates.Statistic`) is taken over
         that part of the curve; seeds whose training did not reach its end are left out. A
         selection's trials are reduced to one value per seed, over the seeds for which all of them
-        are measured. A loss that is not a number is infinite: the training diverged, which must
-        not look like a missing one.
+        are measured. A `train_loss` or `val_loss` that is not a number is infinite: the training
+        diverged, which must not look like a missing one. Other losses only some trainings have.
         """
         if isinstance(trial, Selection):
             return self._measure_selection(trial, metric, epochs, statistic)
@@ -307,5 +307,4 @@ def _replicates(seeds: Any) -> np.ndarray:
 
 
 def _with_diverged(values: pd.Series, metric: str) -> pd.Series:
-    is_loss = metric.endswith(("train_loss", "val_loss", "cross_entropy"))
-    return values.fillna(np.inf) if is_loss else values
+    return values.fillna(np.inf) if metric in ("train_loss", "val_loss") else values
